@@ -1,0 +1,1 @@
+//! Arguments, sub-commands and exit codes; no decisions.

@@ -1,0 +1,1 @@
+//! Tracker, batcher, forwarder and token joined into one machine without I/O.

@@ -1,0 +1,1 @@
+//! Certificates and what they are used for (protocol.md §5.7).

@@ -1,0 +1,31 @@
+//! mailbadge keeps the number on a phone's icon equal to the unseen count of a mailbox.
+//!
+//! One count's way: a mail server speaks to a [`source`]; the source hands a reading to the [`tracker`], which
+//! compares it with what each device was last acknowledged to show; where they differ the mailbox is ready;
+//! the [`batcher`] says when a batch goes; the [`forwarder`] carries the newest counts to the relay with a
+//! [`token`] signed by the host's certificate ([`identity`]); the relay's acknowledgement sets what devices show.
+//!
+//! [`flow`] joins tracker, batcher, forwarder and token into one machine without I/O; [`run`] drives it with real
+//! sockets, clocks and the [`store`]; the simulation in `tests/` drives the same machine in virtual time.
+//! Modules stand in reading order; arrows between them never point upwards.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod run;
+
+pub mod admin;
+pub mod flow;
+
+pub mod source;
+pub mod tracker;
+pub mod batcher;
+pub mod forwarder;
+pub mod token;
+pub mod identity;
+pub mod subscription;
+pub mod store;
+
+pub mod counters;
+pub mod event;
+pub mod time;

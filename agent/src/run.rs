@@ -1,0 +1,1 @@
+//! The daemon's hall: starts drivers, connects rooms, handles signals and shutdown.

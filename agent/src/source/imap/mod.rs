@@ -1,0 +1,1 @@
+//! IMAP as a source: session machine, NOTIFY, IDLE, STATUS, log-in governor.

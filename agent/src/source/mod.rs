@@ -1,0 +1,5 @@
+//! What mail servers say; one folder a kind, one driver each. A source knows neither tracker nor forwarder:
+//! it hands its news to an [`Observer`](crate::event::Observer).
+
+pub mod dovecot;
+pub mod imap;

@@ -1,0 +1,1 @@
+//! What survives a restart: subscriptions, what devices show, proxy and identity state.

@@ -1,0 +1,1 @@
+//! The subscription record: rules, expiry, dedupe (protocol.md §2.1).

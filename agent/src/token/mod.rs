@@ -1,0 +1,1 @@
+//! Server-to-server tokens: challenge, claims, signer, keeper (protocol.md §5).

@@ -1,0 +1,1 @@
+//! Load tests: generator, progress, report.

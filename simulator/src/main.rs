@@ -1,0 +1,2 @@
+//! `mailbadge-sim`: see the library.
+fn main() {}

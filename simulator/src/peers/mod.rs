@@ -1,0 +1,1 @@
+//! The simulated counterparts as pure machines: time, randomness and bytes come in as arguments.

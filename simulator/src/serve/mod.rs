@@ -1,0 +1,1 @@
+//! The peers on real sockets: HTTPS, IMAP, the page, the control API.
