@@ -1,1 +1,300 @@
-//! What each mailbox holds and what each of its devices shows; where they differ the mailbox is ready.
+//! The table: what each mailbox holds, what each of its devices shows, and the queue of those that differ.
+//!
+//! State, not events. A mailbox stands in the ready queue at most once; a batch carries the newest count; an
+//! acknowledgement sets what is shown; if the count moved meanwhile, the mailbox is ready again. Coalescing, bounded
+//! memory, order per mailbox and restart without loss follow from that alone. The transitions of one record are in
+//! [`record`]; here are only lookup, locks and queues. Any number of threads may call [`Tracker::observe`] at once.
+
+pub mod record;
+
+use crate::event::{
+    MailboxId, News, Notification, Recipient, Rejected, Rejection, SourceId, SubscriptionKey, Verdict,
+};
+use crate::time::{Moment, Now};
+use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
+use record::{Record, Stage};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Records in one allocation of the slab.
+const CHUNK: usize = 1 << 12;
+/// Allocations the slab can grow to.
+const CHUNKS: usize = 1 << 12;
+/// Mailboxes one process can hold.
+pub const MAILBOXES_MAX: usize = CHUNK * CHUNKS;
+
+type Chunk = Box<[Mutex<Record>]>;
+
+/// More mailboxes than [`MAILBOXES_MAX`].
+#[derive(Debug, thiserror::Error)]
+#[error("{MAILBOXES_MAX} mailboxes are as many as one agent holds; run a second agent for the rest")]
+pub struct Full;
+
+/// The table of mailboxes.
+pub struct Tracker {
+    names: DashMap<Box<str>, MailboxId, foldhash::fast::RandomState>,
+    chunks: Box<[OnceLock<Chunk>]>,
+    enrolled: AtomicU32,
+    ready: Mutex<VecDeque<MailboxId>>,
+    later: Mutex<BTreeSet<(Moment, MailboxId)>>,
+    unsaved: Mutex<Vec<MailboxId>>,
+    numbers: AtomicU64,
+    bell: OnceLock<Bell>,
+}
+
+/// Tells the one who takes batches that there is something to take.
+struct Bell {
+    /// Ready mailboxes that fill a batch.
+    full: usize,
+    ring: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self {
+            names: DashMap::default(),
+            chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
+            enrolled: AtomicU32::new(0),
+            ready: Mutex::default(),
+            later: Mutex::default(),
+            unsaved: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            bell: OnceLock::new(),
+        }
+    }
+}
+
+impl Tracker {
+    /// Has `ring` called whenever the ready queue stops being empty or reaches `full`. Only the first call counts.
+    pub fn on_ready(&self, full: usize, ring: impl Fn() + Send + Sync + 'static) {
+        self.bell.get_or_init(|| Bell { full, ring: Box::new(ring) });
+    }
+
+    /// The mailbox of this name, new where it is not known yet. Its place is never given to another.
+    pub fn enroll(&self, name: &str) -> Result<MailboxId, Full> {
+        if let Some(id) = self.find(name) {
+            return Ok(id);
+        }
+        let entry = self.names.entry(name.into());
+        if let dashmap::Entry::Occupied(found) = &entry {
+            return Ok(*found.get());
+        }
+        let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
+        let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
+            self.enrolled.fetch_sub(1, Ordering::AcqRel);
+            return Err(Full);
+        };
+        chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
+        entry.insert(id);
+        Ok(id)
+    }
+
+    /// The mailbox of this name, if it was enrolled.
+    pub fn find(&self, name: &str) -> Option<MailboxId> {
+        self.names.get(name).map(|id| *id)
+    }
+
+    /// The record, locked; `None` for an id of another table.
+    fn record(&self, mailbox: MailboxId) -> Option<MutexGuard<'_, Record>> {
+        let index = mailbox.0 as usize;
+        Some(self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)?.lock())
+    }
+
+    /// Takes news of a mailbox; where a device now differs, the mailbox is ready.
+    pub fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
+        let Some(mut record) = self.record(mailbox) else { return Verdict::Older };
+        let verdict = record.observe(source, news, now);
+        if verdict == Verdict::Changed {
+            self.settle(mailbox, record, now);
+        }
+        verdict
+    }
+
+    /// Adds or renews a device; `shown` is what it reported to show.
+    pub fn subscribe(&self, mailbox: MailboxId, recipient: Arc<Recipient>, shown: Option<u32>, now: Now) {
+        if let Some(mut record) = self.record(mailbox) {
+            record.subscribe(recipient, shown, now);
+            self.settle(mailbox, record, now);
+        }
+    }
+
+    /// Forgets a device. True where it was there.
+    pub fn unsubscribe(&self, mailbox: MailboxId, key: SubscriptionKey) -> bool {
+        self.record(mailbox).is_some_and(|mut record| record.unsubscribe(key))
+    }
+
+    /// Puts up to `max` ready mailboxes in flight, each with its newest count; oldest first.
+    pub fn take(&self, max: usize, now: Now) -> Vec<Notification> {
+        let mut batch = Vec::new();
+        while batch.len() < max {
+            let Some(mailbox) = self.ready.lock().pop_front() else { break };
+            batch.extend(self.notification(mailbox, Stage::Ready, now));
+        }
+        batch
+    }
+
+    /// The newest counts of mailboxes that are in flight already and are to be sent once more; those that nothing is
+    /// due of any more leave the flight.
+    pub fn take_again(&self, mailboxes: &[MailboxId], now: Now) -> Vec<Notification> {
+        let again = |mailbox: &MailboxId| self.notification(*mailbox, Stage::InFlight, now);
+        mailboxes.iter().filter_map(again).collect()
+    }
+
+    fn notification(&self, mailbox: MailboxId, stage: Stage, now: Now) -> Option<Notification> {
+        let mut record = self.record(mailbox)?;
+        if record.stage() != stage {
+            return None;
+        }
+        let Some(due) = record.take(now) else {
+            self.settle(mailbox, record, now);
+            return None;
+        };
+        drop(record);
+        Some(Notification {
+            mailbox,
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
+            unseen: due.unseen,
+            background_sync: due.background_sync,
+            recipients: due.recipients,
+            changed_at: due.changed_at,
+        })
+    }
+
+    /// The relay took this batch, but for what it rejected.
+    pub fn acknowledge(&self, batch: &[Notification], rejected: &[Rejected], now: Now) {
+        let mut moved = Vec::new();
+        for notification in batch {
+            let of_mailbox: Vec<(SubscriptionKey, Rejection)> = rejected
+                .iter()
+                .filter(|line| line.mailbox == notification.mailbox)
+                .map(|line| (line.subscription, line.reason))
+                .collect();
+            let Some(mut record) = self.record(notification.mailbox) else { continue };
+            if record.acknowledge(&of_mailbox, now) {
+                moved.push(notification.mailbox);
+            }
+            self.settle(notification.mailbox, record, now);
+        }
+        self.unsaved.lock().extend(moved);
+    }
+
+    /// This batch did not arrive, as far as anyone knows; its mailboxes are ready again.
+    pub fn refuse(&self, batch: &[Notification], now: Now) {
+        for notification in batch {
+            let Some(mut record) = self.record(notification.mailbox) else { continue };
+            record.refuse();
+            self.settle(notification.mailbox, record, now);
+        }
+    }
+
+    /// The relay found these notifications themselves invalid; nothing is sent until their mailboxes change.
+    pub fn put_aside(&self, batch: &[Notification], now: Now) {
+        for notification in batch {
+            let Some(mut record) = self.record(notification.mailbox) else { continue };
+            record.put_aside();
+            self.settle(notification.mailbox, record, now);
+        }
+    }
+
+    /// Queues the mailbox where it must be: ready, or later for a throttled device.
+    fn settle(&self, mailbox: MailboxId, mut record: MutexGuard<'_, Record>, now: Now) {
+        if record.make_ready(now) {
+            let mut ready = self.ready.lock();
+            ready.push_back(mailbox);
+            let length = ready.len();
+            drop((ready, record));
+            if let Some(bell) = self.bell.get().filter(|bell| length == 1 || length == bell.full) {
+                (bell.ring)();
+            }
+        } else if record.stage() == Stage::Idle
+            && let Some(until) = record.held_until().filter(|until| *until > now.moment)
+        {
+            self.later.lock().insert((until, mailbox));
+        }
+    }
+
+    /// Makes mailboxes ready whose throttled devices have waited long enough.
+    pub fn wake(&self, now: Now) {
+        while let Some(mailbox) = self.pop_due(now.moment) {
+            if let Some(record) = self.record(mailbox) {
+                self.settle(mailbox, record, now);
+            }
+        }
+    }
+
+    fn pop_due(&self, now: Moment) -> Option<MailboxId> {
+        let mut later = self.later.lock();
+        let is_due = later.first().is_some_and(|(at, _)| *at <= now);
+        if is_due { later.pop_first().map(|(_, mailbox)| mailbox) } else { None }
+    }
+
+    /// When [`Tracker::wake`] has something to do next.
+    pub fn next_wake(&self) -> Option<Moment> {
+        self.later.lock().first().map(|(at, _)| *at)
+    }
+
+    /// Mailboxes in the ready queue.
+    pub fn ready(&self) -> usize {
+        self.ready.lock().len()
+    }
+
+    /// What devices show that was not stored yet; up to `max` mailboxes. The caller stores it, or gives it back by
+    /// [`Tracker::not_saved`].
+    pub fn take_unsaved(&self, max: usize) -> Vec<(MailboxId, SubscriptionKey, Option<u32>)> {
+        let mailboxes = {
+            let mut unsaved = self.unsaved.lock();
+            let keep = unsaved.len().saturating_sub(max);
+            unsaved.split_off(keep)
+        };
+        let mut rows = Vec::with_capacity(mailboxes.len());
+        for mailbox in mailboxes {
+            if let Some(mut record) = self.record(mailbox) {
+                record.saved();
+                rows.extend(record.devices().map(|(recipient, shown)| (mailbox, recipient.key, shown)));
+            }
+        }
+        rows
+    }
+
+    /// Storing failed: these mailboxes are to be stored again.
+    pub fn not_saved(&self, rows: &[(MailboxId, SubscriptionKey, Option<u32>)]) {
+        let mut mailboxes: Vec<MailboxId> = rows.iter().map(|(mailbox, ..)| *mailbox).collect();
+        mailboxes.dedup();
+        mailboxes.retain(|mailbox| self.record(*mailbox).is_some_and(|mut record| record.mark_unsaved()));
+        self.unsaved.lock().extend(mailboxes);
+    }
+
+    /// Looks at one record under its lock.
+    pub fn inspect<T>(&self, mailbox: MailboxId, look: impl FnOnce(&Record) -> T) -> Option<T> {
+        self.record(mailbox).map(|record| look(&record))
+    }
+
+    /// How many mailboxes are behind, and when the oldest change among them was observed. Walks the whole table.
+    pub fn behind(&self, now: Now) -> (usize, Option<Moment>) {
+        let mut count = 0;
+        let mut oldest: Option<Moment> = None;
+        for id in 0..self.enrolled.load(Ordering::Acquire) {
+            let Some(record) = self.record(MailboxId(id)) else { continue };
+            if record.is_behind(now) {
+                count += 1;
+                oldest = [oldest, record.oldest_change()].into_iter().flatten().min();
+            }
+        }
+        (count, oldest)
+    }
+
+    /// Mailboxes enrolled in this process.
+    pub fn len(&self) -> usize {
+        self.enrolled.load(Ordering::Acquire) as usize
+    }
+
+    /// Whether nothing was enrolled yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! One mailbox's record and its transitions: pure functions, no table, no locks, no clock.
+//!
+//! A record is *behind* while any live device does not show the count that was read, and stands in exactly one
+//! [`Stage`]. The table around it lives in the parent module.
+
+use crate::event::{
+    ModSeq, News, Reading, Recipient, Rejection, SourceId, SubscriptionKey, UidValidity, Verdict,
+};
+use crate::time::{Moment, Now};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a device that the relay called throttled is left alone.
+pub const THROTTLED_WAIT: Duration = Duration::from_mins(1);
+
+/// Where a mailbox stands on its way to the relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// In no queue.
+    #[default]
+    Idle,
+    /// In the ready queue, once.
+    Ready,
+    /// In a batch that is not settled yet.
+    InFlight,
+}
+
+/// The newest reading that was believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The count.
+    pub unseen: u32,
+    uid_validity: Option<UidValidity>,
+    /// Highest seen under this UIDVALIDITY; a reading without one does not erase it.
+    modseq: Option<ModSeq>,
+    /// Who said so.
+    pub source: SourceId,
+    /// When it arrived.
+    pub at: Moment,
+}
+
+/// Why a device that differs is not sent its count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    None,
+    /// The relay found it invalid: until the mailbox changes.
+    Aside,
+    /// The relay was throttling it: until then.
+    Until(Moment),
+}
+
+/// One device of a mailbox.
+#[derive(Clone, Debug)]
+pub struct Device {
+    recipient: Arc<Recipient>,
+    /// What it was last acknowledged to show.
+    shown: Option<u32>,
+    /// What the batch in flight tells it.
+    sent: Option<u32>,
+    hold: Hold,
+}
+
+/// All that is kept of a mailbox.
+#[derive(Debug, Default)]
+pub struct Record {
+    known: Option<Known>,
+    devices: Vec<Device>,
+    stage: Stage,
+    /// Set while a shown count is not stored yet.
+    is_unsaved: bool,
+    /// When the oldest change was observed that no device was told of.
+    changed_at: Option<Moment>,
+    /// The same of the change that is in flight.
+    flying_since: Option<Moment>,
+}
+
+/// What a batch is to carry for one mailbox.
+#[derive(Debug)]
+pub struct Due {
+    /// The newest count.
+    pub unseen: u32,
+    /// Whether any live device wants background sync.
+    pub background_sync: bool,
+    /// The devices that differ; never empty.
+    pub recipients: Vec<Arc<Recipient>>,
+    /// When the oldest change in it was observed.
+    pub changed_at: Moment,
+}
+
+impl Record {
+    /// Takes a piece of news; see [`judge`] for what is believed.
+    pub fn observe(&mut self, source: SourceId, news: News, now: Now) -> Verdict {
+        let News::Reading(reading) = news else { return Verdict::Ask };
+        let verdict = judge(self.known.as_ref(), &reading, source);
+        if matches!(verdict, Verdict::Older | Verdict::Ask) {
+            return verdict;
+        }
+        let carried = self.known.filter(|known| is_same_validity(known.uid_validity, reading.uid_validity));
+        self.known = Some(Known {
+            unseen: reading.unseen,
+            uid_validity: reading.uid_validity.or(carried.and_then(|known| known.uid_validity)),
+            modseq: reading.modseq.or(carried.and_then(|known| known.modseq)),
+            source,
+            at: now.moment,
+        });
+        if verdict == Verdict::Changed {
+            self.changed_at.get_or_insert(now.moment);
+            for device in &mut self.devices {
+                if device.hold == Hold::Aside {
+                    device.hold = Hold::None;
+                }
+            }
+        }
+        verdict
+    }
+
+    /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
+    /// reported to show, if anything.
+    pub fn subscribe(&mut self, recipient: Arc<Recipient>, shown: Option<u32>, now: Now) {
+        self.devices.retain(|device| {
+            let old = &device.recipient;
+            old.key != recipient.key
+                && (&*old.app_id, &*old.device_id) != (&*recipient.app_id, &*recipient.device_id)
+        });
+        self.devices.push(Device { recipient, shown, sent: None, hold: Hold::None });
+        self.changed_at.get_or_insert(now.moment);
+    }
+
+    /// Forgets a device. True where it was there.
+    pub fn unsubscribe(&mut self, key: SubscriptionKey) -> bool {
+        let before = self.devices.len();
+        self.devices.retain(|device| device.recipient.key != key);
+        self.devices.len() != before
+    }
+
+    /// The newest count for the devices that are due it, which from then on are in flight; `None` where none is due,
+    /// and the mailbox is idle.
+    pub fn take(&mut self, now: Now) -> Option<Due> {
+        let due = self.due(now);
+        self.stage = if due.is_some() { Stage::InFlight } else { Stage::Idle };
+        due
+    }
+
+    fn due(&mut self, now: Now) -> Option<Due> {
+        let unseen = self.known?.unseen;
+        let background_sync = self.devices.iter().any(|d| d.is_live(now) && d.recipient.background_sync);
+        let mut recipients = Vec::new();
+        for device in &mut self.devices {
+            device.sent = None;
+            if device.is_due(unseen, now) {
+                device.sent = Some(unseen);
+                recipients.push(Arc::clone(&device.recipient));
+            }
+        }
+        if recipients.is_empty() {
+            return None;
+        }
+        let changed_at = self.oldest_change().unwrap_or(now.moment);
+        (self.changed_at, self.flying_since) = (None, Some(changed_at));
+        Some(Due { unseen, background_sync, recipients, changed_at })
+    }
+
+    /// The relay took the batch, but for the devices in `rejected`: each other device in flight now shows what was
+    /// sent to it. True where a shown count changed that was not waiting to be stored already.
+    pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) -> bool {
+        let mut moved = false;
+        for device in &mut self.devices {
+            let Some(count) = device.sent.take() else { continue };
+            match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
+                None => {
+                    device.shown = Some(count);
+                    device.hold = Hold::None;
+                    moved = true;
+                }
+                Some((_, Rejection::Throttled)) => {
+                    device.hold = Hold::Until(now.moment.after(THROTTLED_WAIT));
+                }
+                Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = Hold::Aside,
+            }
+        }
+        (self.stage, self.flying_since) = (Stage::Idle, None);
+        moved && self.mark_unsaved()
+    }
+
+    /// The batch did not arrive, as far as anyone knows: its devices are due again.
+    pub fn refuse(&mut self) {
+        for device in &mut self.devices {
+            device.sent = None;
+        }
+        self.changed_at = self.oldest_change();
+        (self.stage, self.flying_since) = (Stage::Idle, None);
+    }
+
+    /// The relay found the notification itself invalid: its devices are put aside until the mailbox changes.
+    pub fn put_aside(&mut self) {
+        for device in &mut self.devices {
+            if device.sent.take().is_some() {
+                device.hold = Hold::Aside;
+            }
+        }
+        (self.stage, self.flying_since) = (Stage::Idle, None);
+    }
+
+    /// Moves an idle mailbox with due devices to ready. True where it did, and the caller must queue it.
+    pub fn make_ready(&mut self, now: Now) -> bool {
+        let Some(known) = self.known.filter(|_| self.stage == Stage::Idle) else { return false };
+        let is_due = self.devices.iter().any(|device| device.is_due(known.unseen, now));
+        if is_due {
+            self.stage = Stage::Ready;
+        } else if !self.is_behind(now) {
+            self.changed_at = None;
+        }
+        is_due
+    }
+
+    /// When a throttled device may be sent to again, for an idle mailbox.
+    pub fn held_until(&self) -> Option<Moment> {
+        let until = |device: &Device| match device.hold {
+            Hold::Until(moment) => Some(moment),
+            Hold::None | Hold::Aside => None,
+        };
+        self.devices.iter().filter_map(until).min()
+    }
+
+    /// Whether any live device shows something else than the count that was read.
+    pub fn is_behind(&self, now: Now) -> bool {
+        self.known.is_some_and(|known| self.devices.iter().any(|d| d.is_live(now) && d.differs(known.unseen)))
+    }
+
+    /// When the oldest change was observed that was not acknowledged.
+    pub fn oldest_change(&self) -> Option<Moment> {
+        [self.changed_at, self.flying_since].into_iter().flatten().min()
+    }
+
+    /// Where the mailbox stands.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The newest reading that was believed.
+    pub fn known(&self) -> Option<Known> {
+        self.known
+    }
+
+    /// The devices with what each was last acknowledged to show.
+    pub fn devices(&self) -> impl Iterator<Item = (&Arc<Recipient>, Option<u32>)> {
+        self.devices.iter().map(|device| (&device.recipient, device.shown))
+    }
+
+    /// Marks what devices show as not stored. True where it was not marked already, and the caller must queue it.
+    pub fn mark_unsaved(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_unsaved, true)
+    }
+
+    /// Marks what devices show as stored; the caller stores what [`Record::devices`] gives.
+    pub fn saved(&mut self) {
+        self.is_unsaved = false;
+    }
+}
+
+impl Device {
+    fn is_live(&self, now: Now) -> bool {
+        self.recipient.expires_at > now.unix
+    }
+
+    fn differs(&self, unseen: u32) -> bool {
+        self.shown != Some(unseen)
+    }
+
+    fn is_due(&self, unseen: u32, now: Now) -> bool {
+        let is_held = match self.hold {
+            Hold::None => false,
+            Hold::Aside => true,
+            Hold::Until(moment) => moment > now.moment,
+        };
+        !is_held && self.differs(unseen) && self.is_live(now)
+    }
+}
+
+/// Whether two statements can speak of the same incarnation of a mailbox; an unknown UIDVALIDITY fits any.
+fn is_same_validity(a: Option<UidValidity>, b: Option<UidValidity>) -> bool {
+    a.is_none() || b.is_none() || a == b
+}
+
+/// What to make of a reading, given the newest one that was believed.
+///
+/// The answer to a question asked after the last event is always believed. Otherwise MODSEQ orders readings of one
+/// UIDVALIDITY, arrival orders those of one source; another UIDVALIDITY, or a contradiction between sources that
+/// nothing orders, is a reason to ask.
+fn judge(known: Option<&Known>, reading: &Reading, source: SourceId) -> Verdict {
+    let Some(known) = known else { return Verdict::Changed };
+    let believed = if known.unseen == reading.unseen { Verdict::Unchanged } else { Verdict::Changed };
+    if reading.asked_at.is_some_and(|asked| asked >= known.at) {
+        return believed;
+    }
+    if !is_same_validity(known.uid_validity, reading.uid_validity) {
+        return Verdict::Ask;
+    }
+    match (known.modseq, reading.modseq) {
+        (Some(old), Some(new)) if new < old => Verdict::Older,
+        (_, Some(_)) if reading.asked_at.is_none() => believed,
+        (Some(old), Some(new)) if new > old => believed,
+        _ if believed == Verdict::Unchanged => believed,
+        // Asked before the last event, and nothing tells which of the two is newer.
+        _ if reading.asked_at.is_some() => Verdict::Ask,
+        _ if known.source == source => believed,
+        _ => Verdict::Ask,
+    }
+}
+
+#[cfg(test)]
+mod tests;

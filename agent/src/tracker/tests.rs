@@ -1,0 +1,258 @@
+//! The table as a whole: queues, and a property over random histories that what devices show ends at the truth.
+
+use super::*;
+use crate::event::{ModSeq, Reading, UidValidity};
+use crate::time::UnixMs;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+const SOURCE: SourceId = SourceId(0);
+
+fn at(ms: u64) -> Now {
+    Now { moment: Moment::from_micros(ms * 1000), unix: UnixMs(1_800_000_000_000 + ms) }
+}
+
+fn recipient(key: i64) -> Arc<Recipient> {
+    Arc::new(Recipient {
+        key: SubscriptionKey(key),
+        app_id: "com.microsoft.exchange.mowa".into(),
+        device_id: format!("d{key}").into(),
+        installation_id: None,
+        last_update: UnixMs(0),
+        expires_at: UnixMs(u64::MAX),
+        background_sync: false,
+    })
+}
+
+fn count(unseen: u32, modseq: u64) -> News {
+    News::Reading(Reading {
+        unseen,
+        uid_validity: NonZeroU32::new(1).map(UidValidity),
+        modseq: NonZeroU64::new(modseq).map(ModSeq),
+        asked_at: None,
+    })
+}
+
+/// `n` mailboxes with a device each, all ready with 1 unseen.
+fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
+    let tracker = Tracker::default();
+    let mailboxes: Vec<MailboxId> = (0..n).map(|i| tracker.enroll(&format!("u{i}")).unwrap()).collect();
+    for mailbox in &mailboxes {
+        tracker.subscribe(*mailbox, recipient(i64::from(mailbox.0)), Some(0), at(0));
+        tracker.observe(*mailbox, SOURCE, count(1, 1), at(0));
+    }
+    (tracker, mailboxes)
+}
+
+#[test]
+fn a_name_has_one_place_for_good() {
+    let tracker = Tracker::default();
+    let first = tracker.enroll("u1").unwrap();
+    assert_eq!(tracker.enroll("u1").unwrap(), first);
+    assert_ne!(tracker.enroll("u2").unwrap(), first);
+    assert_eq!((tracker.find("u1"), tracker.find("u3"), tracker.len()), (Some(first), None, 2));
+}
+
+#[test]
+fn batches_take_the_oldest_first_and_never_more_than_asked() {
+    let (tracker, mailboxes) = ready(5);
+    let order: Vec<MailboxId> = tracker.take(3, at(1)).iter().map(|n| n.mailbox).collect();
+    assert_eq!(order, mailboxes[..3]);
+    assert_eq!((tracker.take(9, at(1)).len(), tracker.take(9, at(1)).len()), (2, 0));
+}
+
+#[test]
+fn numbers_grow_by_one() {
+    let (tracker, _) = ready(3);
+    let numbers: Vec<u64> = tracker.take(3, at(1)).iter().map(|n| n.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[test]
+fn the_bell_rings_for_the_first_and_for_a_full_batch() {
+    let tracker = Tracker::default();
+    let rung = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&rung);
+    tracker.on_ready(3, move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    for i in 0..4 {
+        let mailbox = tracker.enroll(&format!("u{i}")).unwrap();
+        tracker.subscribe(mailbox, recipient(i), None, at(0));
+        tracker.observe(mailbox, SOURCE, count(1, 1), at(0));
+    }
+    assert_eq!(rung.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_throttled_device_is_woken_when_its_time_has_come() {
+    let (tracker, mailboxes) = ready(1);
+    let batch = tracker.take(1, at(1));
+    let rejected =
+        Rejected { mailbox: mailboxes[0], subscription: SubscriptionKey(0), reason: Rejection::Throttled };
+    tracker.acknowledge(&batch, &[rejected], at(1));
+    let due = tracker.next_wake().unwrap();
+    tracker.wake(at(1));
+    assert_eq!(tracker.ready(), 0);
+    tracker.wake(at(1).after(due.since(at(1).moment)));
+    assert_eq!((tracker.ready(), tracker.next_wake()), (1, None));
+}
+
+#[test]
+fn what_a_batch_changed_is_stored_once_and_again_when_storing_failed() {
+    let (tracker, _) = ready(2);
+    let batch = tracker.take(2, at(1));
+    tracker.acknowledge(&batch, &[], at(1));
+    let rows = tracker.take_unsaved(10);
+    assert_eq!(
+        rows.iter().map(|(_, key, shown)| (key.0, *shown)).collect::<Vec<_>>(),
+        [(0, Some(1)), (1, Some(1))]
+    );
+    assert!(tracker.take_unsaved(10).is_empty());
+    tracker.not_saved(&rows);
+    assert_eq!(tracker.take_unsaved(10), rows);
+}
+
+#[test]
+fn behind_counts_mailboxes_until_they_are_acknowledged() {
+    let (tracker, _) = ready(2);
+    assert_eq!(tracker.behind(at(5)), (2, Some(at(0).moment)));
+    let batch = tracker.take(1, at(6));
+    assert_eq!(tracker.behind(at(6)).0, 2);
+    tracker.acknowledge(&batch, &[], at(7));
+    assert_eq!(tracker.behind(at(7)).0, 1);
+}
+
+#[test]
+fn mailboxes_sent_again_carry_their_newest_count() {
+    let (tracker, mailboxes) = ready(2);
+    tracker.take(2, at(1));
+    tracker.observe(mailboxes[0], SOURCE, count(0, 2), at(2));
+    tracker.observe(mailboxes[1], SOURCE, count(9, 2), at(2));
+    let again = tracker.take_again(&mailboxes, at(3));
+    assert_eq!(
+        again.iter().map(|n| n.unseen).collect::<Vec<_>>(),
+        [9],
+        "u0 is back at what its device shows"
+    );
+    assert_eq!(tracker.behind(at(3)).0, 1);
+}
+
+/// One step of a random history over few mailboxes and devices.
+#[derive(Clone, Debug)]
+enum Step {
+    Change { mailbox: u32, unseen: u32 },
+    Late { mailbox: u32, unseen: u32 },
+    Take(usize),
+    Settle { is_accepted: bool, is_oldest_first: bool },
+    Renew { mailbox: u32, shown: Option<u32> },
+    Unsubscribe { mailbox: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let mailbox = 0..4u32;
+    prop_oneof![
+        4 => (mailbox.clone(), 0..5u32).prop_map(|(mailbox, unseen)| Step::Change { mailbox, unseen }),
+        1 => (mailbox.clone(), 0..5u32).prop_map(|(mailbox, unseen)| Step::Late { mailbox, unseen }),
+        3 => (1..4usize).prop_map(Step::Take),
+        3 => (any::<bool>(), any::<bool>())
+            .prop_map(|(is_accepted, is_oldest_first)| Step::Settle { is_accepted, is_oldest_first }),
+        1 => (mailbox.clone(), proptest::option::of(0..5u32))
+            .prop_map(|(mailbox, shown)| Step::Renew { mailbox, shown }),
+        1 => mailbox.prop_map(|mailbox| Step::Unsubscribe { mailbox }),
+    ]
+}
+
+/// The other side: what devices really show, and what is in flight.
+#[derive(Default)]
+struct World {
+    truth: HashMap<u32, u32>,
+    screens: HashMap<i64, u32>,
+    flights: VecDeque<Vec<Notification>>,
+    modseq: u64,
+}
+
+impl World {
+    fn play(&mut self, tracker: &Tracker, step: &Step, now: Now) {
+        match *step {
+            Step::Change { mailbox, unseen } => {
+                self.modseq += 1;
+                self.truth.insert(mailbox, unseen);
+                tracker.observe(MailboxId(mailbox), SOURCE, count(unseen, self.modseq + 1), now);
+            }
+            Step::Late { mailbox, unseen } => {
+                if self.truth.contains_key(&mailbox) {
+                    tracker.observe(MailboxId(mailbox), SOURCE, count(unseen, 1), now);
+                }
+            }
+            Step::Take(max) => {
+                let batch = tracker.take(max, now);
+                self.check_alone_in_flight(&batch);
+                self.flights.extend((!batch.is_empty()).then_some(batch));
+            }
+            Step::Settle { is_accepted, is_oldest_first } => {
+                let flight = if is_oldest_first { self.flights.pop_front() } else { self.flights.pop_back() };
+                self.arrive(tracker, flight, is_accepted, now);
+            }
+            Step::Renew { mailbox, shown } => {
+                let key = i64::from(mailbox);
+                shown.and_then(|shown| self.screens.insert(key, shown));
+                tracker.subscribe(MailboxId(mailbox), recipient(key), shown, now);
+            }
+            Step::Unsubscribe { mailbox } => {
+                tracker.unsubscribe(MailboxId(mailbox), SubscriptionKey(i64::from(mailbox)));
+            }
+        }
+    }
+
+    fn check_alone_in_flight(&self, batch: &[Notification]) {
+        for notification in batch {
+            let is_flying = self.flights.iter().flatten().any(|n| n.mailbox == notification.mailbox);
+            assert!(!is_flying, "two notifications of {:?} in flight", notification.mailbox);
+        }
+    }
+
+    fn arrive(&mut self, tracker: &Tracker, flight: Option<Vec<Notification>>, is_accepted: bool, now: Now) {
+        let Some(batch) = flight else { return };
+        for notification in batch.iter().filter(|_| is_accepted) {
+            for recipient in &notification.recipients {
+                self.screens.insert(recipient.key.0, notification.unseen);
+            }
+        }
+        if is_accepted { tracker.acknowledge(&batch, &[], now) } else { tracker.refuse(&batch, now) }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happened_every_live_device_ends_at_the_truth(steps in proptest::collection::vec(step(), 0..80)) {
+        let tracker = Tracker::default();
+        let mut world = World::default();
+        for i in 0..4 {
+            tracker.enroll(&format!("u{i}")).unwrap();
+            tracker.subscribe(MailboxId(i), recipient(i64::from(i)), None, at(0));
+        }
+        let mut now = at(0);
+        for step in &steps {
+            now = now.after(Duration::from_millis(1));
+            world.play(&tracker, step, now);
+            prop_assert!(tracker.ready() <= 4, "a mailbox stands in the queue at most once");
+        }
+        for _ in 0..10 {
+            while let Some(flight) = world.flights.pop_front() {
+                world.arrive(&tracker, Some(flight), true, now);
+            }
+            world.play(&tracker, &Step::Take(9), now);
+        }
+        for i in 0..4u32 {
+            let is_live = tracker.inspect(MailboxId(i), |record| record.devices().count() > 0).unwrap();
+            if let Some(truth) = world.truth.get(&i).filter(|_| is_live) {
+                prop_assert_eq!(world.screens.get(&i64::from(i)), Some(truth));
+            }
+        }
+        prop_assert_eq!(tracker.behind(now).0, 0);
+    }
+}
