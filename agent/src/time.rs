@@ -4,7 +4,11 @@
 
 pub mod driver;
 
+use ::time::OffsetDateTime;
+use ::time::format_description::well_known::Rfc3339;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A point on the monotonic clock: microseconds since that clock was started.
@@ -59,6 +63,39 @@ impl UnixMs {
     }
 }
 
+/// RFC 3339 in UTC, whole seconds: `2026-01-01T12:00:00Z`.
+impl fmt::Display for UnixMs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = i64::try_from(self.seconds()).unwrap_or(i64::MAX);
+        let rfc3339 =
+            OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.format(&Rfc3339).ok());
+        // Past the year 9999 RFC 3339 has no form; such a date is only ever somebody's mistake, shown as it stands.
+        f.pad(&rfc3339.unwrap_or_else(|| format!("@{seconds}")))
+    }
+}
+
+impl FromStr for UnixMs {
+    type Err = ::time::error::Parse;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let at = OffsetDateTime::parse(text, &Rfc3339)?;
+        Ok(Self(u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)))
+    }
+}
+
+/// As its RFC 3339 text.
+impl Serialize for UnixMs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnixMs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -79,5 +116,21 @@ impl Now {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UnixMs;
+
+    #[test]
+    fn an_instant_is_written_and_read_as_rfc_3339() {
+        for (ms, text) in [(0, "1970-01-01T00:00:00Z"), (1_767_268_500_000, "2026-01-01T11:55:00Z")] {
+            assert_eq!(UnixMs(ms).to_string(), text);
+            assert_eq!(text.parse::<UnixMs>().unwrap(), UnixMs(ms));
+        }
+        assert_eq!("2026-01-01T12:55:00.25+01:00".parse::<UnixMs>().unwrap(), UnixMs(1_767_268_500_250));
+        assert_eq!(UnixMs(u64::MAX).to_string(), format!("@{}", u64::MAX / 1000));
+        assert!("yesterday".parse::<UnixMs>().is_err());
     }
 }

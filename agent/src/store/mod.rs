@@ -1,1 +1,204 @@
-//! What survives a restart: subscriptions, what devices show, proxy and identity state.
+//! What survives a restart: subscriptions with what devices show, the proxy, certificates.
+//!
+//! The trait speaks the domain's words in batches; SQL stands in `sqlite` and nowhere else. Rules about what is
+//! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
+//! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
+//! `certificates/<THUMBPRINT>.key` (0600), a private key each.
+
+mod permission;
+
+pub use permission::{PermissionError, owner_only};
+
+use crate::event::SubscriptionKey;
+use crate::time::UnixMs;
+use secrecy::SecretString;
+use std::path::PathBuf;
+
+/// What is kept. Calls block for a disk's time and at most its lock time-out: not for tasks that must not wait.
+///
+/// A call that returned `Ok` is durable, [`Store::record_shown`] included.
+pub trait Store: Send + Sync {
+    /// Adds subscriptions, all or none, in the given order. One with the `subscription_id` of the same mailbox, or
+    /// with the app and device of any mailbox, replaces the former registration: the device moved or renewed.
+    fn add(&self, new: &[NewSubscription]) -> Result<Vec<Added>, StoreError>;
+    /// Removes these registrations; returns those that were there.
+    fn remove(&self, keys: &[SubscriptionKey]) -> Result<Vec<SubscriptionKey>, StoreError>;
+    /// Live and expired subscriptions of one mailbox or of all, by mailbox, the newest first.
+    fn subscriptions(&self, mailbox: Option<&str>) -> Result<Vec<Subscription>, StoreError>;
+    /// Removes what ended at or before `now`; returns what that was.
+    fn expire(&self, now: UnixMs) -> Result<Vec<SubscriptionKey>, StoreError>;
+    /// Sets what devices were last acknowledged to show. Keys that are gone are skipped, so that a count written
+    /// behind never marks a renewed registration.
+    fn record_shown(&self, shown: &[(SubscriptionKey, Option<u32>)]) -> Result<(), StoreError>;
+
+    /// The proxy's state; there from the first start, disabled.
+    fn proxy(&self) -> Result<Proxy, StoreError>;
+    /// Changes what is given, and `changed_at` where that changes anything; returns the state after it.
+    fn change_proxy(&self, change: &ProxyChange, now: UnixMs) -> Result<Proxy, StoreError>;
+
+    /// All certificates, the newest added last.
+    fn certificates(&self) -> Result<Vec<StoredCertificate>, StoreError>;
+    /// Keeps a certificate with its private key (PKCS#8 PEM). Adding it again replaces friendly name and key.
+    fn add_certificate(&self, certificate: &StoredCertificate, key: &SecretString) -> Result<(), StoreError>;
+    /// The private key (PKCS#8 PEM) of a kept certificate.
+    fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError>;
+    /// Thumbprint of the certificate that tokens are signed with; `None` before the first.
+    fn current_certificate(&self) -> Result<Option<String>, StoreError>;
+    /// Signs with this certificate from now on; the former current one becomes the previous one (protocol.md §5.7).
+    fn make_current(&self, thumbprint: &str) -> Result<(), StoreError>;
+
+    /// Whether anybody else, the command line, wrote since this was last asked. Cheap: a second's rhythm is fine.
+    fn changed_elsewhere(&self) -> Result<bool, StoreError>;
+}
+
+/// A device's registration at a mailbox (protocol.md §2.1), checked by `subscription` before it comes here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSubscription {
+    /// The mailbox as the mail server spells it.
+    pub mailbox: String,
+    /// `SubscriptionId`, one per mailbox.
+    pub subscription_id: String,
+    /// `AppId`.
+    pub app_id: String,
+    /// `DeviceNotificationId`.
+    pub device_id: String,
+    /// `DeviceNotificationType`, in its canonical spelling.
+    pub device_type: String,
+    /// `InstallationId`, where the device gave one.
+    pub installation_id: Option<String>,
+    /// `SubscriptionOption`, flags.
+    pub option: u32,
+    /// What the device shows: its `InboxUnreadCount` at first, then what was acknowledged; `None`: unknown.
+    pub shown: Option<u32>,
+    /// `LastSubscriptionUpdate`.
+    pub updated_at: UnixMs,
+    /// From then on nothing is sent.
+    pub expires_at: UnixMs,
+}
+
+/// A registration as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names this registration. Renewing a subscription gives it a new key: it counts as showing what it now reports.
+    pub key: SubscriptionKey,
+    /// The registration itself, `shown` as last recorded.
+    pub record: NewSubscription,
+}
+
+/// What adding a subscription did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// The new registration.
+    pub key: SubscriptionKey,
+    /// The registrations it took the place of, gone now.
+    pub replaced: Vec<SubscriptionKey>,
+}
+
+/// The proxy's state (protocol.md §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Whether batches are sent at all.
+    pub is_enabled: bool,
+    /// `Organization`, a DNS domain; `None` until first given.
+    pub organization: Option<String>,
+    /// `Uri`, base of the relay's URL.
+    pub uri: String,
+    /// `Guid`, made at the first start, lower-case and hyphenated.
+    pub guid: String,
+    /// `WhenCreated`.
+    pub created_at: UnixMs,
+    /// `WhenChanged`.
+    pub changed_at: UnixMs,
+}
+
+/// `Uri` of a proxy that was never given one (protocol.md §1.1).
+pub const DEFAULT_PROXY_URI: &str = "https://outlook.office365.com/PushNotifications";
+
+/// A change of the proxy: what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyChange {
+    /// `Enabled`.
+    pub is_enabled: Option<bool>,
+    /// `Organization`.
+    pub organization: Option<String>,
+    /// `Uri`.
+    pub uri: Option<String>,
+}
+
+impl ProxyChange {
+    /// The state that this change would lead to, dates aside.
+    #[must_use]
+    pub fn applied_to(&self, proxy: &Proxy) -> Proxy {
+        Proxy {
+            is_enabled: self.is_enabled.unwrap_or(proxy.is_enabled),
+            organization: self.organization.clone().or_else(|| proxy.organization.clone()),
+            uri: self.uri.clone().unwrap_or_else(|| proxy.uri.clone()),
+            ..proxy.clone()
+        }
+    }
+}
+
+/// A certificate as it is kept; its private key stands in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCertificate {
+    /// SHA-1 of `der`, upper-case hex.
+    pub thumbprint: String,
+    /// `FriendlyName`: X.509 has no place for it.
+    pub friendly_name: String,
+    /// The certificate.
+    pub der: Vec<u8>,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file of ours is open to others.
+    #[error(transparent)]
+    Permission(#[from] PermissionError),
+    /// The operating system refused.
+    #[error("{path}: {cause}", path = .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        cause: std::io::Error,
+    },
+    /// Written by a newer mailbadge.
+    #[error("{path}: has schema {found}, this mailbadge knows up to {known}; use the newer mailbadge that wrote it", path = .path.display())]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Not a database of ours, or torn. It is left as it is.
+    #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore it from a backup, or move it away to start empty", path = .path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        cause: String,
+    },
+    /// Another process held the write lock too long.
+    #[error("{path}: locked by another process; try again", path = .path.display())]
+    Locked {
+        /// The database.
+        path: PathBuf,
+    },
+    /// No certificate of this thumbprint.
+    #[error("no certificate {thumbprint}; `mailbadge certificate list` shows which there are")]
+    NoCertificate {
+        /// The one asked for.
+        thumbprint: String,
+    },
+    /// Anything else that the database said: full disk, read-only file system.
+    #[error("{path}: {cause}", path = .path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What it said.
+        cause: rusqlite::Error,
+    },
+}
