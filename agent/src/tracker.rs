@@ -151,6 +151,9 @@ impl Tracker {
             self.settle(mailbox, record, now);
             return None;
         };
+        if record.mark_unsaved() {
+            self.unsaved.lock().push(mailbox);
+        }
         drop(record);
         Some(Notification {
             mailbox,
@@ -164,38 +167,38 @@ impl Tracker {
 
     /// The relay took this batch, but for what it rejected.
     pub fn acknowledge(&self, batch: &[Notification], rejected: &[Rejected], now: Now) {
-        let mut moved = Vec::new();
         for notification in batch {
             let of_mailbox: Vec<(SubscriptionKey, Rejection)> = rejected
                 .iter()
                 .filter(|line| line.mailbox == notification.mailbox)
                 .map(|line| (line.subscription, line.reason))
                 .collect();
-            let Some(mut record) = self.record(notification.mailbox) else { continue };
-            if record.acknowledge(&of_mailbox, now) {
-                moved.push(notification.mailbox);
-            }
-            self.settle(notification.mailbox, record, now);
+            self.land(notification.mailbox, now, |record| record.acknowledge(&of_mailbox, now));
         }
-        self.unsaved.lock().extend(moved);
     }
 
-    /// This batch did not arrive, as far as anyone knows; its mailboxes are ready again.
-    pub fn refuse(&self, batch: &[Notification], now: Now) {
+    /// This batch was not acknowledged; its mailboxes are ready again. Where it `may_have_arrived` its devices are sent
+    /// their counts even if these come back to what they showed before.
+    pub fn refuse(&self, batch: &[Notification], may_have_arrived: bool, now: Now) {
         for notification in batch {
-            let Some(mut record) = self.record(notification.mailbox) else { continue };
-            record.refuse();
-            self.settle(notification.mailbox, record, now);
+            self.land(notification.mailbox, now, |record| record.refuse(may_have_arrived));
         }
     }
 
     /// The relay found these notifications themselves invalid; nothing is sent until their mailboxes change.
     pub fn put_aside(&self, batch: &[Notification], now: Now) {
         for notification in batch {
-            let Some(mut record) = self.record(notification.mailbox) else { continue };
-            record.put_aside();
-            self.settle(notification.mailbox, record, now);
+            self.land(notification.mailbox, now, Record::put_aside);
         }
+    }
+
+    fn land(&self, mailbox: MailboxId, now: Now, transition: impl FnOnce(&mut Record)) {
+        let Some(mut record) = self.record(mailbox) else { return };
+        transition(&mut record);
+        if record.mark_unsaved() {
+            self.unsaved.lock().push(mailbox);
+        }
+        self.settle(mailbox, record, now);
     }
 
     /// Queues the mailbox where it must be: ready, or later for a throttled device.
@@ -240,8 +243,8 @@ impl Tracker {
         self.ready.lock().len()
     }
 
-    /// What devices show that was not stored yet; up to `max` mailboxes. The caller stores it, or gives it back by
-    /// [`Tracker::not_saved`].
+    /// What devices show that was not stored yet, of up to `max` mailboxes; `None` for those that something is in
+    /// flight to. The caller stores it, or gives it back by [`Tracker::not_saved`].
     pub fn take_unsaved(&self, max: usize) -> Vec<(MailboxId, SubscriptionKey, Option<u32>)> {
         let mailboxes = {
             let mut unsaved = self.unsaved.lock();

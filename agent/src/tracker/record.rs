@@ -53,10 +53,12 @@ enum Hold {
 #[derive(Clone, Debug)]
 pub struct Device {
     recipient: Arc<Recipient>,
-    /// What it was last acknowledged to show.
+    /// What it was last acknowledged to show; `None` while nobody knows.
     shown: Option<u32>,
     /// What the batch in flight tells it.
     sent: Option<u32>,
+    /// It spoke for itself while a batch of its mailbox was in flight: which of the two came last nobody knows.
+    is_in_doubt: bool,
     hold: Hold,
 }
 
@@ -122,7 +124,8 @@ impl Record {
             old.key != recipient.key
                 && (&*old.app_id, &*old.device_id) != (&*recipient.app_id, &*recipient.device_id)
         });
-        self.devices.push(Device { recipient, shown, sent: None, hold: Hold::None });
+        let is_in_doubt = self.stage == Stage::InFlight;
+        self.devices.push(Device { recipient, shown, sent: None, is_in_doubt, hold: Hold::None });
         self.changed_at.get_or_insert(now.moment);
     }
 
@@ -161,41 +164,35 @@ impl Record {
     }
 
     /// The relay took the batch, but for the devices in `rejected`: each other device in flight now shows what was
-    /// sent to it. True where a shown count changed that was not waiting to be stored already.
-    pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) -> bool {
-        let mut moved = false;
-        for device in &mut self.devices {
-            let Some(count) = device.sent.take() else { continue };
-            match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
-                None => {
-                    device.shown = Some(count);
-                    device.hold = Hold::None;
-                    moved = true;
-                }
-                Some((_, Rejection::Throttled)) => {
-                    device.hold = Hold::Until(now.moment.after(THROTTLED_WAIT));
-                }
-                Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = Hold::Aside,
-            }
-        }
-        (self.stage, self.flying_since) = (Stage::Idle, None);
-        moved && self.mark_unsaved()
+    /// sent to it.
+    pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) {
+        self.land(|device, count| match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
+            None => (device.shown, device.hold) = (Some(count), Hold::None),
+            Some((_, Rejection::Throttled)) => device.hold = Hold::Until(now.moment.after(THROTTLED_WAIT)),
+            Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = Hold::Aside,
+        });
     }
 
-    /// The batch did not arrive, as far as anyone knows: its devices are due again.
-    pub fn refuse(&mut self) {
-        for device in &mut self.devices {
-            device.sent = None;
-        }
+    /// The batch was not acknowledged: its devices are due again. Where it `may_have_arrived`, nobody knows what they
+    /// show.
+    pub fn refuse(&mut self, may_have_arrived: bool) {
         self.changed_at = self.oldest_change();
-        (self.stage, self.flying_since) = (Stage::Idle, None);
+        self.land(|device, _| device.shown = device.shown.filter(|_| !may_have_arrived));
     }
 
     /// The relay found the notification itself invalid: its devices are put aside until the mailbox changes.
     pub fn put_aside(&mut self) {
+        self.land(|device, _| device.hold = Hold::Aside);
+    }
+
+    /// Ends the flight: `settle` is told each device that was in it, with what was sent.
+    fn land(&mut self, mut settle: impl FnMut(&mut Device, u32)) {
         for device in &mut self.devices {
-            if device.sent.take().is_some() {
-                device.hold = Hold::Aside;
+            if let Some(count) = device.sent.take() {
+                settle(device, count);
+            }
+            if std::mem::take(&mut device.is_in_doubt) {
+                device.shown = None;
             }
         }
         (self.stage, self.flying_since) = (Stage::Idle, None);
@@ -242,9 +239,10 @@ impl Record {
         self.known
     }
 
-    /// The devices with what each was last acknowledged to show.
+    /// The devices with what each is known to show now: nothing, while something is in flight to it.
     pub fn devices(&self) -> impl Iterator<Item = (&Arc<Recipient>, Option<u32>)> {
-        self.devices.iter().map(|device| (&device.recipient, device.shown))
+        let shown = |device: &Device| device.shown.filter(|_| device.sent.is_none() && !device.is_in_doubt);
+        self.devices.iter().map(move |device| (&device.recipient, shown(device)))
     }
 
     /// Marks what devices show as not stored. True where it was not marked already, and the caller must queue it.

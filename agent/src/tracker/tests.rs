@@ -105,6 +105,8 @@ fn a_throttled_device_is_woken_when_its_time_has_come() {
 fn what_a_batch_changed_is_stored_once_and_again_when_storing_failed() {
     let (tracker, _) = ready(2);
     let batch = tracker.take(2, at(1));
+    let in_flight = tracker.take_unsaved(10);
+    assert!(in_flight.len() == 2 && in_flight.iter().all(|(.., shown)| shown.is_none()));
     tracker.acknowledge(&batch, &[], at(1));
     let rows = tracker.take_unsaved(10);
     assert_eq!(
@@ -141,13 +143,21 @@ fn mailboxes_sent_again_carry_their_newest_count() {
     assert_eq!(tracker.behind(at(3)).0, 1);
 }
 
+/// What becomes of a batch in flight.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Accepted,
+    AnswerLost,
+    Refused,
+}
+
 /// One step of a random history over few mailboxes and devices.
 #[derive(Clone, Debug)]
 enum Step {
     Change { mailbox: u32, unseen: u32 },
     Late { mailbox: u32, unseen: u32 },
     Take(usize),
-    Settle { is_accepted: bool, is_oldest_first: bool },
+    Settle { fate: Fate, is_oldest_first: bool },
     Renew { mailbox: u32, shown: Option<u32> },
     Unsubscribe { mailbox: u32 },
 }
@@ -158,8 +168,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (mailbox.clone(), 0..5u32).prop_map(|(mailbox, unseen)| Step::Change { mailbox, unseen }),
         1 => (mailbox.clone(), 0..5u32).prop_map(|(mailbox, unseen)| Step::Late { mailbox, unseen }),
         3 => (1..4usize).prop_map(Step::Take),
-        3 => (any::<bool>(), any::<bool>())
-            .prop_map(|(is_accepted, is_oldest_first)| Step::Settle { is_accepted, is_oldest_first }),
+        3 => (prop_oneof![Just(Fate::Accepted), Just(Fate::AnswerLost), Just(Fate::Refused)], any::<bool>())
+            .prop_map(|(fate, is_oldest_first)| Step::Settle { fate, is_oldest_first }),
         1 => (mailbox.clone(), proptest::option::of(0..5u32))
             .prop_map(|(mailbox, shown)| Step::Renew { mailbox, shown }),
         1 => mailbox.prop_map(|mailbox| Step::Unsubscribe { mailbox }),
@@ -193,9 +203,9 @@ impl World {
                 self.check_alone_in_flight(&batch);
                 self.flights.extend((!batch.is_empty()).then_some(batch));
             }
-            Step::Settle { is_accepted, is_oldest_first } => {
+            Step::Settle { fate, is_oldest_first } => {
                 let flight = if is_oldest_first { self.flights.pop_front() } else { self.flights.pop_back() };
-                self.arrive(tracker, flight, is_accepted, now);
+                self.arrive(tracker, flight, fate, now);
             }
             Step::Renew { mailbox, shown } => {
                 let key = i64::from(mailbox);
@@ -215,14 +225,18 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, tracker: &Tracker, flight: Option<Vec<Notification>>, is_accepted: bool, now: Now) {
+    fn arrive(&mut self, tracker: &Tracker, flight: Option<Vec<Notification>>, fate: Fate, now: Now) {
         let Some(batch) = flight else { return };
-        for notification in batch.iter().filter(|_| is_accepted) {
+        for notification in batch.iter().filter(|_| !matches!(fate, Fate::Refused)) {
             for recipient in &notification.recipients {
                 self.screens.insert(recipient.key.0, notification.unseen);
             }
         }
-        if is_accepted { tracker.acknowledge(&batch, &[], now) } else { tracker.refuse(&batch, now) }
+        match fate {
+            Fate::Accepted => tracker.acknowledge(&batch, &[], now),
+            Fate::AnswerLost => tracker.refuse(&batch, true, now),
+            Fate::Refused => tracker.refuse(&batch, false, now),
+        }
     }
 }
 
@@ -243,7 +257,7 @@ proptest! {
         }
         for _ in 0..10 {
             while let Some(flight) = world.flights.pop_front() {
-                world.arrive(&tracker, Some(flight), true, now);
+                world.arrive(&tracker, Some(flight), Fate::Accepted, now);
             }
             world.play(&tracker, &Step::Take(9), now);
         }
