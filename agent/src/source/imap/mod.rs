@@ -1,1 +1,144 @@
-//! IMAP as a source: session machine, NOTIFY, IDLE, STATUS, log-in governor.
+//! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
+//!
+//! Settings and shared words; the session machine, roster, governor and driver stand beside it.
+
+
+use rustls_pki_types::CertificateDer;
+use secrecy::SecretString;
+use std::time::Duration;
+
+/// What one `[[source]]` of kind `imap` needs to know; `config.rs` fills it.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The source's name in logs and metrics.
+    pub name: String,
+    /// Host name or address to connect to.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// The name the server's certificate must carry; `host` where it is `None`.
+    pub server_name: Option<String>,
+    /// Certificates trusted besides the system's roots (`ca-file`).
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// As whom to log in to a mailbox.
+    pub login: Login,
+    /// How mailboxes are watched.
+    pub watch: Watch,
+    /// Time between two visits to a mailbox that can only be polled.
+    pub poll_interval: Duration,
+    /// Log-ins per second at this server, all mailboxes together; at least 1.
+    pub login_rate: u32,
+    /// Every mailbox is read at least this often, whatever the server pushed.
+    pub sweep_interval: Duration,
+    /// A quiet NOTIFY connection is armed again this often; one with news since, every [`BUSY_REARM`] (sources.md §4.2).
+    pub rearm_interval: Duration,
+    /// IDLE is issued again after this long (RFC 2177: less than 29 min; sources.md §4.3).
+    pub idle_interval: Duration,
+}
+
+impl Settings {
+    /// What the annotated `mailbadge.toml` shows: every key but host and log-in at its default.
+    pub fn new(name: impl Into<String>, host: impl Into<String>, login: Login) -> Self {
+        Self {
+            name: name.into(),
+            host: host.into(),
+            port: 143,
+            tls: Tls::None,
+            server_name: None,
+            extra_roots: Vec::new(),
+            login,
+            watch: Watch::Auto,
+            poll_interval: Duration::from_mins(1),
+            login_rate: 20,
+            sweep_interval: Duration::from_mins(15),
+            rearm_interval: Duration::from_mins(5),
+            idle_interval: Duration::from_mins(9),
+        }
+    }
+}
+
+/// How the connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all; the configuration allows it to loopback only.
+    None,
+    /// STARTTLS before log-in (RFC 9051 §6.2.1); a server without it is refused.
+    StartTls,
+    /// TLS from the first byte (RFC 8314 §3).
+    Implicit,
+}
+
+/// As whom to log in to a mailbox.
+#[derive(Clone, Debug)]
+pub enum Login {
+    /// `mailbox*user` with the master user's password (Dovecot, Stalwart with `%`).
+    Master {
+        /// The master user.
+        user: String,
+        /// What stands between the mailbox and the master user.
+        separator: String,
+        /// The master user's password.
+        password: SecretString,
+    },
+    /// SASL PLAIN with the mailbox as authorization identity (RFC 4616; Cyrus, Dovecot).
+    AuthzId {
+        /// The identity that authenticates.
+        user: String,
+        /// Its password.
+        password: SecretString,
+    },
+    /// The mailbox's own name and this password: one account, or a test server.
+    Password {
+        /// The name to log in with; the mailbox's own where it is `None`.
+        user: Option<String>,
+        /// The password.
+        password: SecretString,
+    },
+}
+
+impl Login {
+    /// Whether one credential opens every mailbox, so that its refusal concerns them all (sources.md §4.1).
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, Self::Password { .. })
+    }
+}
+
+/// How mailboxes are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// By what the server offers: NOTIFY, else IDLE, else polling.
+    Auto,
+    /// NOTIFY (RFC 5465).
+    Notify,
+    /// IDLE on the selected INBOX (RFC 2177).
+    Idle,
+    /// A visit every [`Settings::poll_interval`].
+    Poll,
+    /// No watching connection: answers questions and sweeps, for mailboxes that an event source watches.
+    SweepOnly,
+}
+
+/// How a connection came to watch its mailbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// STATUS lines pushed by NOTIFY.
+    Notify,
+    /// IDLE with INBOX examined.
+    Idle,
+    /// STATUS and LOGOUT.
+    Poll,
+}
+
+/// A line or a line with its literals, longest: a longer one ends the connection. SEARCH answers are counted as they
+/// come and may be of any length.
+pub const LINE_MAX: usize = 64 * 1024;
+/// From the TCP connection to the end of the log-in, longest.
+pub const LOGIN_WAIT: Duration = Duration::from_secs(30);
+/// From a command to its tagged answer, longest.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
+/// A NOTIFY connection that brought news is armed again after this long.
+pub const BUSY_REARM: Duration = Duration::from_mins(1);
+/// Between two questions of one connection that the server's own lines gave rise to, shortest.
+pub const QUESTION_REST: Duration = Duration::from_millis(100);
