@@ -5,16 +5,22 @@
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
 
+mod keys;
 mod permission;
+mod schema;
+mod sqlite;
+#[cfg(test)]
+mod tests;
 
 pub use permission::{PermissionError, owner_only};
+pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
 use crate::time::UnixMs;
 use secrecy::SecretString;
 use std::path::PathBuf;
 
-/// What is kept. Calls block for a disk's time and at most its lock time-out: not for tasks that must not wait.
+/// What is kept. Calls block for a disk's time and at most [`LOCK_TIMEOUT`]: not for tasks that must not wait.
 ///
 /// A call that returned `Ok` is durable, [`Store::record_shown`] included.
 pub trait Store: Send + Sync {

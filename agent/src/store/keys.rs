@@ -1,0 +1,66 @@
+//! Private keys: a file each under `certificates/`, 0600, written whole or not at all.
+
+use super::{PermissionError, StoreError, owner_only};
+use secrecy::{ExposeSecret, SecretString};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// A PKCS#8 PEM of RSA 8192 takes 6.5 KiB.
+const KEY_SIZE_MAX: u64 = 16 * 1024;
+
+/// Makes a folder 0700 where there is none, and refuses one that others can enter.
+pub(super) fn private_dir(path: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|cause| StoreError::Io { path: path.to_owned(), cause })?;
+    Ok(owner_only(path)?)
+}
+
+/// Writes the key of `thumbprint`: into a neighbor first, so that a crash leaves the old key or the new one.
+pub(super) fn write(dir: &Path, thumbprint: &str, key: &SecretString) -> Result<(), StoreError> {
+    private_dir(dir)?;
+    let path = file_of(dir, thumbprint);
+    let neighbor = path.with_extension("key.new");
+    let written = write_durably(&neighbor, key.expose_secret().as_bytes())
+        .and_then(|()| belong_to_owner_of(dir, &neighbor))
+        .and_then(|()| fs::rename(&neighbor, &path))
+        .and_then(|()| File::open(dir)?.sync_all());
+    written.map_err(|cause| StoreError::Io { path, cause })
+}
+
+/// Reads the key of `thumbprint`; refuses a file that others can read.
+pub(super) fn read(dir: &Path, thumbprint: &str) -> Result<SecretString, StoreError> {
+    let path = file_of(dir, thumbprint);
+    owner_only(&path)?;
+    let mut text = Zeroizing::new(String::new());
+    let mut file = File::open(&path).map_err(|cause| PermissionError::Io { path: path.clone(), cause })?;
+    let read = (&mut file).take(KEY_SIZE_MAX).read_to_string(&mut text);
+    read.map_err(|cause| StoreError::Io { path, cause })?;
+    Ok(SecretString::from(text.as_str()))
+}
+
+fn file_of(dir: &Path, thumbprint: &str) -> PathBuf {
+    dir.join(format!("{thumbprint}.key"))
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Left over from a crash: its content is worth nothing.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// What root writes for the daemon must stay readable to the daemon.
+pub(super) fn belong_to_owner_of(dir: &Path, file: &Path) -> io::Result<()> {
+    let owner = fs::metadata(dir)?;
+    if owner.uid() == fs::metadata(file)?.uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid()))
+}

@@ -1,0 +1,96 @@
+//! The tables and their versions. A version, once released, is never edited: a change is a further step.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// What `PRAGMA application_id` says of our databases: "mbdg".
+const APPLICATION_ID: i64 = 0x6d62_6467;
+
+/// Step n leads from schema version n to n + 1.
+const STEPS: [&str; 1] = [VERSION_1];
+
+/// The schema version of this mailbadge.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+// Keys grow and are never used twice, so that a count written behind cannot meet a later registration.
+const VERSION_1: &str = "
+    CREATE TABLE subscription (
+        key             INTEGER PRIMARY KEY AUTOINCREMENT,
+        mailbox         TEXT    NOT NULL,
+        subscription_id TEXT    NOT NULL,
+        app_id          TEXT    NOT NULL,
+        device_id       TEXT    NOT NULL,
+        device_type     TEXT    NOT NULL,
+        installation_id TEXT,
+        option          INTEGER NOT NULL,
+        shown           INTEGER,
+        updated_at_ms   INTEGER NOT NULL,
+        expires_at_ms   INTEGER NOT NULL,
+        UNIQUE (mailbox, subscription_id),
+        UNIQUE (app_id, device_id)
+    ) STRICT;
+    CREATE INDEX subscription_by_end ON subscription (expires_at_ms);
+
+    CREATE TABLE proxy (
+        only          INTEGER PRIMARY KEY CHECK (only = 1),
+        is_enabled    INTEGER NOT NULL,
+        organization  TEXT,
+        uri           TEXT    NOT NULL,
+        guid          TEXT    NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        changed_at_ms INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE certificate (
+        number        INTEGER PRIMARY KEY AUTOINCREMENT,
+        thumbprint    TEXT NOT NULL UNIQUE,
+        friendly_name TEXT NOT NULL,
+        der           BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE auth_config (
+        only                 INTEGER PRIMARY KEY CHECK (only = 1),
+        current_certificate  TEXT REFERENCES certificate (thumbprint),
+        previous_certificate TEXT REFERENCES certificate (thumbprint)
+    ) STRICT;
+    INSERT INTO auth_config VALUES (1, NULL, NULL);
+";
+
+/// What stands in a database file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A database of ours of this version; 0: a new, empty one.
+    Version(i64),
+    /// A database, but somebody else's.
+    Foreign,
+}
+
+/// Looks, changes nothing.
+pub(super) fn look(db: &Connection) -> rusqlite::Result<Found> {
+    let number = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let is_new = application == 0 && version == 0 && tables == 0;
+    Ok(if is_new || application == APPLICATION_ID { Found::Version(version) } else { Found::Foreign })
+}
+
+/// Brings a database of ours to [`VERSION`], all steps in one transaction. Two processes may try at once.
+///
+/// `first` adds what a new database starts with beside its tables; it is not called for one that has a version.
+pub(super) fn migrate(
+    db: &mut Connection,
+    first: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    for step in STEPS.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(step)?;
+    }
+    if version == 0 {
+        first(&transaction)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    if version < VERSION {
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()
+}

@@ -1,0 +1,267 @@
+//! What every store must keep, and what SQLite's must refuse.
+
+use super::*;
+use secrecy::ExposeSecret;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+const NOW: UnixMs = UnixMs(1_767_268_500_000);
+
+fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&dir.join("state"), NOW)
+}
+
+fn fresh() -> (tempfile::TempDir, SqliteStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn phone(mailbox: &str, id: &str, device: &str) -> NewSubscription {
+    NewSubscription {
+        mailbox: mailbox.to_owned(),
+        subscription_id: id.to_owned(),
+        app_id: "com.microsoft.exchange.mowa".to_owned(),
+        device_id: device.to_owned(),
+        device_type: "GCM".to_owned(),
+        installation_id: Some(format!("DEV-{device}")),
+        option: 47,
+        shown: Some(5),
+        updated_at: NOW,
+        expires_at: UnixMs(NOW.0 + 1000),
+    }
+}
+
+fn devices(store: &dyn Store) -> Vec<(String, String)> {
+    let all = store.subscriptions(None).unwrap();
+    all.into_iter().map(|one| (one.record.mailbox, one.record.device_id)).collect()
+}
+
+#[test]
+fn a_subscription_comes_back_as_it_was_added() {
+    let (dir, store) = fresh();
+    let mut plain = phone("u2", "MOWA-Android-B", "b");
+    (plain.installation_id, plain.shown) = (None, None);
+    let new = [phone("u1", "MOWA-Android-A", "a"), plain];
+    let added = store.add(&new).unwrap();
+    drop(store);
+    let kept = open(dir.path()).unwrap().subscriptions(None).unwrap();
+    let expected: Vec<_> =
+        added.iter().zip(new).map(|(added, record)| Subscription { key: added.key, record }).collect();
+    assert_eq!(kept, expected);
+}
+
+#[test]
+fn the_same_id_or_the_same_device_replaces_the_former_registration() {
+    // What is added after ("u1", "id-a", "a") and ("u1", "id-b", "b"), which of the two it replaces, who is left.
+    let rows: [(&str, &str, &str, &[usize], &[&str]); 5] = [
+        ("u1", "id-a", "a", &[0], &["u1 a", "u1 b"]),
+        ("u1", "id-a", "new", &[0], &["u1 b", "u1 new"]),
+        ("u2", "id-a", "a", &[0], &["u1 b", "u2 a"]),
+        ("u2", "id-a", "c", &[], &["u1 a", "u1 b", "u2 c"]),
+        ("u1", "id-a", "b", &[0, 1], &["u1 b"]),
+    ];
+    for (mailbox, id, device, replaced, left) in rows {
+        let (_dir, store) = fresh();
+        let first = store.add(&[phone("u1", "id-a", "a"), phone("u1", "id-b", "b")]).unwrap();
+        let mut done = store.add(&[phone(mailbox, id, device)]).unwrap().remove(0);
+        done.replaced.sort_unstable();
+        let expected: Vec<_> = replaced.iter().map(|&index| first[index].key).collect();
+        assert_eq!(done.replaced, expected, "{mailbox} {id} {device}");
+        assert!(first.iter().all(|one| one.key != done.key), "a renewed registration has a key of its own");
+        let mut kept: Vec<_> =
+            devices(&store).iter().map(|(mailbox, device)| format!("{mailbox} {device}")).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, left, "{mailbox} {id} {device}");
+    }
+}
+
+#[test]
+fn a_count_written_behind_does_not_mark_a_renewed_registration() {
+    let (_dir, store) = fresh();
+    let before = store.add(&[phone("u1", "id", "a")]).unwrap()[0].key;
+    let after = store.add(&[phone("u1", "id", "a")]).unwrap()[0].key;
+    store.record_shown(&[(before, Some(99))]).unwrap();
+    assert_eq!(store.subscriptions(None).unwrap()[0].record.shown, Some(5));
+    store.record_shown(&[(after, Some(7))]).unwrap();
+    assert_eq!(store.subscriptions(None).unwrap()[0].record.shown, Some(7));
+    store.record_shown(&[(after, None)]).unwrap();
+    assert_eq!(store.subscriptions(None).unwrap()[0].record.shown, None);
+}
+
+#[test]
+fn removing_and_expiring_tell_what_was_there() {
+    let (_dir, store) = fresh();
+    let mut late = phone("u2", "id", "late");
+    late.expires_at = UnixMs(NOW.0 + 5000);
+    let added = store.add(&[phone("u1", "id", "a"), late]).unwrap();
+    assert_eq!(store.expire(UnixMs(NOW.0 + 999)).unwrap(), []);
+    assert_eq!(store.expire(UnixMs(NOW.0 + 1000)).unwrap(), [added[0].key]);
+    assert_eq!(store.remove(&[added[0].key, added[1].key]).unwrap(), [added[1].key]);
+    assert_eq!(devices(&store), []);
+}
+
+#[test]
+fn a_mailbox_is_listed_alone_and_its_newest_first() {
+    let (_dir, store) = fresh();
+    let mut newer = phone("u1", "id-2", "newer");
+    newer.updated_at = UnixMs(NOW.0 + 1);
+    store.add(&[phone("u1", "id-1", "older"), newer, phone("u2", "id", "other")]).unwrap();
+    let of_one: Vec<_> =
+        store.subscriptions(Some("u1")).unwrap().into_iter().map(|one| one.record.device_id).collect();
+    assert_eq!(of_one, ["newer", "older"]);
+    assert_eq!(store.subscriptions(Some("nobody")).unwrap(), []);
+}
+
+#[test]
+fn the_proxy_keeps_what_a_change_does_not_name() {
+    let (_dir, store) = fresh();
+    let first = store.proxy().unwrap();
+    assert_eq!((first.is_enabled, first.uri.as_str(), first.organization), (false, DEFAULT_PROXY_URI, None));
+    assert_eq!((first.created_at, first.changed_at), (NOW, NOW));
+    let later = UnixMs(NOW.0 + 1);
+    let enable = ProxyChange {
+        is_enabled: Some(true),
+        organization: Some("fabrikam.com".to_owned()),
+        uri: Some("https://relay.example/PushNotifications".to_owned()),
+    };
+    let enabled = store.change_proxy(&enable, later).unwrap();
+    let disable = ProxyChange { is_enabled: Some(false), ..ProxyChange::default() };
+    let disabled = store.change_proxy(&disable, UnixMs(NOW.0 + 2)).unwrap();
+    assert_eq!(
+        (disabled.is_enabled, &disabled.uri, &disabled.organization),
+        (false, &enabled.uri, &enabled.organization)
+    );
+    assert_eq!((disabled.guid, disabled.created_at), (first.guid, NOW));
+    let same = store.change_proxy(&disable, UnixMs(NOW.0 + 3)).unwrap();
+    assert_eq!(same.changed_at, UnixMs(NOW.0 + 2), "nothing changed, so nothing is dated anew");
+}
+
+fn certificate(thumbprint: &str) -> StoredCertificate {
+    StoredCertificate {
+        thumbprint: thumbprint.to_owned(),
+        friendly_name: "OAuth".to_owned(),
+        der: vec![48, 0],
+    }
+}
+
+#[test]
+fn certificates_are_kept_with_their_keys_and_one_is_current() {
+    let (dir, store) = fresh();
+    assert_eq!(store.current_certificate().unwrap(), None);
+    for name in ["AA", "BB"] {
+        store.add_certificate(&certificate(name), &SecretString::from(format!("key of {name}"))).unwrap();
+        store.make_current(name).unwrap();
+    }
+    let error = store.make_current("CC").unwrap_err();
+    assert!(matches!(error, StoreError::NoCertificate { .. }), "{error}");
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.current_certificate().unwrap().as_deref(), Some("BB"));
+    assert_eq!(store.certificates().unwrap(), [certificate("AA"), certificate("BB")]);
+    assert_eq!(store.private_key("AA").unwrap().expose_secret(), "key of AA");
+    assert!(matches!(store.private_key("../mailbadge").unwrap_err(), StoreError::NoCertificate { .. }));
+    let key = dir.path().join("state/certificates/AA.key");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(store.private_key("AA").unwrap_err(), StoreError::Permission(_)));
+}
+
+#[test]
+fn another_process_is_noticed_once_and_ones_own_writing_never() {
+    let (dir, store) = fresh();
+    let other = open(dir.path()).unwrap();
+    assert!(!store.changed_elsewhere().unwrap());
+    store.add(&[phone("u1", "id", "a")]).unwrap();
+    assert!(!store.changed_elsewhere().unwrap());
+    other.add(&[phone("u2", "id", "b")]).unwrap();
+    assert!(store.changed_elsewhere().unwrap());
+    assert!(!store.changed_elsewhere().unwrap());
+}
+
+#[test]
+fn state_is_its_owners_alone() {
+    let (dir, store) = fresh();
+    store.add(&[phone("u1", "id", "a")]).unwrap();
+    let state = dir.path().join("state");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    let names: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(names.len() >= 2, "{names:?}");
+    for file in &names {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+    drop(store);
+    for (path, open_mode) in [(store_path(&state), 0o640), (state.clone(), 0o750)] {
+        let closed = fs::metadata(&path).unwrap().permissions();
+        fs::set_permissions(&path, Permissions::from_mode(open_mode)).unwrap();
+        let error = open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Permission(_)), "{error}");
+        assert!(error.to_string().contains("chmod"), "{error}");
+        fs::set_permissions(&path, closed).unwrap();
+    }
+    assert!(open(dir.path()).is_ok());
+}
+
+fn store_path(state: &Path) -> PathBuf {
+    state.join("mailbadge.db")
+}
+
+#[test]
+fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
+    let foreign = |path: &Path| {
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1;").unwrap();
+    };
+    let newer = |path: &Path| {
+        rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 9).unwrap();
+    };
+    let spoil: [(&str, &dyn Fn(&Path), &str); 5] = [
+        ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
+        ("text", &|path| fs::write(path, "not a database, but quite long ".repeat(99)).unwrap(), "damaged"),
+        ("missing", &|path| fs::rename(path, path.with_extension("db-wal")).unwrap(), "damaged"),
+        ("foreign", &|path| (fs::remove_file(path).unwrap(), foreign(path)).1, "damaged"),
+        ("newer", &newer, "schema 9"),
+    ];
+    for (name, spoil, expected) in spoil {
+        let (dir, store) = fresh();
+        drop(store);
+        let path = store_path(&dir.path().join("state"));
+        spoil(&path);
+        if path.exists() {
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        }
+        let before = fs::read(&path).ok();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("mailbadge.db"), "{name}: {error}");
+        assert_eq!(fs::read(&path).ok(), before, "{name}");
+    }
+}
+
+#[test]
+fn a_page_of_rubbish_inside_is_found_by_verifying() {
+    let (dir, store) = fresh();
+    let many: Vec<_> = (0..200).map(|n| phone(&format!("u{n}"), "id", &format!("device-{n}"))).collect();
+    store.add(&many).unwrap();
+    store.verify().unwrap();
+    drop(store);
+    let path = store_path(&dir.path().join("state"));
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 3 * 4096..end - 4096].fill(0x5a);
+    fs::write(&path, &bytes).unwrap();
+    let error = open(dir.path()).and_then(|store| store.verify()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn first_starts_at_the_same_time_agree_on_one_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let guids: Vec<_> = std::thread::scope(|scope| {
+        let starts: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| open(dir.path()).unwrap().proxy().unwrap().guid)).collect();
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
+    });
+    assert!(guids.iter().all(|guid| *guid == guids[0]), "{guids:?}");
+}
