@@ -1,1 +1,3 @@
 //! The simulated counterparts as pure machines: time, randomness and bytes come in as arguments.
+
+pub mod mail_store;
