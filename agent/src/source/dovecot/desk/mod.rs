@@ -1,0 +1,3 @@
+//! Where conversations with Dovecot are held: all connections on one thread, with one buffer between them.
+
+pub(super) mod driver;
