@@ -2,7 +2,6 @@
 //!
 //! Settings and shared words; the session machine, roster, governor and driver stand beside it.
 
-
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
 use std::time::Duration;
