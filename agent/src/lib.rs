@@ -11,8 +11,8 @@
 
 pub mod cli;
 pub mod commands;
-pub mod config;
 pub mod run;
+pub mod config;
 
 pub mod admin;
 pub mod flow;
