@@ -1,1 +1,34 @@
 //! Certificates and what they are used for (protocol.md §5.7).
+//!
+//! A [`Certificate`](certificate::Certificate) with its [`PrivateKey`](key::PrivateKey) is what tokens are signed with;
+//! [`issue`] makes one, [`fitness`] says whether one will do and for how long. Where they are kept is the `store`'s,
+//! signing tokens with them is `token`'s.
+
+pub mod fitness;
+pub mod issue;
+pub mod certificate;
+pub mod key;
+
+use thiserror::Error;
+
+/// Why a certificate or key cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// Neither DER nor PEM of a certificate.
+    #[error("not a certificate: {0}")]
+    Certificate(String),
+    /// Neither PKCS#8 nor PKCS#1 PEM of an RSA key of 2048 to 8192 bits.
+    #[error("not a usable private key: {0}; give an unencrypted RSA key in PEM, 2048 bits at least")]
+    Key(String),
+    /// Not 40 hex digits.
+    #[error("not a certificate's thumbprint: {0:?}; expected 40 hex digits")]
+    Thumbprint(String),
+    /// A certificate could not be made.
+    #[error("no certificate could be made for {domain:?}: {reason}")]
+    Issue {
+        /// The domain it was for.
+        domain: String,
+        /// What stood in the way.
+        reason: String,
+    },
+}
