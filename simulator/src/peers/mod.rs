@@ -1,3 +1,10 @@
 //! The simulated counterparts as pure machines: time, randomness and bytes come in as arguments.
 
 pub mod mail_store;
+pub mod relay;
+pub mod fault;
+pub mod tenant;
+pub mod device;
+pub mod principal;
+pub mod http;
+pub mod unix_time;

@@ -1,0 +1,313 @@
+//! What a relay demands of a token, check by check in the order of protocol.md §5.6.
+//!
+//! Signatures are verified straight from the certificate's key with one fixed algorithm: no library gets to choose it
+//! by the token's header. What a token that passed may send is not decided here.
+
+use crate::peers::principal::{Audience, Principal};
+use crate::peers::tenant::credential::KeyCredential;
+use crate::peers::tenant::{Issuer, IssuerKind, Tenant, Tenants};
+use crate::peers::unix_time::UnixMicros;
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// A longer token is not looked at, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// How far clocks may differ.
+pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
+
+/// Base64url by its letters alone: a cut signature is a bad signature, not another kind of text.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+
+/// Claims that only a token for a user has.
+const USER_CLAIMS: [&str; 10] =
+    ["actortoken", "actor", "appctx", "nii", "smtp", "sip", "upn", "unique_name", "scp", "puid"];
+
+/// What `x-ms-diagnostics` says went wrong (protocol.md §5.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// 2000000
+    InvalidSignature,
+    /// 2000001
+    InvalidToken,
+    /// 2000002
+    TokenExpired,
+    /// 2000003
+    InvalidResource,
+    /// 2000004
+    InvalidTenant,
+    /// 2000006
+    InvalidClient,
+    /// Not a refusal of the token: 403, the caller acts for a user.
+    NotAppOnly,
+}
+
+impl Category {
+    /// The number; the status where there is none.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::InvalidSignature => 2_000_000,
+            Self::InvalidToken => 2_000_001,
+            Self::TokenExpired => 2_000_002,
+            Self::InvalidResource => 2_000_003,
+            Self::InvalidTenant => 2_000_004,
+            Self::InvalidClient => 2_000_006,
+            Self::NotAppOnly => 403,
+        }
+    }
+
+    /// The name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidSignature => "invalid_signature",
+            Self::InvalidToken => "invalid_token",
+            Self::TokenExpired => "token_expired",
+            Self::InvalidResource => "invalid_resource",
+            Self::InvalidTenant => "invalid_tenant",
+            Self::InvalidClient => "invalid_client",
+            Self::NotAppOnly => "not_app_only",
+        }
+    }
+}
+
+/// A token that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind.
+    pub category: Category,
+    /// For people. Holds nothing of the token.
+    pub reason: &'static str,
+}
+
+const fn refuse<T>(category: Category, reason: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { category, reason })
+}
+
+/// Header and claims, decoded; the signature stays behind.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decoded {
+    /// The JOSE header.
+    pub header: Map<String, Value>,
+    /// The claims.
+    pub claims: Map<String, Value>,
+}
+
+/// What of an accepted token has to be looked at again at each use: everything else cannot change while trust does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The tenant's GUID.
+    pub tenant: String,
+    authority: String,
+    not_before_s: u64,
+    expires_s: u64,
+    certificate: (UnixMicros, UnixMicros),
+}
+
+impl Accepted {
+    /// Whether it would be accepted again, now and for this authority.
+    pub fn holds(&self, authority: &str, now: UnixMicros) -> bool {
+        self.authority.eq_ignore_ascii_case(authority)
+            && is_live(self.not_before_s, self.expires_s, now)
+            && is_valid(self.certificate, now)
+    }
+}
+
+/// A relay's point of view.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenCheck<'a> {
+    /// The relay's own application id.
+    pub own_application_id: &'a str,
+    /// Whom it trusts.
+    pub tenants: &'a Tenants,
+    /// Of the request: host, with a port that is not the default.
+    pub authority: &'a str,
+    /// The relay's clock.
+    pub now: UnixMicros,
+}
+
+impl TokenCheck<'_> {
+    /// All checks, in order.
+    pub fn check(&self, token: &str) -> Result<Accepted, Refusal> {
+        self.check_decoded(token, decode(token).as_ref())
+    }
+
+    /// The same where the token was decoded before.
+    pub fn check_decoded(&self, token: &str, decoded: Option<&Decoded>) -> Result<Accepted, Refusal> {
+        let Some(Decoded { header, claims }) = decoded else {
+            return refuse(Category::InvalidToken, "not a token: three base64url parts of JSON objects are");
+        };
+        let audience = self.audience(claims)?;
+        let Some(issuer) = text(claims, "iss").and_then(Principal::parse) else {
+            return refuse(Category::InvalidToken, "the issuer is missing or is not id@realm");
+        };
+        let tenant = self.tenants.find(audience.realm);
+        let Some((kind, trusted, owner)) = self.trusted(issuer, tenant) else {
+            return refuse(Category::InvalidToken, "the issuer is not trusted");
+        };
+        let signer = signer(token, header, trusted, self.now)?;
+        let (not_before_s, expires_s) = lifetime(claims, self.now)?;
+        // Trusted by another tenant is not trusted by this one.
+        let Some(tenant) = tenant.filter(|tenant| tenant.id == owner.id) else {
+            return refuse(
+                Category::InvalidTenant,
+                "the audience's realm is no tenant that trusts this issuer",
+            );
+        };
+        name_id(claims, issuer, kind, tenant)?;
+        if USER_CLAIMS.iter().any(|claim| claims.contains_key(*claim)) {
+            return refuse(Category::NotAppOnly, "the caller acts for a user");
+        }
+        Ok(Accepted {
+            tenant: tenant.id.clone(),
+            authority: audience.authority.to_owned(),
+            not_before_s,
+            expires_s,
+            certificate: signer.validity(),
+        })
+    }
+
+    /// Checks 2 to 4.
+    fn audience<'c>(&self, claims: &'c Map<String, Value>) -> Result<Audience<'c>, Refusal> {
+        let Some(audience) = text(claims, "aud").and_then(Audience::parse) else {
+            return refuse(Category::InvalidToken, "the audience is not id/host@realm");
+        };
+        if !audience.id.eq_ignore_ascii_case(self.own_application_id) {
+            return refuse(Category::InvalidToken, "the audience is another application");
+        }
+        if !audience.authority.eq_ignore_ascii_case(self.authority) {
+            return refuse(Category::InvalidResource, "the audience's host differs from the request's");
+        }
+        if audience.realm.is_empty() {
+            return refuse(Category::InvalidResource, "the audience's realm is empty");
+        }
+        Ok(audience)
+    }
+
+    /// Check 6: the issuer as the audience's tenant knows it, else as any other tenant does, with the tenant that does.
+    fn trusted(
+        &self,
+        issuer: Principal<'_>,
+        tenant: Option<&'_ Tenant>,
+    ) -> Option<(IssuerKind, &Issuer, &Tenant)> {
+        let own = tenant.and_then(|tenant| self.tenants.find(&tenant.id));
+        own.into_iter().chain(self.tenants.iter()).find_map(|tenant| {
+            let find = |list: &'_ [Issuer]| {
+                list.iter().position(|known| issuer.is(&known.application_id, &known.realm))
+            };
+            let service = find(&tenant.token_services).and_then(|at| tenant.token_services.get(at));
+            let partner =
+                find(&tenant.partner_applications).and_then(|at| tenant.partner_applications.get(at));
+            service
+                .map(|service| (IssuerKind::TokenService, service, tenant))
+                .or_else(|| partner.map(|partner| (IssuerKind::Partner, partner, tenant)))
+        })
+    }
+}
+
+/// Check 1. `None` where it fails.
+pub fn decode(token: &str) -> Option<Decoded> {
+    if token.len() > TOKEN_BYTES_MAX {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    LENIENT.decode(signature).ok()?;
+    let object = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
+    Some(Decoded { header: object(header)?, claims: object(claims)? })
+}
+
+/// Check 7: the certificate that signed.
+fn signer<'a>(
+    token: &str,
+    header: &Map<String, Value>,
+    issuer: &'a Issuer,
+    now: UnixMicros,
+) -> Result<&'a KeyCredential, Refusal> {
+    if text(header, "alg") != Some("RS256") {
+        return refuse(Category::InvalidSignature, "the algorithm is not RS256");
+    }
+    let Some((message, signature)) = token.rsplit_once('.') else {
+        return refuse(Category::InvalidToken, "not a token: three base64url parts of JSON objects are");
+    };
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
+        return refuse(Category::InvalidSignature, "the signature is cut");
+    };
+    let named = text(header, "x5t").and_then(|x5t| issuer.credentials.iter().find(|c| c.x5t() == x5t));
+    let candidates: Vec<&KeyCredential> =
+        named.map_or_else(|| issuer.credentials.iter().collect(), |c| vec![c]);
+    let Some(signer) = candidates.into_iter().find(|c| c.has_signed(message.as_bytes(), &signature)) else {
+        return refuse(Category::InvalidSignature, "no certificate of the issuer made this signature");
+    };
+    if !is_valid(signer.validity(), now) {
+        return refuse(
+            Category::InvalidSignature,
+            "the certificate that signed has expired or is not valid yet",
+        );
+    }
+    Ok(signer)
+}
+
+/// Check 8.
+fn lifetime(claims: &Map<String, Value>, now: UnixMicros) -> Result<(u64, u64), Refusal> {
+    let (Some(not_before), Some(expires)) = (seconds(claims, "nbf"), seconds(claims, "exp")) else {
+        return refuse(Category::TokenExpired, "nbf or exp is missing or is not a number");
+    };
+    if not_before > expires {
+        return refuse(Category::TokenExpired, "the token ends before it begins");
+    }
+    if !is_live(not_before, expires, now) {
+        return refuse(
+            Category::TokenExpired,
+            "the token has expired or is not valid yet; compare the clocks",
+        );
+    }
+    Ok((not_before, expires))
+}
+
+/// Check 10.
+fn name_id(
+    claims: &Map<String, Value>,
+    issuer: Principal<'_>,
+    kind: IssuerKind,
+    tenant: &Tenant,
+) -> Result<(), Refusal> {
+    let Some(name) = text(claims, "nameid").and_then(Principal::parse) else {
+        return refuse(Category::InvalidToken, "nameid is missing or is not app@realm");
+    };
+    match kind {
+        IssuerKind::Partner if name.is(issuer.id, issuer.realm) => Ok(()),
+        IssuerKind::Partner => refuse(Category::InvalidToken, "nameid is not the issuer"),
+        IssuerKind::TokenService if !name.is(name.id, issuer.realm) => {
+            refuse(Category::InvalidToken, "nameid is of another realm than the issuer")
+        }
+        IssuerKind::TokenService if tenant.has_registered(name.id) => Ok(()),
+        IssuerKind::TokenService => refuse(Category::InvalidClient, "the application is not registered"),
+    }
+}
+
+fn is_live(not_before_s: u64, expires_s: u64, now: UnixMicros) -> bool {
+    let (now, skew) = (now.seconds(), CLOCK_SKEW.as_secs());
+    not_before_s <= now.saturating_add(skew) && expires_s.saturating_add(skew) >= now
+}
+
+fn is_valid((not_before, not_after): (UnixMicros, UnixMicros), now: UnixMicros) -> bool {
+    not_before <= now.after(CLOCK_SKEW) && not_after.after(CLOCK_SKEW) >= now
+}
+
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str()
+}
+
+/// A number of seconds, quoted or not.
+fn seconds(claims: &Map<String, Value>, name: &str) -> Option<u64> {
+    match claims.get(name)? {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}

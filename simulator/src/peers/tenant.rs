@@ -1,0 +1,303 @@
+//! Tenants of the cloud side: their domains, who may speak for them, and the certificates that prove it.
+//!
+//! What a token must hold is decided in `relay/token_check`; how much a tenant may send, in `relay/budget`.
+
+pub mod credential;
+
+use credential::KeyCredential;
+use std::fmt::Write as _;
+use thiserror::Error;
+
+/// Tenants at most.
+pub const TENANTS_MAX: usize = 1024;
+/// Issuers of one kind of a tenant at most.
+pub const ISSUERS_MAX: usize = 64;
+/// Certificates of an issuer at most: previous, current and next, and room for some that nobody cleaned up.
+pub const CREDENTIALS_MAX: usize = 10;
+/// Issuers that one challenge names at most; a header has to fit into a client's limits.
+const CHALLENGE_ISSUERS_MAX: usize = 32;
+
+/// Why a tenant or a credential was not taken.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TenantError {
+    /// Not a GUID.
+    #[error("tenant id {0:?} is not a GUID like 11111111-2222-3333-4444-555555555555")]
+    Id(String),
+    /// Another tenant has this domain.
+    #[error("domain {0} belongs to another tenant")]
+    DomainTaken(String),
+    /// A realm that would match anything or nothing.
+    #[error("an issuer needs an application id and a realm; * and the empty realm are nobody's")]
+    Realm,
+    /// Too many of them.
+    #[error("over {0} {1}")]
+    TooMany(usize, &'static str),
+    /// No such tenant.
+    #[error("no tenant {0}")]
+    Unknown(String),
+}
+
+/// Someone who signs tokens: a partner application or a token service.
+#[derive(Clone, Debug, Default)]
+pub struct Issuer {
+    /// The application id.
+    pub application_id: String,
+    /// The realm; never empty.
+    pub realm: String,
+    /// Certificates, any of which may have signed.
+    pub credentials: Vec<KeyCredential>,
+}
+
+impl Issuer {
+    /// An issuer without certificates yet.
+    pub fn new(application_id: &str, realm: &str) -> Self {
+        Self { application_id: application_id.to_owned(), realm: realm.to_owned(), credentials: Vec::new() }
+    }
+
+    /// The same with one more certificate.
+    #[must_use]
+    pub fn with(mut self, credential: KeyCredential) -> Self {
+        self.credentials.push(credential);
+        self
+    }
+}
+
+/// One organization at the relay.
+#[derive(Clone, Debug, Default)]
+pub struct Tenant {
+    /// The tenant's GUID: its realm.
+    pub id: String,
+    /// Domains that stand for the tenant as a realm too.
+    pub accepted_domains: Vec<String>,
+    /// Directly trusted: their own tokens are taken.
+    pub partner_applications: Vec<Issuer>,
+    /// Trusted to issue tokens for registered applications.
+    pub token_services: Vec<Issuer>,
+    /// Applications whose tokens by a token service are taken.
+    pub registered_applications: Vec<String>,
+    /// Notifications a minute it may send; nothing means no limit.
+    pub notifications_per_minute: Option<u32>,
+}
+
+impl Tenant {
+    /// Whether this realm, GUID or domain, is the tenant.
+    pub fn is_realm(&self, realm: &str) -> bool {
+        let own = std::iter::once(&self.id).chain(&self.accepted_domains);
+        own.into_iter().any(|name| name.eq_ignore_ascii_case(realm))
+    }
+
+    /// Whether tokens of this application, issued by a token service, are taken.
+    pub fn has_registered(&self, application_id: &str) -> bool {
+        self.registered_applications.iter().any(|id| id.eq_ignore_ascii_case(application_id))
+    }
+}
+
+/// Which list of a tenant an issuer stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuerKind {
+    /// Signs for itself.
+    Partner,
+    /// Signs for registered applications.
+    TokenService,
+}
+
+/// All tenants. A number grows with every change, so that what was decided with older ones can be forgotten.
+#[derive(Debug, Default)]
+pub struct Tenants {
+    tenants: Vec<Tenant>,
+    generation: u64,
+}
+
+impl Tenants {
+    /// Adds a tenant or replaces the one with its id.
+    pub fn put(&mut self, tenant: Tenant) -> Result<(), TenantError> {
+        check(&tenant)?;
+        for other in self.tenants.iter().filter(|t| !t.id.eq_ignore_ascii_case(&tenant.id)) {
+            if let Some(domain) = tenant.accepted_domains.iter().find(|d| other.is_realm(d)) {
+                return Err(TenantError::DomainTaken(domain.clone()));
+            }
+        }
+        self.generation += 1;
+        if let Some(old) = self.tenants.iter_mut().find(|t| t.id.eq_ignore_ascii_case(&tenant.id)) {
+            *old = tenant;
+            return Ok(());
+        }
+        if self.tenants.len() >= TENANTS_MAX {
+            return Err(TenantError::TooMany(TENANTS_MAX, "tenants"));
+        }
+        self.tenants.push(tenant);
+        Ok(())
+    }
+
+    /// Changes a tenant found by GUID or domain, under the same checks as [`Tenants::put`].
+    pub fn change(&mut self, realm: &str, change: impl FnOnce(&mut Tenant)) -> Result<(), TenantError> {
+        let mut tenant = self.find(realm).cloned().ok_or_else(|| TenantError::Unknown(realm.to_owned()))?;
+        change(&mut tenant);
+        self.put(tenant)
+    }
+
+    /// Adds a key credential to an issuer of a tenant, and the issuer where it is new. Tells whether it was not known before.
+    pub fn add_credential(
+        &mut self,
+        realm: &str,
+        kind: IssuerKind,
+        issuer: &Issuer,
+        credential: KeyCredential,
+    ) -> Result<bool, TenantError> {
+        let mut is_new = false;
+        self.change(realm, |tenant| {
+            let list = match kind {
+                IssuerKind::Partner => &mut tenant.partner_applications,
+                IssuerKind::TokenService => &mut tenant.token_services,
+            };
+            let known = list.iter_mut().find(|i| {
+                i.application_id.eq_ignore_ascii_case(&issuer.application_id)
+                    && i.realm.eq_ignore_ascii_case(&issuer.realm)
+            });
+            match known {
+                Some(known) if known.credentials.iter().any(|c| c.x5t() == credential.x5t()) => {}
+                Some(known) => {
+                    is_new = true;
+                    known.credentials.push(credential);
+                }
+                None => {
+                    is_new = true;
+                    list.push(issuer.clone().with(credential));
+                }
+            }
+        })?;
+        Ok(is_new)
+    }
+
+    /// Takes the certificate with this thumbprint or `x5t` away from every issuer of a tenant. Tells how many there were.
+    pub fn remove_credential(&mut self, realm: &str, name: &str) -> Result<usize, TenantError> {
+        let mut removed = 0;
+        self.change(realm, |tenant| {
+            for issuer in tenant.partner_applications.iter_mut().chain(&mut tenant.token_services) {
+                let before = issuer.credentials.len();
+                issuer.credentials.retain(|c| c.x5t() != name && !c.thumbprint().eq_ignore_ascii_case(name));
+                removed += before - issuer.credentials.len();
+            }
+        })?;
+        Ok(removed)
+    }
+
+    /// Forgets a tenant. Tells whether there was one.
+    pub fn remove(&mut self, realm: &str) -> bool {
+        let before = self.tenants.len();
+        self.tenants.retain(|t| !t.is_realm(realm));
+        self.generation += 1;
+        self.tenants.len() < before
+    }
+
+    /// The tenant of this realm, GUID or domain.
+    pub fn find(&self, realm: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|t| t.is_realm(realm))
+    }
+
+    /// All of them, in the order they came.
+    pub fn iter(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.iter()
+    }
+
+    /// Grows with every change.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// `id@realm` of everyone who is trusted, as a challenge lists them (protocol.md §5.3).
+    pub fn trusted_issuers(&self) -> String {
+        let all = self.tenants.iter().flat_map(|t| t.partner_applications.iter().chain(&t.token_services));
+        let mut text = String::new();
+        for issuer in all.take(CHALLENGE_ISSUERS_MAX) {
+            let comma = if text.is_empty() { "" } else { "," };
+            write!(text, "{comma}{}@{}", issuer.application_id, issuer.realm)
+                .expect("a String takes every write");
+        }
+        text
+    }
+}
+
+fn check(tenant: &Tenant) -> Result<(), TenantError> {
+    if !is_guid(&tenant.id) {
+        return Err(TenantError::Id(tenant.id.clone()));
+    }
+    for list in [&tenant.partner_applications, &tenant.token_services] {
+        if list.len() > ISSUERS_MAX {
+            return Err(TenantError::TooMany(ISSUERS_MAX, "issuers of a kind"));
+        }
+        for issuer in list {
+            // What goes into a challenge unquoted must not end its quotes.
+            let is_plain = |text: &str| {
+                !text.is_empty()
+                    && text != "*"
+                    && !text.contains(['"', ',', '@', '/', '\\'])
+                    && text.is_ascii()
+            };
+            if !is_plain(&issuer.application_id) || !is_plain(&issuer.realm) {
+                return Err(TenantError::Realm);
+            }
+            if issuer.credentials.len() > CREDENTIALS_MAX {
+                return Err(TenantError::TooMany(CREDENTIALS_MAX, "certificates of an issuer"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the text has the form `8-4-4-4-12` hex digits.
+pub fn is_guid(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let mut parts = text.split('-');
+    lengths.iter().all(|&length| {
+        parts.next().is_some_and(|p| p.len() == length && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    }) && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTOSO: &str = "99999999-2222-3333-4444-555555555555";
+
+    fn tenant(id: &str, domain: &str) -> Tenant {
+        Tenant { id: id.to_owned(), accepted_domains: vec![domain.to_owned()], ..Tenant::default() }
+    }
+
+    #[test]
+    fn a_tenant_is_found_by_guid_and_by_domain_in_any_case() {
+        let mut tenants = Tenants::default();
+        tenants.put(tenant(CONTOSO, "contoso.com")).expect("a good tenant");
+        assert!(tenants.find("CONTOSO.com").is_some());
+        assert!(tenants.find(CONTOSO).is_some());
+        assert!(tenants.find("").is_none());
+    }
+
+    #[test]
+    fn what_would_weaken_trust_is_refused() {
+        let mut tenants = Tenants::default();
+        tenants.put(tenant(CONTOSO, "contoso.com")).expect("a good tenant");
+        let taken = tenants.put(tenant("11111111-2222-3333-4444-555555555555", "Contoso.com"));
+        assert_eq!(taken, Err(TenantError::DomainTaken("Contoso.com".to_owned())));
+        assert!(matches!(tenants.put(tenant("contoso", "x.example")), Err(TenantError::Id(_))));
+        for realm in ["", "*", "a\",b"] {
+            let mut open = tenant(CONTOSO, "contoso.com");
+            open.partner_applications.push(Issuer::new("app", realm));
+            assert_eq!(tenants.put(open), Err(TenantError::Realm), "{realm}");
+        }
+    }
+
+    #[test]
+    fn a_guid_has_five_groups_of_hex_digits() {
+        assert!(is_guid("11111111-2222-3333-4444-55555555555F"));
+        for text in [
+            "",
+            "fabrikam",
+            "11111111-2222-3333-4444",
+            "11111111-2222-3333-4444-555555555555-",
+            "g1111111-2222-3333-4444-555555555555",
+        ] {
+            assert!(!is_guid(text), "{text}");
+        }
+    }
+}
