@@ -1,1 +1,217 @@
-//! The configuration file: load refuses, check advises.
+//! The configuration file: [`load`] refuses, [`check`] advises.
+//!
+//! What a daemon needs to start stands in this file; what an administrator sets by command is state and stands in the
+//! store. Each room's `Settings` are filled here. Secrets come from files that only their owner can read.
+
+mod advice;
+mod imap;
+mod sections;
+mod sheet;
+mod value;
+
+pub use advice::{Advice, check};
+pub use value::is_dns_domain;
+
+use crate::source::{dovecot, imap as imap_source};
+use crate::{admin, subscription};
+use sheet::Sheet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// Where the configuration is looked for when no `--config` is given, in this order.
+pub const DEFAULT_PATHS: [&str; 2] = ["/etc/mailbadge/mailbadge.toml", "mailbadge.toml"];
+
+/// A configuration file has a few kilobytes.
+const FILE_SIZE_MAX: u64 = 1024 * 1024;
+
+/// A whole configuration, defaults included.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The organization's DNS domain.
+    pub organization: String,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// Who the agent is.
+    pub auth: Auth,
+    /// Limits of the way to the relay.
+    pub relay: Relay,
+    /// Where counts come from; the index is the `SourceId`.
+    pub sources: Vec<Source>,
+    /// How subscriptions live.
+    pub subscriptions: subscription::Settings,
+    /// The admin endpoint.
+    pub admin: admin::Settings,
+    /// Every known key with its value, in the order of the file's tables: `check --print`.
+    pub settings: Vec<Setting>,
+}
+
+/// `[auth]`: who the agent is to a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// The agent's application id, a GUID in lower case.
+    pub application_id: String,
+    /// The agent's realm; the organization where none is given.
+    pub realm: String,
+    /// Written as `trustedfordelegation`.
+    pub may_delegate: bool,
+    /// Life of a self-issued token.
+    pub token_lifetime: Duration,
+}
+
+/// `[relay]`: limits; the relay itself is the proxy's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Certificates in PEM, at least one, that are trusted besides the system's roots.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Mailboxes in a batch, at most.
+    pub batch_max: usize,
+    /// How long a change waits for others, at most.
+    pub max_hold: Duration,
+    /// Batches in flight, at most.
+    pub concurrency: usize,
+    /// From sending a batch to the end of its answer, at most.
+    pub timeout: Duration,
+}
+
+/// One `[[source]]`.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Kind `dovecot`.
+    Dovecot(dovecot::Settings),
+    /// Kind `imap`.
+    Imap(Box<imap_source::Settings>),
+}
+
+impl Source {
+    /// `name`, unique in a configuration.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Dovecot(settings) => &settings.name,
+            Self::Imap(settings) => &settings.name,
+        }
+    }
+
+    /// `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dovecot(_) => "dovecot",
+            Self::Imap(_) => "imap",
+        }
+    }
+}
+
+/// A known key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its table: `relay`, `source.main`; empty for the top level.
+    pub section: String,
+    /// The key.
+    pub key: &'static str,
+    /// The value as TOML; empty where there is none and need not be.
+    pub value: String,
+    /// Whether the file leaves it out.
+    pub is_default: bool,
+}
+
+/// Something wrong in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Line, from 1.
+    pub line: usize,
+    /// Table and key: `relay.timeout`; empty where the file is no TOML.
+    pub key: String,
+    /// What is wrong and what was expected.
+    pub what: String,
+    /// Whether a file that it names is open to others or closed to us.
+    pub is_permission: bool,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("{path}: {cause}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: std::io::Error,
+    },
+    /// There is no file at any default place.
+    #[error("no configuration: neither {} nor {} is there; give one with --config", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    Missing,
+    /// The file is wrong.
+    #[error("{}", Faults(.path, .faults))]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// All that is wrong, by line; never empty.
+        faults: Vec<Fault>,
+    },
+}
+
+impl ConfigError {
+    /// Whether all that is wrong is who may read which file: exit code 77 instead of 78.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Unreadable { cause, .. } => cause.kind() == std::io::ErrorKind::PermissionDenied,
+            Self::Missing => false,
+            Self::Refused { faults, .. } => faults.iter().all(|fault| fault.is_permission),
+        }
+    }
+}
+
+/// `file:line: key: what`, a line each.
+struct Faults<'a>(&'a Path, &'a [Fault]);
+
+impl fmt::Display for Faults<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(path, faults) = self;
+        for (index, fault) in faults.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            let colon = if fault.key.is_empty() { "" } else { ": " };
+            write!(f, "{separator}{}:{}: {}{colon}{}", path.display(), fault.line, fault.key, fault.what)?;
+        }
+        Ok(())
+    }
+}
+
+/// The file at `path`, or the first of [`DEFAULT_PATHS`] that is there.
+pub fn find(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    let first = || DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+    path.map(Path::to_owned).or_else(first).ok_or(ConfigError::Missing)
+}
+
+/// Reads and checks a configuration with every file it names. Relative paths in it start at its folder.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
+    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    if size > FILE_SIZE_MAX {
+        return Err(unreadable(std::io::Error::other(format!(
+            "has {size} bytes; expected {FILE_SIZE_MAX} at most"
+        ))));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    read(&text, base).map_err(|mut faults| {
+        faults.sort_by_key(|fault| fault.line);
+        ConfigError::Refused { path: path.to_owned(), faults }
+    })
+}
+
+fn read(text: &str, base: &Path) -> Result<Config, Vec<Fault>> {
+    let mut sheet = Sheet::new(text, base);
+    let document = DeTable::parse(text).map_err(|error| {
+        let line = sheet.line(error.span().map_or(0, |span| span.start));
+        let what = error.message().lines().collect::<Vec<_>>().join("; ");
+        vec![Fault { line, key: String::new(), what, is_permission: false }]
+    })?;
+    let config = sections::config(&mut sheet, document.get_ref());
+    if sheet.faults.is_empty() {
+        Ok(Config { settings: sheet.settings, ..config })
+    } else {
+        Err(sheet.faults)
+    }
+}

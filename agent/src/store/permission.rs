@@ -41,6 +41,16 @@ pub enum PermissionError {
     },
 }
 
+impl PermissionError {
+    /// Whether it is there, but not for us or not only for us.
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Open { .. } | Self::Owner { .. } => true,
+            Self::Io { cause, .. } => cause.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+}
+
 /// Refuses a file or folder that others than its owner can read or change, or that belongs to another user.
 ///
 /// Root may use everybody's, and everybody what root gave them.

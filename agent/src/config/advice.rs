@@ -1,0 +1,89 @@
+//! What is legal but unwise. Advice never stops anything.
+
+use super::{Config, Source};
+use crate::source::dovecot;
+use crate::source::imap::{Login, Watch};
+use std::time::Duration;
+
+/// A sweep that runs less often lets a lost change stand for long.
+const SWEEP_INTERVAL_WISE: Duration = Duration::from_hours(1);
+/// Polling more often than this logs in all the time.
+const POLL_INTERVAL_WISE: Duration = Duration::from_secs(15);
+/// Holding changes longer than this is felt by people.
+const HOLD_WISE: Duration = Duration::from_secs(5);
+
+/// One piece of advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Table and key it is about: `source.main.poll-interval`.
+    pub key: String,
+    /// What is unwise, why, and what would be wiser.
+    pub what: String,
+}
+
+/// Looks for settings that are legal but unwise.
+pub fn check(config: &Config) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    let mut say = |key: String, what: &str| advice.push(Advice { key, what: what.to_owned() });
+    let can_ask = config.sources.iter().any(|source| matches!(source, Source::Imap(_)));
+    if config.sources.is_empty() {
+        say("source".to_owned(), "there is none, so nothing is watched; add a [[source]]");
+    } else if !can_ask {
+        let what = "no source can be asked for a count, so a change that was not reported stays unseen and a new device \
+                    waits for the next change; add a [[source]] of kind \"imap\" to sweep";
+        say("source".to_owned(), what);
+    }
+    if config.relay.max_hold > HOLD_WISE {
+        say("relay.max-hold".to_owned(), "badges lag by as much under load; the default is 1s");
+    }
+    if config.admin.listen.is_none() {
+        say(
+            "admin.listen".to_owned(),
+            "is off, so `mailbadge status`, health checks and metrics have nobody to ask",
+        );
+    }
+    for source in &config.sources {
+        for (key, what) in of_source(source) {
+            say(format!("source.{}.{key}", source.name()), what);
+        }
+    }
+    advice
+}
+
+fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
+    let mut advice = Vec::new();
+    match source {
+        Source::Dovecot(settings) => {
+            if let dovecot::Listen::Tcp(address) = settings.listen
+                && !address.ip().is_loopback()
+            {
+                advice.push((
+                    "listen",
+                    "whoever reaches this address can set badges; use a Unix socket or loopback",
+                ));
+            }
+            if matches!(settings.listen, dovecot::Listen::Unix(_)) && settings.mode & 0o002 != 0 {
+                advice.push(("mode", "every user of this machine can set badges; give Dovecot's group 0660"));
+            }
+        }
+        Source::Imap(settings) => {
+            let polls = matches!(settings.watch, Watch::Auto | Watch::Poll);
+            if polls && settings.poll_interval < POLL_INTERVAL_WISE {
+                advice.push(("poll-interval", "each poll is a log-in; the default is 60s"));
+            }
+            if settings.sweep_interval > SWEEP_INTERVAL_WISE {
+                advice.push((
+                    "sweep-interval",
+                    "a change that was not reported stays unseen as long; the default is 15m",
+                ));
+            }
+            if matches!(settings.login, Login::Password { .. }) {
+                advice.push((
+                    "login",
+                    "the same password for every mailbox; for more than one use \"master\" or \"authzid\"",
+                ));
+            }
+        }
+    }
+    advice
+}

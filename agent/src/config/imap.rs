@@ -1,0 +1,119 @@
+//! The keys of a `[[source]]` of kind `imap`, and how they depend on each other.
+
+use super::sections::ca_file;
+use super::sheet::Section;
+use super::value::{Spelling, is_loopback};
+use crate::source::imap::{Login, Settings, Tls, Watch};
+use crate::store::owner_only;
+use secrecy::SecretString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// A password file holds one line.
+const PASSWORD_SIZE_MAX: u64 = 4096;
+
+const TLS: &[(&str, Tls)] = &[("implicit", Tls::Implicit), ("starttls", Tls::StartTls), ("none", Tls::None)];
+
+const WATCH: &[(&str, Watch)] = &[
+    ("auto", Watch::Auto),
+    ("notify", Watch::Notify),
+    ("idle", Watch::Idle),
+    ("poll", Watch::Poll),
+    ("sweep", Watch::SweepOnly),
+];
+
+#[derive(Clone, Copy)]
+enum LoginKind {
+    Master,
+    AuthzId,
+    Password,
+}
+
+const LOGIN: &[(&str, LoginKind)] =
+    &[("master", LoginKind::Master), ("authzid", LoginKind::AuthzId), ("password", LoginKind::Password)];
+
+/// Reads the source; `has_events` says that another source is told of every change, so that this one only sweeps.
+pub(super) fn source(mut section: Section, name: &str, has_events: bool) -> Option<Settings> {
+    let host = section.required_text("host");
+    let tls = section.choice("tls", "implicit", TLS);
+    let default_port = if matches!(tls, Some(Tls::Implicit)) { 993 } else { 143 };
+    let port = section.number("port", default_port, 1..=65535);
+    if matches!(tls, Some(Tls::None)) && !is_loopback(&host) {
+        section.refuse(
+            "tls",
+            format!("\"none\" would send passwords to {host} in the clear; it is for loopback only"),
+        );
+    }
+    let server_name = section.optional("server-name", &Spelling::text());
+    let extra_roots = ca_file(&mut section).map(|(_, certificates)| certificates).unwrap_or_default();
+    let login = login(&mut section);
+    let watch = section.choice("watch", "auto", WATCH);
+    let seconds = Duration::from_secs;
+    let settings = Settings {
+        name: name.to_owned(),
+        host,
+        port: u16::try_from(port).unwrap_or(default_port as u16),
+        tls: tls?,
+        server_name,
+        extra_roots,
+        login: login?,
+        watch: if has_events && matches!(watch?, Watch::Auto) { Watch::SweepOnly } else { watch? },
+        poll_interval: section.duration("poll-interval", "60s", seconds(1)..=Duration::from_hours(24)),
+        login_rate: section.number("login-rate", 20, 1..=10_000),
+        sweep_interval: section.duration("sweep-interval", "15m", seconds(1)..=Duration::from_hours(168)),
+        rearm_interval: section.duration("rearm-interval", "5m", seconds(10)..=Duration::from_mins(28)),
+        idle_interval: section.duration("idle-interval", "9m", seconds(10)..=Duration::from_mins(28)),
+    };
+    section.finish();
+    Some(settings)
+}
+
+fn login(section: &mut Section) -> Option<Login> {
+    match section.choice("login", "master", LOGIN)? {
+        LoginKind::Master => {
+            let user = section.required_text("master-user");
+            let separator = section.text("separator", "*");
+            Some(Login::Master { user, separator, password: password(section)? })
+        }
+        LoginKind::AuthzId => {
+            let user = section.required_text("master-user");
+            Some(Login::AuthzId { user, password: password(section)? })
+        }
+        LoginKind::Password => {
+            let user = section.optional("user", &Spelling::text());
+            Some(Login::Password { user, password: password(section)? })
+        }
+    }
+}
+
+/// The key `password-file`: first line of a file that only its owner can read.
+fn password(section: &mut Section) -> Option<SecretString> {
+    if section.table("password-file").is_none() {
+        section.refuse("password-file", "is missing; expected a file with the password, mode 0600");
+    }
+    let path = section.path("password-file")?;
+    match owner_only(&path) {
+        Err(error) if error.is_forbidden() => section.forbid("password-file", error.to_string()),
+        Err(error) => section.refuse("password-file", error.to_string()),
+        Ok(()) => match first_line(&path) {
+            Ok(password) => return Some(password),
+            Err(what) => section.refuse("password-file", what),
+        },
+    }
+    None
+}
+
+fn first_line(path: &Path) -> Result<SecretString, String> {
+    let shown = path.display();
+    let size = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?.len();
+    if size > PASSWORD_SIZE_MAX {
+        return Err(format!("{shown}: has {size} bytes; expected one line with the password"));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|cause| format!("{shown}: {cause}"))?);
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
+        _ => Err(format!("{shown}: is empty; expected one line with the password")),
+    }
+}

@@ -1,0 +1,254 @@
+//! Reading TOML with line numbers: every key that is asked for is known, every other key is a fault that names the
+//! nearest known one. Faults are collected, so that one run tells all of them.
+//!
+//! Which keys there are and what they mean stands in `sections`; how one value is spelled, in `value`.
+
+use super::value::Spelling;
+use super::{Fault, Setting};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// What one file says, with everything that is wrong with it.
+#[derive(Debug)]
+pub(super) struct Sheet<'d> {
+    text: &'d str,
+    /// Relative paths start here: the folder of the file.
+    base: &'d Path,
+    /// What was found wrong.
+    pub(super) faults: Vec<Fault>,
+    /// Every known key with its value.
+    pub(super) settings: Vec<Setting>,
+}
+
+/// One table of the file, possibly absent.
+#[derive(Debug)]
+pub(super) struct Section<'s, 'd> {
+    sheet: &'s mut Sheet<'d>,
+    /// `relay`, `source.main`; empty for the top level.
+    name: String,
+    /// Line of the table's head, for keys that are missing.
+    line: usize,
+    table: Option<&'d DeTable<'d>>,
+    asked: Vec<&'static str>,
+}
+
+/// A value with where it stands.
+#[derive(Clone, Copy, Debug)]
+struct Placed<'d> {
+    line: usize,
+    value: &'d DeValue<'d>,
+}
+
+impl<'d> Sheet<'d> {
+    pub(super) fn new(text: &'d str, base: &'d Path) -> Self {
+        Self { text, base, faults: Vec::new(), settings: Vec::new() }
+    }
+
+    /// The line, from 1, on which this byte stands.
+    pub(super) fn line(&self, byte: usize) -> usize {
+        let before = self.text.as_bytes().get(..byte).unwrap_or_default();
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    pub(super) fn section<'s>(
+        &'s mut self,
+        name: impl Into<String>,
+        line: usize,
+        table: Option<&'d DeTable<'d>>,
+    ) -> Section<'s, 'd> {
+        Section { sheet: self, name: name.into(), line, table, asked: Vec::new() }
+    }
+}
+
+impl<'d> Section<'_, 'd> {
+    /// A text with a default.
+    pub(super) fn text(&mut self, key: &'static str, default: &str) -> String {
+        self.spelled(key, Some(default), &Spelling::text()).unwrap_or_default()
+    }
+
+    /// A text that must be there.
+    pub(super) fn required_text(&mut self, key: &'static str) -> String {
+        self.spelled(key, None, &Spelling::text()).unwrap_or_default()
+    }
+
+    /// A value spelled as a text. Without a default it must be there; `None` then is a fault already told.
+    pub(super) fn spelled<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<&str>,
+        spelling: &Spelling<T>,
+    ) -> Option<T> {
+        let found = self.find(key);
+        let Some(placed) = found else {
+            let Some(default) = default else {
+                self.fault(self.line, key, format!("is missing; expected {}", spelling.expected));
+                return None;
+            };
+            self.keep(key, quoted(default), true);
+            return (spelling.parse)(default);
+        };
+        let parsed = placed.value.as_str().and_then(|text| (spelling.parse)(text));
+        match placed.value.as_str() {
+            Some(text) if parsed.is_some() => self.keep(key, quoted(text), false),
+            _ => self.fault(
+                placed.line,
+                key,
+                format!("is {}; expected {}", shown(placed.value), spelling.expected),
+            ),
+        }
+        parsed
+    }
+
+    /// As [`Section::spelled`], but may be left out.
+    pub(super) fn optional<T>(&mut self, key: &'static str, spelling: &Spelling<T>) -> Option<T> {
+        if self.find(key).is_none() {
+            self.keep(key, String::new(), true);
+            return None;
+        }
+        self.spelled(key, None, spelling)
+    }
+
+    /// A path that may be left out; a relative one starts at the file's folder.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let given = self.optional(key, &Spelling::text())?;
+        Some(self.sheet.base.join(given))
+    }
+
+    /// A path with a default.
+    pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
+        let given = self.text(key, default);
+        self.sheet.base.join(given)
+    }
+
+    /// A span of time with its unit.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        self.spelled(key, Some(default), &Spelling::duration(range)).unwrap_or_default()
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy + 'static>(
+        &mut self,
+        key: &'static str,
+        default: &str,
+        words: &'static [(&'static str, T)],
+    ) -> Option<T> {
+        self.spelled(key, Some(default), &Spelling::choice(words))
+    }
+
+    /// A whole number.
+    pub(super) fn number(&mut self, key: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let Some(placed) = self.find(key) else {
+            self.keep(key, default.to_string(), true);
+            return default;
+        };
+        let parsed =
+            placed.value.as_integer().and_then(|it| u32::from_str_radix(it.as_str(), it.radix()).ok());
+        if let Some(number) = parsed.filter(|number| range.contains(number)) {
+            self.keep(key, number.to_string(), false);
+            return number;
+        }
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.fault(placed.line, key, format!("is {}; expected {expected}", shown(placed.value)));
+        default
+    }
+
+    /// True or false.
+    pub(super) fn yes_or_no(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(placed) = self.find(key) else {
+            self.keep(key, default.to_string(), true);
+            return default;
+        };
+        if let Some(answer) = placed.value.as_bool() {
+            self.keep(key, answer.to_string(), false);
+            return answer;
+        }
+        self.fault(placed.line, key, format!("is {}; expected true or false", shown(placed.value)));
+        default
+    }
+
+    /// A fault of a key's value that only its neighbors or the world outside show.
+    pub(super) fn refuse(&mut self, key: &'static str, what: impl Into<String>) {
+        let line = self.find(key).map_or(self.line, |placed| placed.line);
+        self.fault(line, key, what.into());
+    }
+
+    /// As [`Section::refuse`], where it is a matter of permission.
+    pub(super) fn forbid(&mut self, key: &'static str, what: impl Into<String>) {
+        self.refuse(key, what);
+        if let Some(fault) = self.sheet.faults.last_mut() {
+            fault.is_permission = true;
+        }
+    }
+
+    /// Under which name its keys are shown from now on.
+    pub(super) fn rename(&mut self, name: String) {
+        self.name = name;
+    }
+
+    /// Declares a key that somebody else reads: a table.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<(usize, &'d DeValue<'d>)> {
+        self.find(key).map(|placed| (placed.line, placed.value))
+    }
+
+    /// Whatever was not asked for is unknown.
+    pub(super) fn finish(mut self) {
+        for (key, _) in self.table.into_iter().flatten() {
+            if !self.asked.contains(&key.get_ref().as_ref()) {
+                let line = self.sheet.line(key.span().start);
+                let what = format!("unknown key; the nearest known one is {}", self.nearest(key.get_ref()));
+                self.fault(line, key.get_ref(), what);
+            }
+        }
+    }
+
+    fn nearest(&self, key: &str) -> &'static str {
+        let distance = |known: &&&'static str| strsim::damerau_levenshtein(known, key);
+        self.asked.iter().min_by_key(distance).copied().unwrap_or("none: this table has no keys")
+    }
+
+    fn find(&mut self, key: &'static str) -> Option<Placed<'d>> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        let (_, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
+        Some(self.placed(value))
+    }
+
+    fn placed(&self, value: &'d Spanned<DeValue<'d>>) -> Placed<'d> {
+        Placed { line: self.sheet.line(value.span().start), value: value.get_ref() }
+    }
+
+    fn keep(&mut self, key: &'static str, value: String, is_default: bool) {
+        let settings = &mut self.sheet.settings;
+        settings.push(Setting { section: self.name.clone(), key, value, is_default });
+    }
+
+    fn fault(&mut self, line: usize, key: &str, what: String) {
+        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        self.sheet.faults.push(Fault { line, key, what, is_permission: false });
+    }
+}
+
+/// As TOML writes a text.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// A wrong value as a person wrote it, short.
+fn shown(value: &DeValue) -> String {
+    match value {
+        DeValue::String(text) => quoted(&text.chars().take(60).collect::<String>()),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(answer) => answer.to_string(),
+        other => format!("of type {}", other.type_str()),
+    }
+}
