@@ -1,6 +1,18 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
-//! Settings and shared words; the session machine, roster, governor and driver stand beside it.
+//! One count's way: the driver hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
+//! [`reply`] understands a line, [`login`], [`notify`], [`idle`] and [`status`] say what to do with it. The roster
+//! decides which mailbox connects when: the governor lets log-ins through, sweep says who is due.
+//! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
+
+pub mod session;
+mod login;
+mod notify;
+mod idle;
+mod status;
+pub mod capability;
+pub mod reply;
+pub mod lines;
 
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;

@@ -1,0 +1,316 @@
+//! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search.
+
+use super::capability::Capabilities;
+use super::reply::{Condition, Kind, Reply};
+use super::session::{Command, Ending, Output, Phase, Session, Timer};
+use super::{ANSWER_WAIT, Method};
+use crate::event::{Reading, UidValidity};
+use crate::time::{Moment, Now};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// While unseen messages lie there and the server was never seen to send flag changes, read after 30 to 60 s.
+const CONFIRM_MS: std::ops::RangeInclusive<u64> = 30_000..=60_000;
+/// A keep-alive rhythm faster than this is taken for this: bursts are no rhythm.
+const RHYTHM_MIN: Duration = Duration::from_secs(30);
+/// An IDLE that the server ends before this counts as short.
+const SHORT_IDLE: Duration = Duration::from_secs(30);
+/// After so many short ones in a row the mailbox is polled.
+const UNASKED_ENDS_MAX: u8 = 5;
+
+/// A connection that IDLE watches.
+#[derive(Debug)]
+pub(super) struct Idle {
+    step: Step,
+    wants_renewal: bool,
+    /// How many messages there are, as far as EXISTS and EXPUNGE told.
+    exists: u32,
+    unseen: u32,
+    /// What the search in flight found.
+    found: Option<u32>,
+    /// This search is the plain one that checks another's count.
+    is_check: bool,
+    /// How many IDLEs in a row the server ended by itself, soon after they began.
+    unasked_ends: u8,
+    round: Round,
+    rhythm: Rhythm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// EXAMINE in flight; the flag: INBOX was asked into being before.
+    Examining(bool),
+    /// STATUS in flight, which makes an INBOX that was never used.
+    Making,
+    Searching,
+    /// IDLE sent, `+` awaited.
+    Starting,
+    Idling,
+    /// DONE sent, the tagged answer awaited; the flag: the next IDLE went out with it.
+    Ending(bool),
+}
+
+/// What one IDLE brought.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    has_exists: bool,
+    has_flags: bool,
+}
+
+/// `* OK Still here`: how regularly the server says it (sources.md §4.3).
+#[derive(Clone, Copy, Debug, Default)]
+struct Rhythm {
+    last: Option<Moment>,
+    longest_s: u32,
+}
+
+impl Rhythm {
+    fn heard(&mut self, now: Moment) {
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.since(last).max(RHYTHM_MIN).as_secs();
+            self.longest_s = self.longest_s.max(u32::try_from(gap).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// How long a silence the rhythm allows: 2.5 times itself; `None` where there is none.
+    fn patience(self) -> Option<Duration> {
+        (self.longest_s > 0).then(|| Duration::from_millis(u64::from(self.longest_s) * 2_500))
+    }
+}
+
+impl Idle {
+    /// IDLE is to be issued again.
+    pub(super) fn wants_renewal(&mut self) {
+        self.wants_renewal = true;
+    }
+
+    /// Whether two IDLE commands are in flight, one ending and one beginning.
+    pub(super) fn is_reissuing(&self) -> bool {
+        self.step == Step::Ending(true)
+    }
+}
+
+impl Session {
+    /// EXAMINE, never SELECT: that would clear `\Recent`.
+    pub(super) fn idle_begin(&mut self, now: Now) {
+        self.phase = Phase::Idle(Idle {
+            step: Step::Examining(false),
+            wants_renewal: false,
+            exists: 0,
+            unseen: 0,
+            found: None,
+            is_check: false,
+            unasked_ends: 0,
+            round: Round::default(),
+            rhythm: Rhythm::default(),
+        });
+        self.command(now, Command::Examine, "EXAMINE INBOX");
+    }
+
+    /// Ends the IDLE where there is a reason to; everything else goes on by the server's answers.
+    pub(super) fn idle_proceed(&mut self, now: Now) {
+        let Phase::Idle(Idle { step: Step::Idling, wants_renewal, .. }) = self.phase else { return };
+        if self.may_question(now) {
+            self.set_step(Step::Ending(false));
+            self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
+            self.send(b"DONE\r\n".to_vec());
+        } else if wants_renewal {
+            // One segment: Dovecot's hibernation survives only that.
+            self.start_idle(now, "DONE\r\n", Step::Ending(true));
+        }
+    }
+
+    /// A line while INBOX is examined.
+    pub(super) fn idle(&mut self, now: Now, reply: Reply<'_>) {
+        match reply {
+            Reply::Exists(count) => self.idle_event(now, |idle| {
+                idle.exists = count;
+                idle.round.has_exists = true;
+            }),
+            Reply::Expunge => self.idle_event(now, |idle| idle.exists = idle.exists.saturating_sub(1)),
+            Reply::Vanished | Reply::Status(_) => self.idle_event(now, |_| ()),
+            Reply::Flags => self.idle_event(now, |idle| idle.round.has_flags = true),
+            Reply::Found(count) => self.idle_found(count),
+            Reply::Continue => self.idle_started(now),
+            Reply::Untagged(remark) => self.idle_remark(now, &remark),
+            Reply::Tagged(_, answer) => self.idle_answer(now, &answer),
+            _ => {}
+        }
+    }
+
+    /// Something changed: a search will tell what. Before the first search it is the server's answer to EXAMINE or STATUS.
+    fn idle_event(&mut self, now: Now, note: impl FnOnce(&mut Idle)) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        note(idle);
+        if matches!(idle.step, Step::Examining(_) | Step::Making) {
+            return;
+        }
+        self.tell(Output::Noticed);
+        self.wants_reading = true;
+        self.idle_proceed(now);
+    }
+
+    fn idle_found(&mut self, count: u32) {
+        if let Phase::Idle(idle) = &mut self.phase
+            && idle.step == Step::Searching
+        {
+            idle.found = Some(count);
+        }
+    }
+
+    fn idle_started(&mut self, now: Now) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        if idle.step != Step::Starting {
+            return self.skip();
+        }
+        idle.step = Step::Idling;
+        self.timers.stop(Timer::Deadline);
+        self.expect_rhythm(now);
+        self.idle_proceed(now);
+    }
+
+    fn idle_remark(&mut self, now: Now, remark: &Condition<'_>) {
+        if remark.is_code("UIDVALIDITY") {
+            let value = std::str::from_utf8(remark.argument).ok().and_then(|digits| digits.parse().ok());
+            self.uid_validity = value.and_then(NonZeroU32::new).map(UidValidity).or(self.uid_validity);
+        }
+        if let Phase::Idle(idle) = &mut self.phase
+            && idle.step == Step::Idling
+            && remark.code.is_empty()
+        {
+            idle.rhythm.heard(now.moment);
+            self.expect_rhythm(now);
+        }
+    }
+
+    fn expect_rhythm(&mut self, now: Now) {
+        let Phase::Idle(idle) = &self.phase else { return };
+        match idle.rhythm.patience() {
+            Some(patience) => self.timers.set(Timer::Silence, now.moment.after(patience)),
+            None => self.timers.stop(Timer::Silence),
+        }
+    }
+
+    fn idle_answer(&mut self, now: Now, answer: &Condition<'_>) {
+        let Phase::Idle(idle) = &self.phase else { return };
+        let is_ok = answer.kind == Kind::Ok;
+        match idle.step {
+            Step::Examining(_) if is_ok => self.search(now, false),
+            Step::Examining(false) => {
+                self.set_step(Step::Making);
+                self.ask_status(now);
+            }
+            Step::Examining(true) => self.close(Ending::NoMailbox(answer.for_people())),
+            Step::Making if is_ok => {
+                self.set_step(Step::Examining(true));
+                self.command(now, Command::Examine, "EXAMINE INBOX");
+            }
+            Step::Making => self.close(Ending::NoMailbox(answer.for_people())),
+            Step::Searching => self.searched(now, is_ok),
+            Step::Ending(_) | Step::Starting if !is_ok => self.watch_by(now, Method::Poll),
+            Step::Ending(is_reissue) => self.idle_ended(now, is_reissue),
+            Step::Starting | Step::Idling => self.idle_ended_unasked(now),
+        }
+    }
+
+    /// The server ended the IDLE by itself. One that does so again and again is better polled.
+    fn idle_ended_unasked(&mut self, now: Now) {
+        let lasted = now.moment.since(self.sent_at);
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        idle.unasked_ends = if lasted < SHORT_IDLE { idle.unasked_ends + 1 } else { 0 };
+        if idle.unasked_ends >= UNASKED_ENDS_MAX {
+            return self.watch_by(now, Method::Poll);
+        }
+        self.idle_ended(now, false);
+    }
+
+    fn idle_ended(&mut self, now: Now, is_reissue: bool) {
+        self.learn_from_round();
+        self.timers.stop(Timer::Silence);
+        if is_reissue {
+            return self.set_step(Step::Starting);
+        }
+        self.answered();
+        if self.wants_reading { self.search(now, false) } else { self.start_idle(now, "", Step::Starting) }
+    }
+
+    /// Flags that came with new mail prove nothing (sources.md §4.3).
+    fn learn_from_round(&mut self) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        let round = std::mem::take(&mut idle.round);
+        idle.rhythm.last = None;
+        if round.has_flags && !round.has_exists {
+            self.traits.learn_flags_in_idle();
+        }
+    }
+
+    /// Counts the unseen; `is_check`: once more, by a plain NOT SEEN.
+    fn search(&mut self, now: Now, is_check: bool) {
+        let is_counted = self.is_counting();
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        idle.step = Step::Searching;
+        idle.found = None;
+        idle.is_check = is_check;
+        self.questioning(now);
+        let text = match (is_check, is_counted) {
+            (true, _) => "UID SEARCH NOT SEEN",
+            (false, true) => "UID SEARCH RETURN (COUNT) UNSEEN",
+            (false, false) => "SEARCH UNSEEN",
+        };
+        self.command(now, Command::Search, text);
+    }
+
+    fn searched(&mut self, now: Now, is_ok: bool) {
+        self.answered();
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        let (found, before, exists) = (idle.found.filter(|_| is_ok), idle.unseen, idle.exists);
+        let is_check = idle.is_check;
+        let Some(unseen) = found else {
+            if self.is_counting() && !is_check {
+                // RETURN (COUNT) is promised and not kept.
+                self.traits.learn_count(false);
+                return self.search(now, false);
+            }
+            // Without an answer the question stays open; it must not become a storm.
+            self.question_after(now, ANSWER_WAIT);
+            return self.start_idle(now, "", Step::Starting);
+        };
+        idle.unseen = unseen;
+        let is_in_doubt = self.is_counting() && !self.traits.is_count_proven();
+        if is_in_doubt && is_check && before != unseen {
+            self.traits.learn_count(false);
+        } else if is_in_doubt && !is_check && unseen == exists && exists > 0 {
+            // As many unseen as there are messages: perhaps so, perhaps a server that counts them all (sources.md §1).
+            return self.search(now, true);
+        } else if is_in_doubt && !is_check && unseen < exists {
+            self.traits.learn_count(true);
+        }
+        let asked_at = Some(self.sent_at);
+        self.news(Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at });
+        self.start_idle(now, "", Step::Starting);
+    }
+
+    /// Whether questions go out as `RETURN (COUNT)`.
+    fn is_counting(&self) -> bool {
+        self.capabilities.has(Capabilities::ESEARCH) && !self.traits.is_count_total()
+    }
+
+    fn start_idle(&mut self, now: Now, before: &str, step: Step) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        idle.step = step;
+        idle.wants_renewal = false;
+        let needs_confirmation = idle.unseen > 0 && !self.traits.sends_flags_in_idle();
+        self.command_after(now, Command::Idle, before, "IDLE");
+        self.timers.set(Timer::Renew, now.moment.after(self.settings.idle_interval));
+        if needs_confirmation {
+            let wait = Duration::from_millis(self.rng.u64(CONFIRM_MS));
+            self.question_after(now, wait);
+        }
+    }
+
+    fn set_step(&mut self, step: Step) {
+        if let Phase::Idle(idle) = &mut self.phase {
+            idle.step = step;
+        }
+    }
+}

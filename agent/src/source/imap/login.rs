@@ -1,0 +1,263 @@
+//! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE PLAIN or LOGIN (RFC 9051 §6.2).
+
+use super::capability::Capabilities;
+use super::reply::{Condition, Kind, Reply};
+use super::session::{Command, Ending, Output, Phase, Refusal, Session, Timer};
+use super::{LOGIN_WAIT, Login, Tls};
+use crate::time::Now;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret;
+use std::collections::VecDeque;
+use zeroize::Zeroizing;
+
+/// What is open between connecting and being logged in.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    step: Step,
+    is_secured: bool,
+    /// The server told its capabilities, since the log-in was sent where it was.
+    is_told: bool,
+    is_logged_in: bool,
+    /// What goes out at each `+`: a literal, a credential.
+    pieces: VecDeque<Zeroizing<Vec<u8>>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    #[default]
+    Greeting,
+    /// The driver does a handshake; the flag: a greeting follows (implicit TLS).
+    Handshake(bool),
+    Command,
+}
+
+impl Session {
+    /// The TCP connection stands. TLS from the first byte or a greeting.
+    pub(super) fn open(&mut self, now: Now) {
+        if !matches!(self.phase, Phase::Fresh) {
+            return;
+        }
+        let mut opening = Opening::default();
+        if self.settings.tls == Tls::Implicit {
+            opening.step = Step::Handshake(true);
+            self.tell(Output::StartTls);
+        }
+        self.phase = Phase::Opening(Box::new(opening));
+        self.timers.set(Timer::Deadline, now.moment.after(LOGIN_WAIT));
+    }
+
+    /// The handshake is done; what was told in the clear counts no more (RFC 9051 §6.2.1).
+    pub(super) fn secured(&mut self, now: Now) {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        let Step::Handshake(is_greeting_next) = opening.step else { return };
+        opening.is_secured = true;
+        opening.step = if is_greeting_next { Step::Greeting } else { Step::Command };
+        self.capabilities = Capabilities::NONE;
+        if !is_greeting_next {
+            self.opening_command(now, Command::Capability, "CAPABILITY");
+        }
+    }
+
+    /// A line during the log-in. `is_more_waiting`: bytes of the same read lie behind it.
+    pub(super) fn opening(&mut self, now: Now, reply: Reply<'_>, is_more_waiting: bool) {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        opening.is_told |= matches!(reply, Reply::Capability(_));
+        match (opening.step, reply) {
+            (Step::Handshake(_), _) => self.close(Ending::Violation("data in the clear where TLS begins")),
+            (Step::Greeting, Reply::Untagged(greeting)) => self.greeted(now, &greeting),
+            (Step::Command, Reply::Continue) => self.continued(),
+            (Step::Command, Reply::Tagged(_, answer)) => self.opening_answer(now, &answer, is_more_waiting),
+            (Step::Greeting, _) => self.skip(),
+            (Step::Command, _) => {}
+        }
+    }
+
+    fn greeted(&mut self, now: Now, greeting: &Condition<'_>) {
+        if greeting.kind != Kind::Ok {
+            return self.close(Ending::Violation("its greeting is not OK"));
+        }
+        self.take_told(greeting);
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        opening.step = Step::Command;
+        if opening.is_told {
+            self.opening_next(now)
+        } else {
+            self.opening_command(now, Command::Capability, "CAPABILITY")
+        }
+    }
+
+    /// Capabilities in a response code (RFC 9051 §7.1).
+    fn take_told(&mut self, condition: &Condition<'_>) {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        if condition.is_code("CAPABILITY") {
+            opening.is_told = true;
+            self.capabilities = Capabilities::from_words(condition.argument);
+        }
+    }
+
+    fn opening_answer(&mut self, now: Now, answer: &Condition<'_>, is_more_waiting: bool) {
+        let command = self.in_flight.take();
+        match (command, answer.kind) {
+            (Some(Command::StartTls), Kind::Ok) if is_more_waiting => {
+                self.close(Ending::Violation("data in the clear behind STARTTLS"));
+            }
+            (Some(Command::StartTls), Kind::Ok) => {
+                if let Phase::Opening(opening) = &mut self.phase {
+                    opening.step = Step::Handshake(false);
+                }
+                self.tell(Output::StartTls);
+            }
+            (Some(Command::LogIn), Kind::Ok) => self.logged_in(now, answer),
+            (Some(Command::LogIn), _) => self.refused(self.refusal(answer), answer.for_people()),
+            (Some(Command::Capability), Kind::Ok) if self.is_logged_in() => self.begin(now),
+            (Some(Command::Capability), Kind::Ok) => self.opening_next(now),
+            (Some(Command::StartTls), _) => self.refused(Refusal::Source, "server refuses STARTTLS".into()),
+            _ => self.close(Ending::Violation("CAPABILITY refused")),
+        }
+    }
+
+    /// The capabilities are known, the log-in is not sent.
+    fn opening_next(&mut self, now: Now) {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        if self.settings.tls == Tls::StartTls && !opening.is_secured {
+            if self.capabilities.has(Capabilities::STARTTLS) {
+                return self.opening_command(now, Command::StartTls, "STARTTLS");
+            }
+            return self.refused(Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
+        }
+        opening.is_told = false;
+        let has_plain = self.capabilities.has(Capabilities::AUTH_PLAIN);
+        if has_plain {
+            return self.authenticate(now);
+        }
+        if matches!(self.settings.login, Login::AuthzId { .. }) {
+            return self.refused(
+                Refusal::Source,
+                "server offers no AUTH=PLAIN; login = \"authzid\" needs it".into(),
+            );
+        }
+        if self.capabilities.has(Capabilities::LOGINDISABLED) {
+            return self.refused(Refusal::Source, "server takes no log-in here; set tls".into());
+        }
+        self.log_in(now);
+    }
+
+    fn authenticate(&mut self, now: Now) {
+        let (authorization, user) = self.identities();
+        let token = Zeroizing::new(
+            [authorization.as_bytes(), b"\0", user.as_bytes(), b"\0", self.password().as_bytes()].concat(),
+        );
+        if authorization.contains('\0') || user.contains('\0') {
+            return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
+        }
+        let encoded = Zeroizing::new(STANDARD.encode(&*token));
+        if self.capabilities.has(Capabilities::SASL_IR) {
+            let line = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", &*encoded));
+            return self.opening_command(now, Command::LogIn, &line);
+        }
+        self.hold_piece([encoded.as_bytes(), b"\r\n"].concat());
+        self.opening_command(now, Command::LogIn, "AUTHENTICATE PLAIN");
+    }
+
+    /// LOGIN; what no quoted string may hold goes as a literal (RFC 9051 §9: quoted, literal).
+    fn log_in(&mut self, now: Now) {
+        let (_, user) = self.identities();
+        let words = [Zeroizing::new(user), Zeroizing::new(self.password().to_owned())];
+        if words.iter().any(|word| word.contains('\0')) {
+            return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
+        }
+        let mut line = Zeroizing::new(String::from("LOGIN"));
+        let mut pieces = Vec::new();
+        for word in &words {
+            line.push(' ');
+            if is_quotable(word) {
+                line.push('"');
+                word.chars().for_each(|c| {
+                    if matches!(c, '"' | '\\') {
+                        line.push('\\');
+                    }
+                    line.push(c);
+                });
+                line.push('"');
+            } else {
+                line.push_str(&format!("{{{}}}", word.len()));
+                pieces.push(std::mem::take(&mut line));
+                line.push_str(word);
+            }
+        }
+        pieces.push(line);
+        let mut pieces = pieces.into_iter();
+        let first = pieces.next().unwrap_or_default();
+        pieces.for_each(|piece| self.hold_piece([piece.as_bytes(), b"\r\n"].concat()));
+        self.opening_command(now, Command::LogIn, &first);
+    }
+
+    /// Authorization identity (empty: none) and the name that authenticates.
+    fn identities(&self) -> (String, String) {
+        let mailbox = &*self.mailbox;
+        match &self.settings.login {
+            Login::Master { user, separator, .. } => (String::new(), format!("{mailbox}{separator}{user}")),
+            Login::AuthzId { user, .. } => (mailbox.to_owned(), user.clone()),
+            Login::Password { user, .. } => {
+                (String::new(), user.clone().unwrap_or_else(|| mailbox.to_owned()))
+            }
+        }
+    }
+
+    fn password(&self) -> &str {
+        match &self.settings.login {
+            Login::Master { password, .. }
+            | Login::AuthzId { password, .. }
+            | Login::Password { password, .. } => password.expose_secret(),
+        }
+    }
+
+    fn hold_piece(&mut self, bytes: Vec<u8>) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.pieces.push_back(Zeroizing::new(bytes));
+        }
+    }
+
+    fn continued(&mut self) {
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        match opening.pieces.pop_front() {
+            Some(piece) => self.send(piece.to_vec()),
+            // A challenge where none is due: RFC 9051 §6.2.2 cancels with `*`.
+            None => self.send(b"*\r\n".to_vec()),
+        }
+    }
+
+    fn logged_in(&mut self, now: Now, answer: &Condition<'_>) {
+        self.take_told(answer);
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        opening.is_logged_in = true;
+        if opening.is_told {
+            self.begin(now);
+        } else {
+            self.opening_command(now, Command::Capability, "CAPABILITY");
+        }
+    }
+
+    /// Whether the CAPABILITY in flight is the one after the log-in.
+    fn is_logged_in(&self) -> bool {
+        matches!(&self.phase, Phase::Opening(opening) if opening.is_logged_in)
+    }
+
+    fn refused(&mut self, refusal: Refusal, text: String) {
+        self.tell(Output::LoginRefused { refusal, text });
+        self.close(Ending::Refused);
+    }
+
+    /// A command whose deadline is the whole log-in's.
+    fn opening_command(&mut self, now: Now, command: Command, text: &str) {
+        let deadline = self.timers;
+        self.command(now, command, text);
+        self.timers = deadline;
+    }
+}
+
+/// Whether a quoted string may hold it: RFC 3501 knows ASCII only, and no line ends.
+fn is_quotable(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_control())
+}

@@ -1,0 +1,147 @@
+//! Watching by NOTIFY (RFC 5465) with nothing selected: the server pushes STATUS lines, some of them partial.
+
+use super::capability::Capabilities;
+use super::reply::{Condition, Kind, Reply, StatusItems};
+use super::session::{Command, Ending, Output, Phase, Session, Timer};
+use super::{ANSWER_WAIT, BUSY_REARM, Method};
+use crate::time::{Moment, Now};
+
+/// What we want to be told. Without FlagChange no `\Seen` is pushed (sources.md §4.2).
+const ARM: &str = "NOTIFY SET STATUS (MAILBOXES INBOX (MessageNew MessageExpunge FlagChange))";
+/// Overflows in a row after which NOTIFY is given up on this connection.
+const OVERFLOWS_MAX: u8 = 3;
+
+/// A connection that NOTIFY watches.
+#[derive(Debug)]
+pub(super) struct Notify {
+    armed_at: Moment,
+    wants_arming: bool,
+    is_armed: bool,
+    overflows: u8,
+}
+
+impl Notify {
+    /// The same NOTIFY is to be said again: cures a server's deafness and its inactivity timer (sources.md §4.2).
+    pub(super) fn wants_arming(&mut self) {
+        self.wants_arming = true;
+        self.overflows = 0;
+    }
+}
+
+impl Session {
+    /// The first arming; its STATUS is the first reading.
+    pub(super) fn notify_begin(&mut self, now: Now) {
+        self.phase =
+            Phase::Notify(Notify { armed_at: now.moment, wants_arming: true, is_armed: false, overflows: 0 });
+        self.notify_proceed(now);
+    }
+
+    /// Arms or asks, where either is due and nothing is in flight.
+    pub(super) fn notify_proceed(&mut self, now: Now) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        if self.in_flight.is_some() {
+            return;
+        }
+        if notify.overflows > OVERFLOWS_MAX {
+            return self.give_up_notify(now);
+        }
+        if notify.wants_arming {
+            notify.wants_arming = false;
+            notify.armed_at = now.moment;
+            self.timers.set(Timer::Renew, now.moment.after(self.settings.rearm_interval));
+            return self.command(now, Command::Notify, ARM);
+        }
+        if self.may_question(now) {
+            self.ask_status(now);
+        }
+    }
+
+    /// A line while NOTIFY watches.
+    pub(super) fn notify(&mut self, now: Now, reply: Reply<'_>) {
+        match reply {
+            Reply::Status(items) => self.notify_status(now, &items),
+            Reply::Tagged(_, answer) => self.notify_answer(now, &answer),
+            Reply::Untagged(remark) => self.notify_remark(now, &remark),
+            _ => {}
+        }
+    }
+
+    fn notify_status(&mut self, now: Now, items: &StatusItems) {
+        let may_answer = self.in_flight.is_some();
+        let is_reading = self.status_line(items, may_answer);
+        if !may_answer {
+            self.renew_early();
+        }
+        // Servers that push new and expunged messages without UNSEEN must be asked (sources.md §3, Cyrus 3.9).
+        if !is_reading && (items.messages.is_some() || items.uid_next.is_some()) {
+            self.tell(Output::Noticed);
+            self.wants_reading = true;
+            self.notify_proceed(now);
+        }
+    }
+
+    /// News came: this connection is a busy one, and a busy one goes deaf sooner.
+    fn renew_early(&mut self) {
+        let Phase::Notify(notify) = &self.phase else { return };
+        let at = notify.armed_at.after(BUSY_REARM);
+        self.timers.advance(Timer::Renew, at);
+    }
+
+    fn notify_answer(&mut self, now: Now, answer: &Condition<'_>) {
+        let command = self.in_flight;
+        self.answered();
+        match (command, answer.kind) {
+            (Some(Command::Notify), Kind::Ok) => self.armed(),
+            (Some(Command::Notify), _) => return self.notify_refused(now, answer),
+            (Some(Command::Status), Kind::Ok) => {
+                if !self.release(Some(self.sent_at)) {
+                    self.question_after(now, ANSWER_WAIT);
+                }
+            }
+            (Some(Command::Status), _) => return self.close(Ending::NoMailbox(answer.for_people())),
+            _ => {}
+        }
+        self.notify_proceed(now);
+    }
+
+    /// The first STATUS answers our question, since nothing could be pushed before. A later one may have been pushed
+    /// before the server read our line. A never-used account gets none: ask.
+    fn armed(&mut self) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        let is_first = !notify.is_armed;
+        notify.is_armed = true;
+        let is_read = self.release(is_first.then_some(self.sent_at));
+        self.wants_reading = (self.wants_reading && !is_first) || (is_first && !is_read);
+    }
+
+    fn notify_refused(&mut self, now: Now, answer: &Condition<'_>) {
+        self.release(None);
+        if answer.is_code("NOTIFICATIONOVERFLOW") {
+            return self.overflowed(now);
+        }
+        self.give_up_notify(now);
+    }
+
+    /// BADEVENT, or overflows without end: the next lesser way.
+    fn give_up_notify(&mut self, now: Now) {
+        let has_idle = self.capabilities.has(Capabilities::IDLE);
+        self.watch_by(now, if has_idle { Method::Idle } else { Method::Poll });
+    }
+
+    /// `* OK [NOTIFICATIONOVERFLOW]` (RFC 5465 §5.8), or Dovecot's `* NO NOTIFY error, some events may have got lost`.
+    fn notify_remark(&mut self, now: Now, remark: &Condition<'_>) {
+        let is_lost = remark.kind == Kind::No && remark.text.starts_with(b"NOTIFY error");
+        if remark.is_code("NOTIFICATIONOVERFLOW") || is_lost {
+            self.overflowed(now);
+        }
+    }
+
+    fn overflowed(&mut self, now: Now) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        notify.wants_arming = true;
+        notify.overflows = notify.overflows.saturating_add(1);
+        self.tell(Output::Noticed);
+        self.wants_reading = true;
+        self.notify_proceed(now);
+    }
+}

@@ -1,0 +1,587 @@
+//! The machine of one connection: bytes and time come in, bytes and news go out. It logs in ([`super::login`]), then watches
+//! by NOTIFY ([`super::notify`]) or IDLE ([`super::idle`]), or reads once and leaves ([`super::status`]). Here stand what
+//! these share: lines, the one command in flight, timers, what is due next. No socket, no clock.
+//!
+//! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
+
+use super::capability::Capabilities;
+use super::idle::Idle;
+use super::lines::Lines;
+use super::login::Opening;
+use super::notify::Notify;
+use super::reply::{self, Condition, Kind, Reply, StatusItems};
+use super::status::Visit;
+use super::{ANSWER_WAIT, Login, Method, QUESTION_REST, Settings, Watch};
+use crate::event::{News, Reading, UidValidity};
+use crate::time::{Moment, Now};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// What a driver tells the machine.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// The TCP connection stands.
+    Connected,
+    /// The handshake that [`Output::StartTls`] asked for is done.
+    TlsDone,
+    /// Bytes from the server, cut anywhere.
+    Bytes(&'a [u8]),
+    /// Someone wants a fresh reading.
+    Ask,
+    /// The moment of [`Session::poll_timeout`] has come; harmless at any other.
+    Timeout,
+    /// The server closed the connection, or it failed.
+    Closed,
+}
+
+/// What the machine tells its driver, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write these bytes, in one segment.
+    Send(Outgoing),
+    /// Begin a TLS handshake now, then say [`Input::TlsDone`].
+    StartTls,
+    /// The log-in worked.
+    LoggedIn,
+    /// How this connection watches, once it is known. [`Method::Poll`]: it reads once and leaves; come back later.
+    Watching(Method),
+    /// For the observer.
+    News(News),
+    /// A line said that something changed; the machine reads the mailbox by itself.
+    Noticed,
+    /// A line was not understood and was skipped.
+    Skipped,
+    /// The server refused the log-in; [`Output::Close`] follows.
+    LoginRefused {
+        /// Whom the refusal concerns.
+        refusal: Refusal,
+        /// What the server said, fit for people.
+        text: String,
+    },
+    /// Close the connection: nothing follows, every later input is ignored.
+    Close(Ending),
+}
+
+/// Whom a refused log-in concerns (sources.md §4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The shared credential or the set-up: every further attempt would fail too, and slow down everybody.
+    Source,
+    /// This mailbox alone.
+    Mailbox,
+    /// The server has no room now.
+    Busy,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// The visit is over: read, logged out.
+    #[error("done")]
+    Done,
+    /// The log-in was refused.
+    #[error("log-in refused")]
+    Refused,
+    /// The server said BYE.
+    #[error("server said BYE: {0}")]
+    Bye(String),
+    /// The server closed, or the network failed.
+    #[error("connection lost")]
+    Lost,
+    /// Nothing came in time.
+    #[error("server was silent for too long, waiting for {0}")]
+    Silent(&'static str),
+    /// A line beyond [`super::LINE_MAX`].
+    #[error("server sent a line longer than {} bytes", super::LINE_MAX)]
+    LineTooLong,
+    /// What came makes no sense to go on with.
+    #[error("server broke the protocol: {0}")]
+    Violation(&'static str),
+    /// INBOX cannot be read.
+    #[error("server does not let INBOX be read: {0}")]
+    NoMailbox(String),
+}
+
+/// Bytes on their way to the server. Their debug form shows no byte and they are wiped when dropped: some are passwords.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Outgoing(Zeroizing<Vec<u8>>);
+
+impl Outgoing {
+    /// The bytes to write.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Outgoing {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outgoing({} bytes)", self.0.len())
+    }
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// To stay and watch.
+    Watch,
+    /// To read once and log out.
+    Visit,
+}
+
+/// What connections learn about their server, shared by all of one source.
+#[derive(Debug, Default)]
+pub struct Traits {
+    /// 0 not known yet, 1 `RETURN (COUNT)` counts right, 2 it answers with the total (sources.md §1).
+    esearch: AtomicU8,
+    flags_in_idle: AtomicBool,
+}
+
+impl Traits {
+    /// Whether the server was seen to answer `RETURN (COUNT) UNSEEN` with the number of all messages.
+    pub fn is_count_total(&self) -> bool {
+        self.esearch.load(Ordering::Relaxed) == 2
+    }
+
+    /// Whether `RETURN (COUNT)` was seen to count right.
+    pub fn is_count_proven(&self) -> bool {
+        self.esearch.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether the server was seen to send flag changes during IDLE (sources.md §4.3).
+    pub fn sends_flags_in_idle(&self) -> bool {
+        self.flags_in_idle.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn learn_count(&self, is_right: bool) {
+        self.esearch.store(if is_right { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    pub(super) fn learn_flags_in_idle(&self) {
+        self.flags_in_idle.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Every reason to wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The log-in or the command in flight must be over.
+    Deadline,
+    /// Time to repeat NOTIFY or IDLE.
+    Renew,
+    /// Time to read the mailbox.
+    Question,
+    /// The server broke its keep-alive rhythm.
+    Silence,
+}
+
+const TIMERS: usize = 4;
+
+/// When each [`Timer`] is due.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Timers([Option<Moment>; TIMERS]);
+
+impl Timers {
+    pub(super) fn set(&mut self, timer: Timer, at: Moment) {
+        if let Some(place) = self.0.get_mut(timer as usize) {
+            *place = Some(at);
+        }
+    }
+
+    /// Sets it to the earlier of what it is and `at`.
+    pub(super) fn advance(&mut self, timer: Timer, at: Moment) {
+        self.set(timer, self.get(timer).map_or(at, |set| set.min(at)));
+    }
+
+    pub(super) fn stop(&mut self, timer: Timer) {
+        if let Some(place) = self.0.get_mut(timer as usize) {
+            *place = None;
+        }
+    }
+
+    fn get(&self, timer: Timer) -> Option<Moment> {
+        self.0.get(timer as usize).copied().flatten()
+    }
+
+    fn next(&self) -> Option<Moment> {
+        self.0.iter().flatten().min().copied()
+    }
+
+    /// Stops the timer and says whether it was due.
+    fn take_due(&mut self, timer: Timer, now: Moment) -> bool {
+        let is_due = self.get(timer).is_some_and(|at| at <= now);
+        if is_due {
+            self.stop(timer);
+        }
+        is_due
+    }
+}
+
+/// The command in flight, one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Capability,
+    StartTls,
+    LogIn,
+    Notify,
+    Status,
+    Examine,
+    Search,
+    Idle,
+    Logout,
+}
+
+impl Command {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Capability => "CAPABILITY",
+            Self::StartTls => "STARTTLS",
+            Self::LogIn => "log-in",
+            Self::Notify => "NOTIFY",
+            Self::Status => "STATUS",
+            Self::Examine => "EXAMINE",
+            Self::Search => "SEARCH",
+            Self::Idle => "IDLE",
+            Self::Logout => "LOGOUT",
+        }
+    }
+}
+
+/// Where a connection stands. The log-in is boxed: it is over in a moment, the connection stays for days.
+#[derive(Debug)]
+pub(super) enum Phase {
+    Fresh,
+    Opening(Box<Opening>),
+    Notify(Notify),
+    Idle(Idle),
+    Visit(Visit),
+    Closed,
+}
+
+/// The machine of one connection.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) settings: Arc<Settings>,
+    pub(super) traits: Arc<Traits>,
+    pub(super) mailbox: Arc<str>,
+    pub(super) phase: Phase,
+    pub(super) timers: Timers,
+    pub(super) rng: fastrand::Rng,
+    /// When the command in flight, or the last one, was sent.
+    pub(super) sent_at: Moment,
+    /// The last STATUS line while a command is in flight that may be its answer.
+    held: Option<Box<Reading>>,
+    /// When the last question was sent: the next one that the server's lines give rise to keeps its distance.
+    questioned_at: Option<Moment>,
+    lines: Lines,
+    outputs: VecDeque<Output>,
+    pub(super) uid_validity: Option<UidValidity>,
+    tag: u32,
+    pub(super) in_flight: Option<Command>,
+    pub(super) capabilities: Capabilities,
+    pub(super) errand: Errand,
+    /// A reading is wanted.
+    pub(super) wants_reading: bool,
+}
+
+impl Session {
+    /// A connection to be, for the mailbox of this name as the mail server spells it.
+    pub fn new(
+        settings: Arc<Settings>,
+        traits: Arc<Traits>,
+        mailbox: Arc<str>,
+        errand: Errand,
+        seed: u64,
+    ) -> Self {
+        Self {
+            settings,
+            traits,
+            mailbox,
+            phase: Phase::Fresh,
+            timers: Timers::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            sent_at: Moment::START,
+            held: None,
+            questioned_at: None,
+            lines: Lines::default(),
+            outputs: VecDeque::new(),
+            uid_validity: None,
+            tag: 0,
+            in_flight: None,
+            capabilities: Capabilities::NONE,
+            errand,
+            wants_reading: false,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        if self.is_closed() {
+            return;
+        }
+        match input {
+            Input::Connected => self.open(now),
+            Input::TlsDone => self.secured(now),
+            Input::Bytes(bytes) => self.bytes(now, bytes),
+            Input::Ask => {
+                self.wants_reading = true;
+                self.proceed(now);
+            }
+            Input::Timeout => self.timeout(now),
+            Input::Closed => self.closed(),
+        }
+    }
+
+    /// The next thing to do; ask until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        let output = self.outputs.pop_front();
+        if output.is_none() && self.outputs.capacity() > 0 {
+            // Thousands of sessions are idle: none keeps a buffer.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// When to say [`Input::Timeout`].
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        if self.is_closed() { None } else { self.timers.next() }
+    }
+
+    /// What the server offers, as far as it is known by now.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Whether [`Output::Close`] was said.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn bytes(&mut self, now: Now, mut bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.lines);
+        while !self.is_closed() {
+            match lines.next(&mut bytes) {
+                Ok(Some(line)) => match reply::decode(line) {
+                    Some(reply) => self.reply(now, reply, !bytes.is_empty()),
+                    None => self.skip(),
+                },
+                Ok(None) => break,
+                Err(_) => self.close(Ending::LineTooLong),
+            }
+        }
+        self.lines = lines;
+    }
+
+    fn reply(&mut self, now: Now, reply: Reply<'_>, is_more_waiting: bool) {
+        match reply {
+            Reply::Bye(bye) => return self.bye(&bye),
+            Reply::Capability(capabilities) => self.capabilities = capabilities,
+            Reply::Tagged(tag, _) if !self.is_expected(tag) => return self.skip(),
+            _ => {}
+        }
+        match &mut self.phase {
+            Phase::Opening(_) => self.opening(now, reply, is_more_waiting),
+            Phase::Notify(_) => self.notify(now, reply),
+            Phase::Idle(_) => self.idle(now, reply),
+            Phase::Visit(_) => self.visit(now, reply),
+            Phase::Fresh | Phase::Closed => self.skip(),
+        }
+    }
+
+    fn is_expected(&self, tag: u32) -> bool {
+        let is_last_idle =
+            matches!(&self.phase, Phase::Idle(idle) if idle.is_reissuing()) && tag + 1 == self.tag;
+        self.in_flight.is_some() && (tag == self.tag || is_last_idle)
+    }
+
+    fn bye(&mut self, bye: &Condition<'_>) {
+        let is_ours = self.in_flight == Some(Command::Logout);
+        self.close(if is_ours { Ending::Done } else { Ending::Bye(bye.for_people()) });
+    }
+
+    fn closed(&mut self) {
+        let is_ours = self.in_flight == Some(Command::Logout);
+        self.close(if is_ours { Ending::Done } else { Ending::Lost });
+    }
+
+    fn timeout(&mut self, now: Now) {
+        if self.timers.take_due(Timer::Deadline, now.moment) {
+            // A server that reads LOGOUT and says nothing has given its reading already.
+            let what = self.in_flight.map_or("greeting", Command::name);
+            let is_ours = self.in_flight == Some(Command::Logout);
+            return self.close(if is_ours { Ending::Done } else { Ending::Silent(what) });
+        }
+        let is_question = self.timers.take_due(Timer::Question, now.moment);
+        let is_silent = self.timers.take_due(Timer::Silence, now.moment);
+        // A broken rhythm is answered by a question: a live connection answers it, a dead one meets its deadline.
+        self.wants_reading |= is_question || is_silent;
+        if self.timers.take_due(Timer::Renew, now.moment) {
+            match &mut self.phase {
+                Phase::Notify(notify) => notify.wants_arming(),
+                Phase::Idle(idle) => idle.wants_renewal(),
+                _ => {}
+            }
+        }
+        self.proceed(now);
+    }
+
+    /// Sends what is due, where the phase allows it now.
+    pub(super) fn proceed(&mut self, now: Now) {
+        match self.phase {
+            Phase::Notify(_) => self.notify_proceed(now),
+            Phase::Idle(_) => self.idle_proceed(now),
+            // A visit reads anyway, and one that is leaving comes back by the roster.
+            _ => {}
+        }
+    }
+
+    /// After the log-in: the first step of the errand.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.timers = Timers::default();
+        self.outputs.push_back(Output::LoggedIn);
+        let has = |capability| self.capabilities.has(capability);
+        let method = match (self.errand, self.settings.watch) {
+            (Errand::Visit, _) => None,
+            (_, Watch::Auto | Watch::Notify) if has(Capabilities::NOTIFY) => Some(Method::Notify),
+            (_, Watch::Auto | Watch::Idle | Watch::Notify) if has(Capabilities::IDLE) => Some(Method::Idle),
+            _ => Some(Method::Poll),
+        };
+        match method {
+            Some(method) => self.watch_by(now, method),
+            None => self.visit_begin(now),
+        }
+    }
+
+    /// Takes up a way of watching: the first, or the next lesser one after the server refused.
+    pub(super) fn watch_by(&mut self, now: Now, method: Method) {
+        self.timers = Timers::default();
+        self.outputs.push_back(Output::Watching(method));
+        match method {
+            Method::Notify => self.notify_begin(now),
+            Method::Idle => self.idle_begin(now),
+            Method::Poll => self.visit_begin(now),
+        }
+    }
+
+    /// Sends a command under the next tag; its answer is due in [`ANSWER_WAIT`].
+    pub(super) fn command(&mut self, now: Now, command: Command, text: &str) {
+        self.command_after(now, command, "", text);
+    }
+
+    /// The same, behind `before` in the same segment.
+    pub(super) fn command_after(&mut self, now: Now, command: Command, before: &str, text: &str) {
+        self.tag = self.tag.wrapping_add(1);
+        self.in_flight = Some(command);
+        self.sent_at = now.moment;
+        self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
+        let line = format!("{before}a{} {text}\r\n", self.tag);
+        self.send(line.into_bytes());
+    }
+
+    pub(super) fn send(&mut self, bytes: Vec<u8>) {
+        self.outputs.push_back(Output::Send(bytes.into()));
+    }
+
+    /// The command in flight is over.
+    pub(super) fn answered(&mut self) {
+        self.in_flight = None;
+        self.timers.stop(Timer::Deadline);
+    }
+
+    pub(super) fn tell(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn skip(&mut self) {
+        self.outputs.push_back(Output::Skipped);
+    }
+
+    pub(super) fn close(&mut self, ending: Ending) {
+        self.phase = Phase::Closed;
+        self.in_flight = None;
+        self.held = None;
+        self.outputs.push_back(Output::Close(ending));
+    }
+
+    /// Whether a wanted reading may be asked for now; if it must keep its distance, sets the timer instead.
+    pub(super) fn may_question(&mut self, now: Now) -> bool {
+        if !self.wants_reading {
+            return false;
+        }
+        let free_at = self.questioned_at.map_or(Moment::START, |at| at.after(QUESTION_REST));
+        if now.moment < free_at {
+            self.timers.advance(Timer::Question, free_at);
+            return false;
+        }
+        true
+    }
+
+    /// Notes that a question goes out now.
+    pub(super) fn questioning(&mut self, now: Now) {
+        self.wants_reading = false;
+        self.questioned_at = Some(now.moment);
+        self.timers.stop(Timer::Question);
+    }
+
+    /// Asks for a reading again after `wait`: the answer did not hold one.
+    pub(super) fn question_after(&mut self, now: Now, wait: Duration) {
+        self.timers.advance(Timer::Question, now.moment.after(wait));
+    }
+
+    /// STATUS INBOX with what this server knows (sources.md §1).
+    pub(super) fn ask_status(&mut self, now: Now) {
+        self.questioning(now);
+        let modseq = if self.capabilities.has(Capabilities::CONDSTORE) { " HIGHESTMODSEQ" } else { "" };
+        let text = format!("STATUS INBOX (MESSAGES UNSEEN UIDNEXT UIDVALIDITY{modseq})");
+        self.command(now, Command::Status, &text);
+    }
+
+    /// A STATUS line: a reading, if it says UNSEEN. While `may_answer`, the last one is held back for
+    /// [`Session::release`], and one that was held is what the server pushed before it.
+    pub(super) fn status_line(&mut self, items: &StatusItems, may_answer: bool) -> bool {
+        self.uid_validity = items.uid_validity.or(self.uid_validity);
+        let Some(unseen) = items.unseen else { return false };
+        let reading =
+            Reading { unseen, uid_validity: self.uid_validity, modseq: items.modseq, asked_at: None };
+        if may_answer {
+            let before = self.held.replace(Box::new(reading));
+            before.into_iter().for_each(|pushed| self.news(*pushed));
+        } else {
+            self.news(reading);
+        }
+        true
+    }
+
+    /// The held reading goes out, as the answer to the question sent at `asked_at`. Says whether there was one.
+    pub(super) fn release(&mut self, asked_at: Option<Moment>) -> bool {
+        let held = self.held.take();
+        let is_there = held.is_some();
+        held.into_iter().for_each(|reading| self.news(Reading { asked_at, ..*reading }));
+        is_there
+    }
+
+    pub(super) fn news(&mut self, reading: Reading) {
+        self.outputs.push_back(Output::News(News::Reading(reading)));
+    }
+
+    /// Whose refusal it is, by the response code (RFC 5530 §3) or the words that servers use without one.
+    pub(super) fn refusal(&self, answer: &Condition<'_>) -> Refusal {
+        const BUSY: [&str; 5] = ["UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "OVERQUOTA"];
+        let is_busy_text = answer.text.windows(22).any(|w| w.eq_ignore_ascii_case(b"internal login failure"));
+        if is_busy_text || BUSY.iter().any(|code| answer.is_code(code)) {
+            return Refusal::Busy;
+        }
+        let concerns_credential = answer.code.is_empty() || answer.is_code("AUTHENTICATIONFAILED");
+        let is_shared = Login::is_shared(&self.settings.login) && answer.kind == Kind::No;
+        if concerns_credential && is_shared { Refusal::Source } else { Refusal::Mailbox }
+    }
+}
