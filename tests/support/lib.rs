@@ -1,1 +1,10 @@
 //! What tests, benches and the demo share: private mail servers, processes that end with the test, waiting for a condition.
+
+pub mod dovecot;
+pub mod imap_client;
+pub mod lmtp;
+pub mod process;
+mod requirement;
+
+pub use process::wait_until;
+pub use requirement::required;

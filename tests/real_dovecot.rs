@@ -1,0 +1,266 @@
+//! The Dovecot dict source against a real Dovecot: every change arrives with STATUS's count, and deliveries wait for nothing.
+//!
+//! Without the rest of the agent: an observer that only records stands in for it.
+
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use mailbadge::source::dovecot::{DovecotSource, Listen, Settings, start};
+use mailbadge::time::Now;
+use mailbadge::time::driver::Clock;
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+use support::dovecot::{Dovecot, Options, USER_PASSWORD};
+use support::imap_client::ImapClient;
+use support::lmtp::LmtpClient;
+use support::{required, wait_until};
+use tempfile::TempDir;
+
+/// How long a change may take to arrive; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Remembers what it was told; stands still on demand.
+#[derive(Default)]
+struct Recorder {
+    told: Mutex<HashMap<MailboxId, Vec<Reading>>>,
+    is_stalled: Mutex<bool>,
+    goes_on: Condvar,
+}
+
+impl Recorder {
+    fn stall(&self, is_stalled: bool) {
+        *self.is_stalled.lock() = is_stalled;
+        self.goes_on.notify_all();
+    }
+
+    /// How many readings came of `u<number>`, and the last one's count.
+    fn last(&self, number: u32) -> Option<(usize, u32)> {
+        let told = self.told.lock();
+        let readings = told.get(&MailboxId(number))?;
+        Some((readings.len(), readings.last()?.unseen))
+    }
+}
+
+impl Observer for Recorder {
+    fn find(&self, name: &str) -> Option<MailboxId> {
+        name.strip_prefix('u')?.parse().ok().map(MailboxId)
+    }
+
+    fn observe(&self, mailbox: MailboxId, _source: SourceId, news: News, _now: Now) -> Verdict {
+        let mut is_stalled = self.is_stalled.lock();
+        while *is_stalled {
+            self.goes_on.wait(&mut is_stalled);
+        }
+        if let News::Reading(reading) = news {
+            self.told.lock().entry(mailbox).or_default().push(reading);
+        }
+        Verdict::Changed
+    }
+}
+
+/// A source on a socket of its own, telling a recorder.
+struct Bench {
+    source: Option<DovecotSource>,
+    recorder: Arc<Recorder>,
+    counters: Arc<SourceCounters>,
+    settings: Settings,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new(listen: Option<Listen>) -> Self {
+        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
+        open_to_all(&folder);
+        let listen = listen.unwrap_or_else(|| Listen::Unix(folder.path().join("dict.sock")));
+        // Mail processes run as somebody else when the test runs as root.
+        let settings = Settings { mode: 0o666, ..Settings::new("dovecot", listen) };
+        let mut bench =
+            Self { source: None, recorder: Arc::default(), counters: Arc::default(), settings, folder };
+        bench.start();
+        bench
+    }
+
+    fn start(&mut self) {
+        let observer = Arc::clone(&self.recorder) as Arc<dyn Observer>;
+        let counters = Arc::clone(&self.counters);
+        let source = start(&self.settings, SourceId(0), observer, Clock::start(), counters);
+        self.source = Some(source.expect("the socket is ours"));
+    }
+
+    fn stop(&mut self) {
+        self.source = None;
+    }
+
+    /// As Dovecot's configuration names it.
+    fn dict(&self) -> String {
+        match self.source.as_ref().and_then(DovecotSource::tcp_address) {
+            Some(address) => format!("proxy:{}:{}:unseen", address.ip(), address.port()),
+            None => format!("proxy:{}:unseen", self.folder.path().join("dict.sock").display()),
+        }
+    }
+
+    fn dovecot(&self) -> Dovecot {
+        Dovecot::start(Options { dict: Some(self.dict()), ..Options::default() })
+    }
+}
+
+fn open_to_all(folder: &TempDir) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
+}
+
+/// What a person or another mail program does to a mailbox.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Deliver(u32),
+    Append(u32, &'static str),
+    Seen(&'static str),
+    Unseen(&'static str),
+    Expunge(&'static str),
+    MoveOut(&'static str),
+    MoveIn(&'static str),
+}
+
+/// Each changes the count, so that none can pass for the one before it.
+const DEEDS: &[Deed] = &[
+    Deed::Deliver(3),
+    Deed::Append(2, ""),
+    Deed::Seen("1"),
+    Deed::Unseen("1"),
+    Deed::Seen("2:3"),
+    Deed::Expunge("1"),
+    Deed::Append(1, ""),
+    Deed::MoveOut("3:4"),
+    Deed::MoveIn("1"),
+    Deed::Deliver(1),
+    Deed::Seen("1:*"),
+    Deed::Unseen("2"),
+    Deed::Expunge("1:*"),
+];
+
+fn perform(deed: Deed, lmtp: &mut LmtpClient, imap: &mut ImapClient, user: &str) -> std::io::Result<()> {
+    imap.select("INBOX")?;
+    match deed {
+        Deed::Deliver(count) => (0..count).try_for_each(|_| lmtp.deliver(user).map(drop)),
+        Deed::Append(count, flags) => imap.append("INBOX", flags, count),
+        Deed::Seen(messages) => imap.store(messages, '+', "\\Seen"),
+        Deed::Unseen(messages) => imap.store(messages, '-', "\\Seen"),
+        Deed::Expunge(messages) => imap.expunge(messages),
+        Deed::MoveOut(messages) => imap.move_to(messages, "Trash"),
+        Deed::MoveIn(messages) => {
+            imap.select("Trash")?;
+            imap.move_to(messages, "INBOX")
+        }
+    }
+}
+
+fn every_deed_is_reported(listen: Option<Listen>) {
+    if !required("dovecot") {
+        return;
+    }
+    let bench = Bench::new(listen);
+    let dovecot = bench.dovecot();
+    let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
+    let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
+    let mut witness = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
+    for deed in DEEDS {
+        let before = bench.recorder.last(1);
+        perform(*deed, &mut lmtp, &mut imap, "u1").unwrap_or_else(|error| panic!("{deed:?}: {error}"));
+        let unseen = witness.status_unseen("INBOX").expect("STATUS");
+        assert_ne!(before.map(|b| b.1), Some(unseen), "{deed:?} changes nothing: it would show nothing");
+        let what = format!("{deed:?}: STATUS says {unseen}, known {:?}", bench.recorder.last(1));
+        wait_until(&what, LIMIT, || bench.recorder.last(1).filter(|last| last.1 == unseen));
+    }
+    let told = bench.recorder.told.lock();
+    let all = told.values().flatten();
+    assert!(all.clone().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
+    assert_eq!(bench.counters.skipped.get(), 0, "all that Dovecot says is understood");
+    assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn every_change_of_a_mailbox_arrives_with_the_count_of_status_over_a_unix_socket() {
+}
+
+#[test]
+fn a_delivery_does_not_wait_for_an_observer_that_stands_still() {
+    if !required("dovecot") {
+        return;
+    }
+    let bench = Bench::new(None);
+    let dovecot = bench.dovecot();
+    let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
+    lmtp.deliver("u1").expect("delivery");
+    wait_until("the first reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 1));
+    bench.recorder.stall(true);
+    for user in ["u1", "u2", "u1", "u3", "u1"] {
+        let delivery = lmtp.deliver(user).expect("delivery");
+        assert!(delivery.took < Duration::from_millis(500), "{user} waited {:?}", delivery.took);
+    }
+    assert_eq!(bench.recorder.last(1).map(|last| last.1), Some(1), "it stood still");
+    bench.recorder.stall(false);
+    wait_until("the newest reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 4));
+    wait_until("others' readings", LIMIT, || bench.recorder.last(3).filter(|last| last.1 == 1));
+    assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut bench = Bench::new(None);
+    bench.stop();
+    bench.settings.connections_max = 1;
+    bench.start();
+    let dovecot = bench.dovecot();
+    let mut sessions: Vec<_> = ["u1", "u2", "u3"]
+        .map(|user| ImapClient::connect(dovecot.imap(), user, USER_PASSWORD).expect("imap"))
+        .into();
+    for round in 1..=3 {
+        for (number, imap) in (1..).zip(&mut sessions) {
+            imap.append("INBOX", "", 1).expect("append");
+            let what = format!("u{number} in round {round}");
+            wait_until(&what, LIMIT, || bench.recorder.last(number).filter(|last| last.1 == round));
+        }
+        bench.stop();
+        bench.start();
+    }
+    assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+/// Deliveries per server; odd, so that one stands in the middle.
+const DELIVERIES: usize = 201;
+
+#[test]
+fn a_healthy_listener_costs_a_delivery_less_than_a_millisecond_at_the_median() {
+    if !required("dovecot") {
+        return;
+    }
+    let bench = Bench::new(None);
+    let with = bench.dovecot();
+    let without = Dovecot::start(Options::default());
+    let mut clients = [&with, &without].map(|dovecot| LmtpClient::connect(dovecot.lmtp()).expect("lmtp"));
+    let mut took = [Vec::new(), Vec::new()];
+    // Interleaved, so that whatever else the machine does falls on both.
+    for _ in 0..DELIVERIES {
+        for (client, took) in clients.iter_mut().zip(&mut took) {
+            took.push(client.deliver("u1").expect("delivery").took);
+        }
+    }
+    let [with, without] = took.map(|mut took| {
+        took.sort_unstable();
+        took[DELIVERIES / 2]
+    });
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    println!(
+        "median of {DELIVERIES} deliveries: {with:?} with the plugin, {without:?} without, ratio {ratio:.3}"
+    );
+    let more = with.saturating_sub(without);
+    assert!(more < Duration::from_millis(1), "{more:?} more at the median: {with:?} against {without:?}");
+    wait_until("the last reading", LIMIT, || {
+        bench.recorder.last(1).filter(|last| last.1 as usize == DELIVERIES)
+    });
+}
