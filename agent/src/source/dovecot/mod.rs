@@ -61,7 +61,7 @@ impl Settings {
 pub enum Listen {
     /// `proxy:<path>:<name>` in Dovecot's configuration; at most 107 bytes.
     Unix(PathBuf),
-    /// `proxy:<host>:<port>:<name>` in Dovecot's configuration.
+    /// For a relaying process (socat, ssh) on a mail host elsewhere: Dovecot itself connects to Unix sockets only.
     Tcp(SocketAddr),
 }
 
