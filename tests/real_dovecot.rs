@@ -9,7 +9,6 @@ use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
@@ -70,10 +69,10 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(listen: Option<Listen>) -> Self {
+    fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
         open_to_all(&folder);
-        let listen = listen.unwrap_or_else(|| Listen::Unix(folder.path().join("dict.sock")));
+        let listen = Listen::Unix(folder.path().join("dict.sock"));
         // Mail processes run as somebody else when the test runs as root.
         let settings = Settings { mode: 0o666, ..Settings::new("dovecot", listen) };
         let mut bench =
@@ -95,10 +94,7 @@ impl Bench {
 
     /// As Dovecot's configuration names it.
     fn dict(&self) -> String {
-        match self.source.as_ref().and_then(DovecotSource::tcp_address) {
-            Some(address) => format!("proxy:{}:{}:unseen", address.ip(), address.port()),
-            None => format!("proxy:{}:unseen", self.folder.path().join("dict.sock").display()),
-        }
+        format!("proxy:{}:unseen", self.folder.path().join("dict.sock").display())
     }
 
     fn dovecot(&self) -> Dovecot {
@@ -156,11 +152,12 @@ fn perform(deed: Deed, lmtp: &mut LmtpClient, imap: &mut ImapClient, user: &str)
     }
 }
 
-fn every_deed_is_reported(listen: Option<Listen>) {
+#[test]
+fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
     if !required("dovecot") {
         return;
     }
-    let bench = Bench::new(listen);
+    let bench = Bench::new();
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
@@ -181,15 +178,11 @@ fn every_deed_is_reported(listen: Option<Listen>) {
 }
 
 #[test]
-fn every_change_of_a_mailbox_arrives_with_the_count_of_status_over_a_unix_socket() {
-}
-
-#[test]
 fn a_delivery_does_not_wait_for_an_observer_that_stands_still() {
     if !required("dovecot") {
         return;
     }
-    let bench = Bench::new(None);
+    let bench = Bench::new();
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     lmtp.deliver("u1").expect("delivery");
@@ -211,7 +204,7 @@ fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::new(None);
+    let mut bench = Bench::new();
     bench.stop();
     bench.settings.connections_max = 1;
     bench.start();
@@ -239,7 +232,7 @@ fn a_healthy_listener_costs_a_delivery_less_than_a_millisecond_at_the_median() {
     if !required("dovecot") {
         return;
     }
-    let bench = Bench::new(None);
+    let bench = Bench::new();
     let with = bench.dovecot();
     let without = Dovecot::start(Options::default());
     let mut clients = [&with, &without].map(|dovecot| LmtpClient::connect(dovecot.lmtp()).expect("lmtp"));
