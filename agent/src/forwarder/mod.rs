@@ -3,4 +3,27 @@
 //! Tokens are made elsewhere (`token`); this room only carries them.
 
 pub mod answer;
+pub mod driver;
+pub mod url;
 pub mod wire;
+
+use thiserror::Error;
+
+/// Why batches cannot even be tried.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The relay's base is no URL that a token may go to.
+    #[error("relay {base:?}: {reason}; set it with `mailbadge proxy enable --uri https://…`")]
+    Url {
+        /// The base as configured.
+        base: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of additional roots holds no certificate that can be one.
+    #[error("relay.ca-file: {0}; expected one or more certificates in PEM")]
+    Roots(String),
+    /// No trusted roots at all, or no usable TLS.
+    #[error("TLS cannot be set up: {0}; install the system's CA certificates or give relay.ca-file")]
+    Tls(String),
+}
