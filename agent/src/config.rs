@@ -9,6 +9,9 @@ mod sections;
 mod sheet;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use advice::{Advice, check};
 pub use value::is_dns_domain;
 

@@ -188,8 +188,11 @@ impl<'d> Section<'_, 'd> {
         }
     }
 
-    /// Under which name its keys are shown from now on.
+    /// Under which name its keys are shown, those read before included.
     pub(super) fn rename(&mut self, name: String) {
+        for setting in self.sheet.settings.iter_mut().filter(|setting| setting.section == self.name) {
+            setting.section.clone_from(&name);
+        }
         self.name = name;
     }
 
@@ -210,8 +213,9 @@ impl<'d> Section<'_, 'd> {
     }
 
     fn nearest(&self, key: &str) -> &'static str {
-        let distance = |known: &&&'static str| strsim::damerau_levenshtein(known, key);
-        self.asked.iter().min_by_key(distance).copied().unwrap_or("none: this table has no keys")
+        let likeness = |known: &&str| strsim::jaro_winkler(known, key);
+        let nearest = self.asked.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+        nearest.unwrap_or("none: this table has no keys")
     }
 
     fn find(&mut self, key: &'static str) -> Option<Placed<'d>> {
@@ -232,7 +236,8 @@ impl<'d> Section<'_, 'd> {
     }
 
     fn fault(&mut self, line: usize, key: &str, what: String) {
-        let key = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let dot = if self.name.is_empty() || key.is_empty() { "" } else { "." };
+        let key = format!("{}{dot}{key}", self.name);
         self.sheet.faults.push(Fault { line, key, what, is_permission: false });
     }
 }

@@ -1,0 +1,179 @@
+//! The annotated file lists what there is; each bad file in `fixtures/config/bad` is refused as its `expected` says.
+
+use super::*;
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// A folder with what good configurations name: a password file and a certificate.
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(ROOT).join("fixtures/config/files");
+    for entry in fs::read_dir(fixtures).unwrap() {
+        let file = entry.unwrap();
+        let copy = dir.path().join(file.file_name());
+        fs::copy(file.path(), &copy).unwrap();
+        let is_open = file.file_name().to_string_lossy().starts_with("open");
+        fs::set_permissions(&copy, Permissions::from_mode(if is_open { 0o640 } else { 0o600 })).unwrap();
+    }
+    dir
+}
+
+fn load_in(dir: &Path, file: &Path) -> Result<Config, ConfigError> {
+    let copy = dir.join("mailbadge.toml");
+    fs::copy(file, &copy).unwrap();
+    load(&copy)
+}
+
+fn entries(folder: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        fs::read_dir(Path::new(ROOT).join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!paths.is_empty(), "{folder} is empty");
+    paths.sort();
+    paths
+}
+
+#[test]
+fn every_good_file_is_taken() {
+    let dir = folder();
+    for file in entries("fixtures/config/good") {
+        if let Err(error) = load_in(dir.path(), &file) {
+            panic!("{}: {error}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_bad_file_is_refused_with_its_expected_text() {
+    for case in entries("fixtures/config/bad") {
+        let dir = folder();
+        let error = load_in(dir.path(), &case.join("mailbadge.toml")).expect_err(&case.display().to_string());
+        let code = if error.is_permission() { 77 } else { 78 };
+        let told = format!("{error}\nexit {code}\n").replace(&format!("{}/", dir.path().display()), "DIR/");
+        if std::env::var_os("MAILBADGE_BLESS").is_some() {
+            fs::write(case.join("expected"), &told).unwrap();
+        }
+        let expected = fs::read_to_string(case.join("expected")).unwrap_or_default();
+        assert_eq!(told, expected, "{}", case.display());
+    }
+}
+
+#[test]
+fn the_annotated_file_names_every_key_with_its_default() {
+    let annotated = Path::new(ROOT).join("mailbadge.toml");
+    let config = load_in(folder().path(), &annotated).unwrap();
+    let text = fs::read_to_string(&annotated).unwrap();
+    let told: BTreeSet<_> = keys_with_tables(&text).into_iter().collect();
+    let mut known: BTreeSet<_> =
+        config.settings.iter().map(|it| (it.section.clone(), it.key.to_owned())).collect();
+    known.insert(("source.imap".to_owned(), "user".to_owned()));
+    assert_eq!(told, known);
+    let required = r#"organization = "fabrikam.com"
+        [[source]]
+        kind = "dovecot"
+        [[source]]
+        kind = "imap"
+        host = "localhost"
+        master-user = "agent"
+        password-file = "imap.password""#;
+    let dir = folder();
+    let defaults = read(required, dir.path()).unwrap();
+    for (annotated, default) in config.settings.iter().zip(&defaults.settings) {
+        assert_eq!((&annotated.section, annotated.key), (&default.section, default.key));
+        assert_eq!(annotated.value, default.value, "{}.{}", annotated.section, annotated.key);
+    }
+}
+
+/// Keys of a file, those in comments included, with the tables they stand in; sources by their names.
+fn keys_with_tables(text: &str) -> Vec<(String, String)> {
+    let mut table = String::new();
+    let mut keys = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches("# ");
+        if let Some(head) = line.strip_prefix('[') {
+            table = head.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, value)) = line.split_once(" = ")
+            && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        {
+            if key == "kind" {
+                table = format!("source.{}", value.trim_matches('"'));
+            }
+            keys.push((table.clone(), key.to_owned()));
+        }
+    }
+    keys
+}
+
+#[test]
+fn values_reach_the_rooms() {
+    let dir = folder();
+    let text = r#"
+        organization = "Fabrikam.com"
+        state-dir = "state"
+        [relay]
+        ca-file = "ca.pem"
+        max-hold = "250ms"
+        [[source]]
+        kind = "dovecot"
+        listen = "localhost:4242"
+        [[source]]
+        kind = "imap"
+        host = "::1"
+        tls = "none"
+        login = "authzid"
+        master-user = "cyrus"
+        password-file = "imap.password"
+        [admin]
+        listen = "off""#;
+    let config = read(text, dir.path()).unwrap();
+    assert_eq!((config.organization.as_str(), config.auth.realm.as_str()), ("fabrikam.com", "fabrikam.com"));
+    assert_eq!(config.state_dir, dir.path().join("state"));
+    assert_eq!(config.relay.max_hold, Duration::from_millis(250));
+    assert!(config.relay.ca_pem.is_some());
+    assert_eq!(config.admin.listen, None);
+    let [Source::Dovecot(dovecot), Source::Imap(imap)] = config.sources.as_slice() else {
+        panic!("{:?}", config.sources)
+    };
+    assert_eq!(dovecot.listen, dovecot::Listen::Tcp("127.0.0.1:4242".parse().unwrap()));
+    assert_eq!((imap.port, imap.watch), (143, imap_source::Watch::SweepOnly));
+    assert!(matches!(&imap.login, imap_source::Login::AuthzId { user, .. } if user == "cyrus"));
+    assert!(!format!("{config:?}").contains("s3cret"), "no password in a debug print");
+}
+
+#[test]
+fn what_is_legal_but_unwise_is_advised() {
+    let imap = "[[source]]\nkind = \"imap\"\nhost = \"::1\"\nmaster-user = \"a\"\npassword-file = \"imap.password\"\n";
+    let dovecot = "[[source]]\nkind = \"dovecot\"\n";
+    let rows: [(String, &[&str]); 7] = [
+        (imap.to_owned(), &[]),
+        (format!("{dovecot}{imap}"), &[]),
+        (String::new(), &["source"]),
+        (dovecot.to_owned(), &["source"]),
+        (format!("{dovecot}listen = \"192.0.2.1:99\"\n{imap}"), &["source.dovecot.listen"]),
+        (
+            format!("{imap}watch = \"poll\"\npoll-interval = \"1s\"\nsweep-interval = \"2h\""),
+            &["source.imap.poll-interval", "source.imap.sweep-interval"],
+        ),
+        (
+            format!("{imap}[relay]\nmax-hold = \"30s\"\n[admin]\nlisten = \"off\""),
+            &["relay.max-hold", "admin.listen"],
+        ),
+    ];
+    let dir = folder();
+    for (text, expected) in rows {
+        let config = read(&format!("organization = \"a.b\"\n{text}"), dir.path()).unwrap();
+        let keys: Vec<_> = check(&config).into_iter().map(|one| one.key).collect();
+        assert_eq!(keys, expected, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_whatever_panics(text in ".{0,200}", key in "[a-z-]{1,20}", value in "[0-9\"a-z.:-]{0,20}") {
+        let _ = read(&text, Path::new("/nowhere"));
+        let _ = read(&format!("organization = \"a.b\"\n[[source]]\nkind = \"imap\"\n{key} = {value}\n"), Path::new("/nowhere"));
+        let _ = read(&format!("organization = \"a.b\"\n[relay]\n{key} = {value}\n"), Path::new("/nowhere"));
+    }
+}
