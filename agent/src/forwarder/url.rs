@@ -37,9 +37,15 @@ impl RelayUrl {
             Some("http") => false,
             _ => return Err(refuse("neither https nor http")),
         };
-        if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
-        {
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if uri.query().is_some() || authority.contains('@') {
             return Err(refuse("it must hold neither a query nor a user"));
+        }
+        let default_port = if is_tls { 443 } else { 80 };
+        let names_port = authority.len() > uri.host().unwrap_or_default().len();
+        let port = if names_port { uri.port_u16().unwrap_or(0) } else { default_port };
+        if port == 0 {
+            return Err(refuse("no valid port"));
         }
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
@@ -48,7 +54,6 @@ impl RelayUrl {
         if !is_tls && !is_loopback(unbracketed) {
             return Err(refuse("plain http is for loopback only, since tokens go there; use https"));
         }
-        let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let path = format!("{}{SUFFIX}", uri.path().trim_end_matches('/'));
         Ok(Self { is_tls, host, port, path, server_name })
     }
@@ -165,6 +170,8 @@ mod tests {
             "https://h/#x",
             "https://a b/",
             "https://h:99999/",
+            "https://h:0/",
+            "https://h:/",
             "https://-h-/",
             &long,
         ];
