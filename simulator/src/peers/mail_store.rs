@@ -60,6 +60,8 @@ struct Account {
     changes: u32,
 }
 
+type Observer = Box<dyn FnMut(&Change) + Send>;
+
 /// Mailboxes of one simulated mail host. Share it as `Arc<parking_lot::Mutex<MailStore>>`.
 pub struct MailStore {
     accounts: Vec<Account>,
@@ -69,7 +71,7 @@ pub struct MailStore {
     penalty: login::Penalty,
     next_uidvalidity: u32,
     disconnects: u32,
-    observers: Vec<Box<dyn FnMut(&Change) + Send>>,
+    observers: Vec<Observer>,
 }
 
 impl MailStore {

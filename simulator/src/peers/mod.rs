@@ -1,5 +1,6 @@
 //! The simulated counterparts as pure machines: time, randomness and bytes come in as arguments.
 
+pub mod imap_server;
 pub mod mail_store;
 pub mod relay;
 pub mod fault;

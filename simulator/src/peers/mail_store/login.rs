@@ -14,7 +14,7 @@ const PENALTIES: [Duration; 5] = [
 ];
 
 /// After that long without a refusal the penalty is forgotten.
-const PENALTY_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+const PENALTY_FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 
 /// Passwords of the simulated server. They protect nothing.
 #[derive(Clone, Debug)]
