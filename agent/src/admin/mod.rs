@@ -1,7 +1,10 @@
 //! What the daemon shows of itself: `/metrics`, `/livez`, `/readyz`, `/status` (product.md §3.2).
 //!
-//! Here are the plain structs that the daemon fills and the trait it answers through; `driver` serves them,
+//! Here are the plain structs that the daemon fills and the trait it answers through; [`driver`] serves them,
 //! `metrics` knows the metrics' names. Nothing here decides anything, and no mailbox is ever named.
+
+pub mod driver;
+mod metrics;
 
 use crate::counters::{FlowCounters, SourceCounters};
 use crate::time::UnixMs;
