@@ -1,1 +1,3 @@
 //! The peers on real sockets: HTTPS, IMAP, the page, the control API.
+
+pub mod imap;
