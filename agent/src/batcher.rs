@@ -5,21 +5,6 @@
 use crate::time::Moment;
 use std::time::Duration;
 
-/// How batches are put together (protocol.md §2).
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Mailboxes per batch, at most.
-    pub batch_max: usize,
-    /// A change waits at most this long for others to share its batch.
-    pub hold_max: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { batch_max: 256, hold_max: Duration::from_secs(1) }
-    }
-}
-
 /// The answer to "shall a batch go?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
@@ -32,37 +17,33 @@ pub enum Departure {
 }
 
 /// Remembers when the last batch left.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Batcher {
-    settings: Settings,
+    hold_max: Duration,
     departed_at: Option<Moment>,
 }
 
 impl Batcher {
-    /// No batch left yet: the first change goes at once.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, departed_at: None }
+    /// No batch left yet: the first change goes at once. A change waits at most `hold_max` for others to share its
+    /// batch (protocol.md §2).
+    pub fn new(hold_max: Duration) -> Self {
+        Self { hold_max, departed_at: None }
     }
 
-    /// Changes the limits; what was held under longer ones goes by the new ones.
-    pub fn set(&mut self, settings: Settings) {
-        self.settings = settings;
+    /// Changes the limit; what was held under a longer one goes by the new one.
+    pub fn set(&mut self, hold_max: Duration) {
+        self.hold_max = hold_max;
     }
 
-    /// Mailboxes per batch, at most.
-    pub fn batch_max(&self) -> usize {
-        self.settings.batch_max
-    }
-
-    /// Whether a batch goes, with `ready` mailboxes waiting.
+    /// Whether a batch goes, with `ready` mailboxes waiting where `full` fill a batch.
     ///
     /// Every change waits less than `hold_max`: it became ready after the last departure, and the next one is due
     /// `hold_max` after that.
-    pub fn decide(&self, ready: usize, now: Moment) -> Departure {
-        let quiet_from = self.departed_at.map_or(Moment::START, |at| at.after(self.settings.hold_max));
+    pub fn decide(&self, ready: usize, full: usize, now: Moment) -> Departure {
+        let quiet_from = self.departed_at.map_or(Moment::START, |at| at.after(self.hold_max));
         if ready == 0 {
             Departure::Never
-        } else if ready >= self.settings.batch_max || now >= quiet_from {
+        } else if ready >= full || now >= quiet_from {
             Departure::Now
         } else {
             Departure::At(quiet_from)
@@ -96,19 +77,19 @@ mod tests {
             (Some(1000), 0, 9000, Departure::Never),
         ];
         for (departed, ready, now, expected) in cases {
-            let mut batcher = Batcher::new(Settings::default());
+            let mut batcher = Batcher::new(Duration::from_secs(1));
             if let Some(ms) = departed {
                 batcher.departed(at(ms));
             }
-            assert_eq!(batcher.decide(ready, at(now)), expected, "{departed:?} {ready} {now}");
+            assert_eq!(batcher.decide(ready, 256, at(now)), expected, "{departed:?} {ready} {now}");
         }
     }
 
     #[test]
     fn shorter_holds_set_later_apply_to_what_waits() {
-        let mut batcher = Batcher::new(Settings::default());
+        let mut batcher = Batcher::new(Duration::from_secs(1));
         batcher.departed(at(0));
-        batcher.set(Settings { hold_max: Duration::from_millis(10), ..Settings::default() });
-        assert_eq!(batcher.decide(1, at(10)), Departure::Now);
+        batcher.set(Duration::from_millis(10));
+        assert_eq!(batcher.decide(1, 256, at(10)), Departure::Now);
     }
 }

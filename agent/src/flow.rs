@@ -1,1 +1,350 @@
 //! Tracker, batcher, forwarder and token joined into one machine without I/O.
+//!
+//! The daemon's hall drives it with sockets and clocks, the simulation in virtual time. It is told what happened
+//! ([`Input`]) and tells what to do ([`Output`]); everything about *when* and *whether* is decided in here, by the rooms
+//! it joins. Call [`Flow::poll_output`] until it gives nothing, then wait for an input or [`Flow::poll_timeout`].
+
+use crate::batcher::{Batcher, Departure};
+use crate::counters::FlowCounters;
+use crate::event::{MailboxId, Notification, Rejection, SubscriptionKey};
+use crate::forwarder::answer::{Answer, Disposition, Failure, disposition};
+use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, Outbox, Room, Settlement};
+use crate::forwarder::wire::{self, Stamp};
+use crate::time::{Moment, Now};
+use crate::token::claims::Claims;
+use crate::token::keeper::{self, ChallengeAnswer, Keeper, TokenState};
+use crate::token::signer::SignedToken;
+use crate::tracker::Tracker;
+use secrecy::SecretString;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What the flow keeps to; all of it can change while it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Batches in flight and mailboxes in a batch.
+    pub outbox: outbox::Settings,
+    /// A change waits at most this long for others to share its batch.
+    pub hold_max: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { outbox: outbox::Settings::default(), hold_max: Duration::from_secs(1) }
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// The proxy was enabled for a relay, or disabled.
+    Relay(Option<keeper::Settings>),
+    /// The signer holds another certificate from now on.
+    CertificateChanged,
+    /// The answer to [`Output::Post`].
+    Answered {
+        /// As it was given.
+        attempt: Attempt,
+        /// What the relay said, or why it said nothing.
+        outcome: Result<Answer, Failure>,
+    },
+    /// The answer to [`Output::AskChallenge`].
+    Challenged(Result<Answer, Failure>),
+    /// The result of [`Output::Sign`].
+    Signed(Result<SignedToken, String>),
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Output {
+    /// POST a batch of nothing with an empty bearer token.
+    AskChallenge,
+    /// Sign these claims.
+    Sign(Claims),
+    /// POST a batch.
+    Post(Post),
+    /// The relay says that this device is no more: drop its subscription for good.
+    Forget {
+        /// Of which mailbox.
+        mailbox: MailboxId,
+        /// Which device.
+        key: SubscriptionKey,
+    },
+}
+
+/// A batch to be sent.
+#[derive(Debug)]
+pub struct Post {
+    /// To hand back with the answer.
+    pub attempt: Attempt,
+    /// `client-request-id`.
+    pub request_id: Uuid,
+    /// `None`: an empty bearer token.
+    pub token: Option<Arc<SecretString>>,
+    /// The JSON of protocol.md §1.3.
+    pub body: Vec<u8>,
+    /// The devices in it: in doubt from now on until the answer.
+    pub devices: Vec<SubscriptionKey>,
+}
+
+/// The way from ready mailboxes to acknowledgements.
+pub struct Flow {
+    tracker: Arc<Tracker>,
+    counters: Arc<FlowCounters>,
+    batcher: Batcher,
+    outbox: Outbox,
+    keeper: Option<Keeper>,
+    stamp: Stamp,
+    seed: u64,
+    gone: VecDeque<(MailboxId, SubscriptionKey)>,
+    clock_offset_ms: Option<i64>,
+}
+
+impl Flow {
+    /// Disabled until [`Input::Relay`] names a relay. `stamp` is the start of the process in notification ids.
+    pub fn new(
+        settings: Settings,
+        tracker: Arc<Tracker>,
+        counters: Arc<FlowCounters>,
+        stamp: Stamp,
+        seed: u64,
+    ) -> Self {
+        Self {
+            tracker,
+            counters,
+            batcher: Batcher::new(settings.hold_max),
+            outbox: Outbox::new(settings.outbox, seed),
+            keeper: None,
+            stamp,
+            seed,
+            gone: VecDeque::new(),
+            clock_offset_ms: None,
+        }
+    }
+
+    /// Changes limits; what is under way is left alone.
+    pub fn set(&mut self, settings: Settings) {
+        self.batcher.set(settings.hold_max);
+        self.outbox.set(settings.outbox);
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Relay(relay) => {
+                self.outbox.forgive();
+                self.seed = self.seed.wrapping_add(1);
+                self.keeper = relay.map(|settings| Keeper::new(settings, self.seed));
+            }
+            Input::CertificateChanged => self.tell_keeper(keeper::Input::CertificateChanged, now),
+            Input::Signed(result) => self.tell_keeper(keeper::Input::Signed(result), now),
+            Input::Challenged(outcome) => {
+                self.measure_clock(&outcome, now);
+                let answer = outcome.map_err(|failure| failure.to_string()).map(|answer| ChallengeAnswer {
+                    status: answer.status,
+                    asked_wait: answer.asked_wait(now.unix),
+                    www_authenticate: answer.www_authenticate,
+                });
+                self.tell_keeper(keeper::Input::Challenged(answer), now);
+            }
+            Input::Answered { attempt, outcome } => self.answered(attempt, &outcome, now),
+        }
+    }
+
+    fn tell_keeper(&mut self, input: keeper::Input, now: Now) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.handle(now, input);
+        }
+    }
+
+    fn answered(&mut self, attempt: Attempt, outcome: &Result<Answer, Failure>, now: Now) {
+        self.measure_clock(outcome, now);
+        let Some(sent) = self.outbox.in_flight(attempt) else { return };
+        let answer = disposition(outcome, &self.stamp, sent, now.unix);
+        self.count_batch(&answer);
+        let settlement = self.outbox.settle(attempt, answer, self.token_serial(now), now);
+        if let Some((serial, www_authenticate)) = settlement.unauthorized.clone() {
+            let serial = (serial != 0).then_some(serial);
+            self.tell_keeper(keeper::Input::Rejected { serial, www_authenticate }, now);
+        }
+        self.settle(settlement, outcome_may_hide_acceptance(outcome), now);
+    }
+
+    fn settle(&mut self, settlement: Settlement, may_have_arrived: bool, now: Now) {
+        let Settlement { acknowledged, rejected, refused, bad, .. } = settlement;
+        self.count_recipients(&acknowledged, &rejected, &bad, now.moment);
+        self.tracker.acknowledge(&acknowledged, &rejected, now);
+        self.tracker.refuse(&refused, may_have_arrived, now);
+        self.tracker.put_aside(&bad, now);
+        for notification in &bad {
+            tracing::warn!(number = notification.number, "the relay found a notification invalid; it waits until its mailbox changes");
+        }
+        for line in rejected.iter().filter(|line| line.reason == Rejection::Gone) {
+            self.tracker.unsubscribe(line.mailbox, line.subscription);
+            self.gone.push_back((line.mailbox, line.subscription));
+        }
+    }
+
+    /// What to do next; `None` until something happens or [`Flow::poll_timeout`] comes.
+    pub fn poll_output(&mut self, now: Now) -> Option<Output> {
+        if let Some((mailbox, key)) = self.gone.pop_front() {
+            return Some(Output::Forget { mailbox, key });
+        }
+        self.tracker.wake(now);
+        let keeper = self.keeper.as_mut()?;
+        keeper.handle(now, keeper::Input::Wake);
+        match keeper.poll_output() {
+            Some(keeper::Output::AskChallenge) => return Some(Output::AskChallenge),
+            Some(keeper::Output::Sign(claims)) => return Some(Output::Sign(claims)),
+            None => {}
+        }
+        let (token, serial) = match keeper.state(now) {
+            TokenState::Open => (None, 0),
+            TokenState::Valid { serial, token, .. } => (Some(token), serial),
+            TokenState::Waiting | TokenState::Failed { .. } => return None,
+        };
+        self.depart(token, serial, now).map(Output::Post)
+    }
+
+    fn depart(&mut self, token: Option<Arc<SecretString>>, serial: u64, now: Now) -> Option<Post> {
+        loop {
+            let (notifications, repeats) = match self.outbox.room(now.moment) {
+                Room::Closed => return None,
+                Room::Again(Group { mailboxes, repeats }) => {
+                    (self.tracker.take_again(&mailboxes, now), repeats)
+                }
+                Room::Fresh { max } => {
+                    let decision = self.batcher.decide(self.tracker.ready(), max, now.moment);
+                    if decision != Departure::Now {
+                        return None;
+                    }
+                    (self.tracker.take(max, now), None)
+                }
+            };
+            if !notifications.is_empty() {
+                return Some(self.post(notifications, repeats, token, serial, now));
+            }
+        }
+    }
+
+    fn post(
+        &mut self,
+        notifications: Vec<Notification>,
+        repeats: Option<Uuid>,
+        token: Option<Arc<SecretString>>,
+        serial: u64,
+        now: Now,
+    ) -> Post {
+        self.batcher.departed(now.moment);
+        self.counters.batch_size.observe(notifications.len() as f64);
+        let body = wire::write_batch(&self.stamp, &notifications);
+        let devices = notifications.iter().flat_map(|n| &n.recipients).map(|recipient| recipient.key).collect();
+        let departed = self.outbox.depart(notifications, repeats, serial, now.moment);
+        Post { attempt: departed.attempt, request_id: departed.request_id, token, body, devices }
+    }
+
+    /// When to call [`Flow::poll_output`] again, if nothing happens before.
+    pub fn poll_timeout(&self, now: Now) -> Option<Moment> {
+        let keeper = self.keeper.as_ref()?;
+        let departure = match self.batcher.decide(self.tracker.ready(), self.outbox.limit(), now.moment) {
+            Departure::At(moment) => Some(moment),
+            Departure::Now | Departure::Never => None,
+        };
+        let timers = [keeper.poll_timeout(), self.outbox.poll_timeout(now.moment), departure, self.tracker.next_wake()];
+        timers.into_iter().flatten().min()
+    }
+
+    /// The newest token's serial; 0 for the empty bearer token.
+    fn token_serial(&self, now: Now) -> u64 {
+        match self.keeper.as_ref().map(|keeper| keeper.state(now)) {
+            Some(TokenState::Valid { serial, .. }) => serial,
+            _ => 0,
+        }
+    }
+
+    fn measure_clock(&mut self, outcome: &Result<Answer, Failure>, now: Now) {
+        if let Some(offset) = outcome.as_ref().ok().and_then(|answer| answer.clock_offset_ms(now.unix)) {
+            self.clock_offset_ms = Some(offset);
+        }
+    }
+
+    fn count_batch(&self, answer: &Disposition) {
+        let counters = &self.counters;
+        match answer {
+            Disposition::Acknowledged { .. } => counters.batches_accepted.one(),
+            Disposition::TooLarge { .. } | Disposition::Invalid { .. } => counters.batches_split.one(),
+            Disposition::Halt { .. } => counters.batches_halted.one(),
+            Disposition::Unauthorized { .. } | Disposition::Wait { .. } | Disposition::Retry { .. } => {
+                counters.batches_retried.one();
+            }
+        }
+    }
+
+    fn count_recipients(
+        &self,
+        acknowledged: &[Notification],
+        rejected: &[crate::event::Rejected],
+        bad: &[Notification],
+        now: Moment,
+    ) {
+        let counters = &self.counters;
+        let recipients: usize = acknowledged.iter().map(|n| n.recipients.len()).sum();
+        counters.acknowledged.add(recipients.saturating_sub(rejected.len()) as u64);
+        counters.invalid.add(bad.iter().map(|n| n.recipients.len() as u64).sum());
+        for line in rejected {
+            match line.reason {
+                Rejection::Gone => counters.gone.one(),
+                Rejection::Invalid => counters.invalid.one(),
+                Rejection::Throttled => counters.throttled.one(),
+            }
+        }
+        for notification in acknowledged {
+            counters.change_to_ack_seconds.observe(now.since(notification.changed_at).as_secs_f64());
+        }
+    }
+
+    /// With what batches can go now; `None` while the proxy is disabled.
+    pub fn token(&self, now: Now) -> Option<TokenState> {
+        self.keeper.as_ref().map(|keeper| keeper.state(now))
+    }
+
+    /// Batches in flight.
+    pub fn flying(&self) -> usize {
+        self.outbox.flying()
+    }
+
+    /// Whether nothing is ready, in flight or waiting to be sent once more.
+    pub fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.tracker.ready() == 0
+    }
+
+    /// Why batches do not flow freely, if so, and whether a person must look at it.
+    pub fn trouble(&self) -> Option<(&str, bool)> {
+        self.outbox.trouble().map(|cause| (cause, self.outbox.is_halted()))
+    }
+
+    /// How the newest settled batch went.
+    pub fn last_batch(&self) -> Option<&LastBatch> {
+        self.outbox.last()
+    }
+
+    /// The relay's clock minus ours, milliseconds, where an answer told it.
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        self.clock_offset_ms
+    }
+}
+
+/// Whether the relay may have taken the batch although the outcome does not say so: the answer was lost, or something
+/// between us and it, or inside it, failed.
+fn outcome_may_hide_acceptance(outcome: &Result<Answer, Failure>) -> bool {
+    match outcome {
+        Ok(answer) => matches!(answer.status, 200..=399 | 408 | 500..=599),
+        Err(Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_)) => false,
+        Err(Failure::Timeout(_) | Failure::Write(_) | Failure::Read(_) | Failure::Closed(_)) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
