@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod driver;
+pub mod outbox;
 pub mod url;
 pub mod wire;
 

@@ -1,0 +1,1 @@
+//! The flow against a relay of a few lines, in virtual time.
