@@ -191,7 +191,13 @@ impl Outbox {
 
     /// The answer to an attempt. `token_serial` is the serial of the newest token; an attempt that is not in flight
     /// changes nothing.
-    pub fn settle(&mut self, attempt: Attempt, answer: Disposition, token_serial: u64, now: Now) -> Settlement {
+    pub fn settle(
+        &mut self,
+        attempt: Attempt,
+        answer: Disposition,
+        token_serial: u64,
+        now: Now,
+    ) -> Settlement {
         let Some(flight) = self.flights.remove(&attempt) else { return Settlement::default() };
         self.last = Some(LastBatch {
             at: now.unix,

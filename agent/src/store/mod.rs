@@ -5,6 +5,7 @@
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
 
+pub mod doubt;
 mod keys;
 mod permission;
 mod schema;
@@ -52,6 +53,10 @@ pub trait Store: Send + Sync {
     fn current_certificate(&self) -> Result<Option<String>, StoreError>;
     /// Signs with this certificate from now on; the former current one becomes the previous one (protocol.md §5.7).
     fn make_current(&self, thumbprint: &str) -> Result<(), StoreError>;
+
+    /// Begins a process: its start as it stands in notification ids, whole seconds. It is `now`, but at least a second
+    /// after the last process's, whatever the clock says: devices take the newer process's word (protocol.md §6).
+    fn begin(&self, now: UnixMs) -> Result<UnixMs, StoreError>;
 
     /// Whether anybody else, the command line, wrote since this was last asked. Cheap: a second's rhythm is fine.
     fn changed_elsewhere(&self) -> Result<bool, StoreError>;

@@ -53,6 +53,12 @@ const VERSION_1: &str = "
         previous_certificate TEXT REFERENCES certificate (thumbprint)
     ) STRICT;
     INSERT INTO auth_config VALUES (1, NULL, NULL);
+
+    CREATE TABLE process (
+        only          INTEGER PRIMARY KEY CHECK (only = 1),
+        started_at_ms INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO process VALUES (1, 0);
 ";
 
 /// What stands in a database file.

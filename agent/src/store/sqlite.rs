@@ -4,6 +4,7 @@
 
 mod certificate;
 mod create;
+mod process;
 mod proxy;
 mod subscription;
 
@@ -149,6 +150,10 @@ impl Store for SqliteStore {
     fn make_current(&self, thumbprint: &str) -> Result<(), StoreError> {
         let is_made = self.write(|db| certificate::make_current(db, thumbprint))?;
         if is_made { Ok(()) } else { Err(StoreError::NoCertificate { thumbprint: thumbprint.to_owned() }) }
+    }
+
+    fn begin(&self, now: UnixMs) -> Result<UnixMs, StoreError> {
+        self.write(|db| process::begin(db, now))
     }
 
     fn changed_elsewhere(&self) -> Result<bool, StoreError> {

@@ -265,3 +265,12 @@ fn first_starts_at_the_same_time_agree_on_one_database() {
     });
     assert!(guids.iter().all(|guid| *guid == guids[0]), "{guids:?}");
 }
+
+#[test]
+fn each_process_starts_later_than_the_last_even_when_the_clock_went_back() {
+    let (_dir, store) = fresh();
+    let first = store.begin(NOW).unwrap();
+    assert_eq!(first.seconds(), NOW.seconds());
+    assert_eq!(store.begin(NOW).unwrap().seconds(), NOW.seconds() + 1, "two starts in one second");
+    assert_eq!(store.begin(UnixMs(0)).unwrap().seconds(), NOW.seconds() + 2, "a clock set back");
+}
