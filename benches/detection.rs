@@ -27,7 +27,7 @@ fn count(unseen: u32, modseq: u64) -> News {
 fn tracker() -> Tracker {
     let tracker = Tracker::default();
     for i in 0..MAILBOXES {
-        let mailbox = tracker.enroll(&format!("user{i}@example.com")).expect("fewer than fit");
+        let mailbox = tracker.enroll(&format!("user{i}@example.com").into()).expect("fewer than fit");
         let recipient = Recipient {
             key: SubscriptionKey(i64::from(i)),
             app_id: "com.microsoft.exchange.mowa".into(),

@@ -34,7 +34,7 @@ pub struct Full;
 
 /// The table of mailboxes.
 pub struct Tracker {
-    names: DashMap<Box<str>, MailboxId, foldhash::fast::RandomState>,
+    names: DashMap<Arc<str>, MailboxId, foldhash::fast::RandomState>,
     chunks: Box<[OnceLock<Chunk>]>,
     enrolled: AtomicU32,
     ready: Mutex<VecDeque<MailboxId>>,
@@ -73,11 +73,11 @@ impl Tracker {
     }
 
     /// The mailbox of this name, new where it is not known yet. Its place is never given to another.
-    pub fn enroll(&self, name: &str) -> Result<MailboxId, Full> {
+    pub fn enroll(&self, name: &Arc<str>) -> Result<MailboxId, Full> {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
-        let entry = self.names.entry(name.into());
+        let entry = self.names.entry(Arc::clone(name));
         if let dashmap::Entry::Occupied(found) = &entry {
             return Ok(*found.get());
         }

@@ -39,7 +39,7 @@ fn count(unseen: u32, modseq: u64) -> News {
 /// `n` mailboxes with a device each, all ready with 1 unseen.
 fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
     let tracker = Tracker::default();
-    let mailboxes: Vec<MailboxId> = (0..n).map(|i| tracker.enroll(&format!("u{i}")).unwrap()).collect();
+    let mailboxes: Vec<MailboxId> = (0..n).map(|i| tracker.enroll(&format!("u{i}").into()).unwrap()).collect();
     for mailbox in &mailboxes {
         tracker.subscribe(*mailbox, recipient(i64::from(mailbox.0)), Some(0), at(0));
         tracker.observe(*mailbox, SOURCE, count(1, 1), at(0));
@@ -50,9 +50,9 @@ fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
 #[test]
 fn a_name_has_one_place_for_good() {
     let tracker = Tracker::default();
-    let first = tracker.enroll("u1").unwrap();
-    assert_eq!(tracker.enroll("u1").unwrap(), first);
-    assert_ne!(tracker.enroll("u2").unwrap(), first);
+    let first = tracker.enroll(&"u1".into()).unwrap();
+    assert_eq!(tracker.enroll(&"u1".into()).unwrap(), first);
+    assert_ne!(tracker.enroll(&"u2".into()).unwrap(), first);
     assert_eq!((tracker.find("u1"), tracker.find("u3"), tracker.len()), (Some(first), None, 2));
 }
 
@@ -80,7 +80,7 @@ fn the_bell_rings_for_the_first_and_for_a_full_batch() {
         counter.fetch_add(1, Ordering::Relaxed);
     });
     for i in 0..4 {
-        let mailbox = tracker.enroll(&format!("u{i}")).unwrap();
+        let mailbox = tracker.enroll(&format!("u{i}").into()).unwrap();
         tracker.subscribe(mailbox, recipient(i), None, at(0));
         tracker.observe(mailbox, SOURCE, count(1, 1), at(0));
     }
@@ -246,7 +246,7 @@ proptest! {
         let tracker = Tracker::default();
         let mut world = World::default();
         for i in 0..4 {
-            tracker.enroll(&format!("u{i}")).unwrap();
+            tracker.enroll(&format!("u{i}").into()).unwrap();
             tracker.subscribe(MailboxId(i), recipient(i64::from(i)), None, at(0));
         }
         let mut now = at(0);
