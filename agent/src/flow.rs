@@ -242,7 +242,7 @@ impl Flow {
     ) -> Post {
         self.batcher.departed(now.moment);
         self.counters.batch_size.observe(notifications.len() as f64);
-        let body = Vec::new(); // SHIM
+        let body = wire::batch(&self.stamp, &notifications);
         let devices =
             notifications.iter().flat_map(|n| &n.recipients).map(|recipient| recipient.key).collect();
         let departed = self.outbox.depart(notifications, repeats, serial, now.moment);

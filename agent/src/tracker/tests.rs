@@ -39,7 +39,8 @@ fn count(unseen: u32, modseq: u64) -> News {
 /// `n` mailboxes with a device each, all ready with 1 unseen.
 fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
     let tracker = Tracker::default();
-    let mailboxes: Vec<MailboxId> = (0..n).map(|i| tracker.enroll(&format!("u{i}").into()).unwrap()).collect();
+    let mailboxes: Vec<MailboxId> =
+        (0..n).map(|i| tracker.enroll(&format!("u{i}").into()).unwrap()).collect();
     for mailbox in &mailboxes {
         tracker.subscribe(*mailbox, recipient(i64::from(mailbox.0)), Some(0), at(0));
         tracker.observe(*mailbox, SOURCE, count(1, 1), at(0));
