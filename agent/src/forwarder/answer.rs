@@ -263,3 +263,6 @@ fn quote(text: &str) -> String {
     let line: Vec<&str> = words.collect();
     line.join(" ").chars().filter(|char| !char.is_control()).take(QUOTE_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,3 +114,111 @@ fn read_value(text: &str) -> (String, &str) {
     }
     (value, "")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        headers: Vec<String>,
+        client_id: Option<String>,
+        issuers: Vec<(String, String)>,
+        realm: Option<String>,
+    }
+
+    fn issuers(challenge: &Challenge) -> Vec<(String, String)> {
+        let pair = |issuer: &Principal| (issuer.id.clone(), issuer.realm.as_str().to_owned());
+        challenge.issuers.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn challenges_are_read_as_another_program_reads_them() {
+        let cases = include_str!("../../../fixtures/challenges.json");
+        let cases: Vec<Case> = serde_json::from_str(cases).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let challenge = Challenge::parse(&case.headers);
+            assert_eq!(
+                challenge.as_ref().map(|found| found.client_id.clone()),
+                case.client_id,
+                "{}",
+                case.name
+            );
+            let challenge = challenge.unwrap_or_default();
+            assert_eq!(issuers(&challenge), case.issuers, "{}", case.name);
+            assert_eq!(challenge.realm.map(|realm| realm.as_str().to_owned()), case.realm, "{}", case.name);
+        }
+    }
+
+    #[test]
+    fn odd_lines_are_read_for_what_they_hold() {
+        let cases: [(&[&str], Option<(&str, usize)>); 18] = [
+            (&["Bearer"], Some(("", 0))),
+            (&["BEARER"], Some(("", 0))),
+            (&["bearer,"], Some(("", 0))),
+            (&[], None),
+            (&["", ",,", "=", "\"", "Basic"], None),
+            (&["Bearerclient_id=x"], None),
+            (&["Bearer client_id = \"x\" , trusted_issuers = a@b"], Some(("x", 1))),
+            (&["Bearer client_id=\"x\" trusted_issuers=\"a@b\""], Some(("x", 1))),
+            (&["Bearer client_id=\"a \\\"quoted\\\" one\""], Some(("a \"quoted\" one", 0))),
+            (
+                &["Bearer client_id=\"never closed, trusted_issuers=a@b"],
+                Some(("never closed, trusted_issuers=a@b", 0)),
+            ),
+            (&["Bearer client_id=\"ends in a backslash\\"], Some(("ends in a backslash", 0))),
+            (&["Bearer realm=r", "Bearer client_id=x, realm=s"], Some(("x", 0))),
+            (&["Negotiate YIIabc==, Bearer client_id=x"], Some(("x", 0))),
+            (&["Bearer client_id=x, Basic realm=\"y\", client_id=z"], Some(("x", 0))),
+            (&["Basic client_id=z, Bearer client_id=x"], Some(("x", 0))),
+            (&["Bearer \"junk, Basic\", client_id=x"], Some(("x", 0))),
+            (&["Bearer trusted_issuers=a@b,c@d, client_id=x"], Some(("x", 1))),
+            (&["Bearer client_id=ä, trusted_issuers=\"é@ü\""], Some(("ä", 1))),
+        ];
+        for (lines, expected) in cases {
+            let challenge = Challenge::parse(lines);
+            let found = challenge.as_ref().map(|found| (found.client_id.as_str(), found.issuers.len()));
+            assert_eq!(found, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_parameters_for_display_are_kept() {
+        let line = "Bearer client_id=x, authorization_uri=\"https://sts.example/a\", token_types=\"p q\", error=\"invalid_token\"";
+        let challenge = Challenge::parse(&[line]).unwrap();
+        assert_eq!(challenge.authorization_uri.as_deref(), Some("https://sts.example/a"));
+        assert_eq!(challenge.token_types.as_deref(), Some("p q"));
+        assert_eq!(challenge.error.as_deref(), Some("invalid_token"));
+    }
+
+    #[test]
+    fn issuers_are_bounded() {
+        let line = format!("Bearer client_id=x, trusted_issuers=\"{}\"", "a@b,".repeat(10_000));
+        assert_eq!(Challenge::parse(&[line]).unwrap().issuers.len(), ISSUERS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_it_panic(lines in proptest::collection::vec(".*", 0..4)) {
+            let _ = Challenge::parse(&lines);
+        }
+
+        #[test]
+        fn no_line_that_looks_like_one_makes_it_panic(line in "[Bear cilntd_=,\"\\\\@*é]{0,60}") {
+            let _ = Challenge::parse(&[line]);
+        }
+
+        #[test]
+        fn quoted_values_come_back(client_id in "[!-~]{1,20}", realm in "[a-z.]{1,20}") {
+            let quoted = client_id.replace('\\', "\\\\").replace('"', "\\\"");
+            let line = format!("Bearer client_id=\"{quoted}\",realm={realm}");
+            let challenge = Challenge::parse(&[line]).unwrap();
+            prop_assert_eq!(challenge.client_id, client_id);
+            prop_assert_eq!(challenge.realm, Some(Realm::new(&realm)));
+        }
+    }
+}

@@ -432,3 +432,6 @@ impl Token {
         self.is_outdated || is_ahead || now >= self.renewal_at()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,3 +112,81 @@ impl fmt::Display for Audience {
         write!(f, "{}/{}@{}", self.id, self.authority, self.realm)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The second is V4 of protocol.md §7.
+    #[test]
+    fn principals_are_split_at_the_last_at_sign() {
+        let cases = [
+            (
+                "00000001-0000-0000-c000-000000000000@fabrikam.com",
+                Some(("00000001-0000-0000-c000-000000000000", "fabrikam.com")),
+            ),
+            (" 00000001-0000-0000-c000-000000000000@* ", Some(("00000001-0000-0000-c000-000000000000", ""))),
+            ("a@", Some(("a", ""))),
+            ("a@b@c", Some(("a@b", "c"))),
+            ("a/b@c", Some(("a", "c"))),
+            ("a @ c", Some(("a", "c"))),
+            ("a", None),
+            ("@c", None),
+            ("/b@c", None),
+            ("@", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let parsed = Principal::parse(text);
+            let parsed = parsed.as_ref().map(|principal| (principal.id.as_str(), principal.realm.as_str()));
+            assert_eq!(parsed, expected, "{text:?}");
+        }
+    }
+
+    /// The first is V5 of protocol.md §7.
+    #[test]
+    fn audiences_are_split_at_the_first_slash_and_the_last_at_sign() {
+        let cases = [
+            ("a/b:444@c@d", Some(("a", "b:444@c", "d"))),
+            ("a/b@*", Some(("a", "b", ""))),
+            ("a/b/c@d", Some(("a", "b/c", "d"))),
+            ("a/b", None),
+            ("a@b", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let parsed = Audience::parse(text);
+            let parsed = parsed
+                .as_ref()
+                .map(|audience| (&*audience.id, &*audience.authority, audience.realm.as_str()));
+            assert_eq!(parsed, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn letter_case_makes_no_difference() {
+        assert_eq!(Principal::parse("A-b@Fabrikam.COM"), Principal::parse("a-B@fabrikam.com"));
+        assert_eq!(Audience::parse("A/Relay.Example@D"), Audience::parse("a/relay.example@d"));
+        assert_ne!(Principal::parse("a@b"), Principal::parse("a@*"));
+        assert_eq!(Realm::new("*"), Realm::new(" "));
+        assert_eq!(Principal::new("a", "").to_string(), "a@*");
+    }
+
+    proptest! {
+        #[test]
+        fn an_audience_reads_as_it_was_written(
+            id in "[!-.0-?A-~]{1,9}",
+            authority in "[!-.0-?A-~]{1,9}",
+            realm in "[+-.0-?A-~]{1,9}",
+        ) {
+            let written = Audience { id, authority, realm: Realm::new(&realm) };
+            prop_assert_eq!(Audience::parse(&written.to_string()), Some(written));
+        }
+
+        #[test]
+        fn no_text_makes_them_panic(text in ".*") {
+            let _ = (Principal::parse(&text), Audience::parse(&text), Realm::new(&text));
+        }
+    }
+}
