@@ -16,7 +16,7 @@ pub const HTML: &str = "<!doctype html><title>Sign in</title><p>Welcome to our n
 
 /// What goes wrong. In JSON: `{"kind":"delay","ms":200}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Kind {
     /// Nobody listens: connections are refused. The rate does not matter.
     Refuse,
@@ -92,7 +92,7 @@ pub enum Kind {
 
 /// A fault as someone orders it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "camelCase")]
 pub struct Order {
     /// What.
     #[serde(flatten)]
@@ -137,7 +137,7 @@ const fn bad_gateway() -> u16 {
 
 /// A fault that is on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "camelCase")]
 pub struct Fault {
     /// Its number, to switch it off.
     pub id: u64,
@@ -389,7 +389,7 @@ mod tests {
             (r#"{"kind":"delay","ms":20,"rate":0.5}"#, Order::always(Kind::Delay { ms: 20 }).at_rate(0.5)),
             (r#"{"kind":"html"}"#, Order::always(Kind::Html { status: 502 })),
             (
-                r#"{"kind":"too-many-requests","retry-after-s":3,"count":1}"#,
+                r#"{"kind":"too-many-requests","retryAfterS":3,"count":1}"#,
                 Order::times(Kind::TooManyRequests { retry_after_s: 3 }, 1),
             ),
         ];

@@ -1,3 +1,310 @@
 //! The peers on real sockets: HTTPS, IMAP, the page, the control API.
+//!
+//! [`start`] brings everything up in this process and hands back where it is; `mailbadge-sim serve` does only that.
 
+pub mod certificates;
+pub mod clock;
+mod control;
+mod events;
+mod faulty_stream;
 pub mod imap;
+mod page;
+mod relay;
+
+use crate::peers::mail_store::MailStore;
+use crate::peers::relay::{Relay, Settings};
+use crate::peers::tenant::{Tenant, TenantError};
+use certificates::{CertificateFiles, Certificates};
+use imap::ImapListener;
+use parking_lot::Mutex;
+use relay::{Listener, Wanted};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+/// How long stopping or starting the relay's listener may take.
+const SWITCH_MAX: Duration = Duration::from_secs(5);
+
+/// Why the servers could not come up or do as they were told.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address} for {what}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The server.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A file that cannot be read, written or understood.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// TLS refused what it was given.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A key of a form that TLS does not know.
+    #[error("a key that cannot be used: {0}")]
+    Key(&'static str),
+    /// The certificate was given from outside, so a new one has to be given too.
+    #[error("the certificate was given as files: name the files of the new one")]
+    NoAuthority,
+    /// A tenant that was not taken.
+    #[error(transparent)]
+    Tenant(#[from] TenantError),
+    /// The relay's listener did not come up or go down.
+    #[error("the relay's listener did not {0} in time; is another process on its port?")]
+    Switch(&'static str),
+}
+
+impl ServeError {
+    fn file(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::File { path: path.to_owned(), error: error.to_string() }
+    }
+}
+
+/// What to bring up. Port 0 means any free one.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the relay listens.
+    pub relay_listen: SocketAddr,
+    /// Where the page and the control API listen. They trust whoever reaches them: loopback.
+    pub page_listen: SocketAddr,
+    /// Keeps the authority's certificate and key; without it they are made anew in a temporary directory.
+    pub state_dir: Option<PathBuf>,
+    /// The relay's certificate; without it one of our own authority is made.
+    pub certificate: Option<CertificateFiles>,
+    /// How the relay is set up.
+    pub relay: Settings,
+    /// Whom it trusts from the start.
+    pub tenants: Vec<Tenant>,
+    /// The mail host, where there is one.
+    pub mail_store: Option<Arc<Mutex<MailStore>>>,
+    /// How the mail host's IMAP server listens.
+    pub imap: imap::Options,
+    /// Whether the IMAP server protects connections; then it shows the relay's certificate.
+    pub imap_tls: ImapTls,
+    /// Decides which requests a fault hits.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let any_free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            relay_listen: any_free,
+            page_listen: any_free,
+            state_dir: None,
+            certificate: None,
+            relay: Settings::default(),
+            tenants: Vec::new(),
+            mail_store: None,
+            imap: imap::Options::default(),
+            imap_tls: ImapTls::None,
+            seed: 0,
+        }
+    }
+}
+
+/// How IMAP connections are protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImapTls {
+    /// Not at all.
+    #[default]
+    None,
+    /// Plain at first, log-in after STARTTLS.
+    StartTls,
+    /// From the first byte.
+    Implicit,
+}
+
+/// What the servers share.
+pub struct World {
+    /// The relay with its tenants, devices, faults and record. Lock shortly, never across an await.
+    pub relay: Mutex<Relay>,
+    /// The mail host, where there is one.
+    pub mail_store: Option<Arc<Mutex<MailStore>>>,
+    /// The listeners' certificates.
+    pub certificates: Certificates,
+    relay_url: String,
+    body_bytes_max: usize,
+    wanted: watch::Sender<Wanted>,
+    is_up: watch::Receiver<bool>,
+    handshake_failures: AtomicU64,
+}
+
+impl World {
+    /// Takes the relay's listener down, its connections with it, or brings it up again at the same address.
+    pub async fn set_relay_up(&self, is_up: bool) -> Result<(), ServeError> {
+        self.wanted.send_modify(|wanted| wanted.is_up = is_up);
+        let mut state = self.is_up.clone();
+        let reached = state.wait_for(|now| *now == is_up);
+        let word = if is_up { "come up" } else { "go down" };
+        match tokio::time::timeout(SWITCH_MAX, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(ServeError::Switch(word)),
+        }
+    }
+
+    /// Whether the relay's listener is up.
+    pub fn is_relay_up(&self) -> bool {
+        *self.is_up.borrow()
+    }
+
+    /// Another certificate for the relay; connections of the old one end after the request at hand.
+    pub fn renew_certificate(&self, given: Option<&CertificateFiles>) -> Result<(), ServeError> {
+        self.certificates.renew(given)?;
+        self.wanted.send_modify(|wanted| wanted.certificate += 1);
+        Ok(())
+    }
+
+    /// The base URL that an agent is configured with.
+    pub fn relay_url(&self) -> &str {
+        &self.relay_url
+    }
+
+    /// TLS handshakes that failed: clients that do not trust the authority, mostly.
+    pub fn handshake_failures(&self) -> u64 {
+        self.handshake_failures.load(Ordering::Relaxed)
+    }
+
+    fn count_handshake_failure(&self) {
+        self.handshake_failures.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The servers while they run. Dropping it stops them at once.
+pub struct Running {
+    /// Base URL for an agent's `proxy enable --uri`, ending in `/PushNotifications`.
+    pub relay_url: String,
+    /// The page; the control API is below it at `/control`.
+    pub page_url: String,
+    /// Where the IMAP server listens, where there is a mail host.
+    pub imap_addr: Option<SocketAddr>,
+    /// What an agent must trust (`ca-file`).
+    pub ca_pem_path: PathBuf,
+    /// Everything, to look at and to change from inside the process.
+    pub world: Arc<World>,
+    /// The IMAP server, where there is a mail host.
+    pub imap: Option<ImapListener>,
+    tasks: Vec<JoinHandle<()>>,
+    // Removed with everything in it when the servers stop.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    /// Ends all servers and their connections.
+    pub async fn stop(mut self) {
+        if let Some(imap) = self.imap.take() {
+            imap.stop().await;
+        }
+        for task in std::mem::take(&mut self.tasks) {
+            task.abort();
+            // Aborted is how it shall end.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Brings everything up; it is reachable when this returns.
+pub async fn start(options: Options) -> Result<Running, ServeError> {
+    let (state_dir, temporary) = state_dir(options.state_dir.clone())?;
+    let certificates = Certificates::open(&state_dir, options.certificate.as_ref())?;
+    let acceptor = TlsAcceptor::from(certificates.server_config(&["h2", "http/1.1"])?);
+    let (listener, address) = bind(options.relay_listen, "the relay").await?;
+    let (page_listener, page_address) = bind(options.page_listen, "the page").await?;
+
+    let mut relay = Relay::new(options.relay.clone(), options.seed);
+    for tenant in options.tenants {
+        relay.tenants.put(tenant)?;
+    }
+    let (wanted, wants) = watch::channel(Wanted { is_up: true, certificate: 0 });
+    let (up, is_up) = watch::channel(true);
+    let ca_pem_path = certificates.ca_pem_path.clone();
+    let imap = match &options.mail_store {
+        Some(store) => Some(start_imap(options.imap, options.imap_tls, &certificates, Arc::clone(store))?),
+        None => None,
+    };
+    let world = Arc::new(World {
+        relay: Mutex::new(relay),
+        mail_store: options.mail_store,
+        certificates,
+        relay_url: format!("https://{address}/PushNotifications"),
+        body_bytes_max: options.relay.body_bytes_max,
+        wanted,
+        is_up,
+        handshake_failures: AtomicU64::new(0),
+    });
+    let relay = Listener { address, world: Arc::clone(&world), acceptor, wanted: wants, is_up: up };
+    let router = control::router(Arc::clone(&world));
+    let tasks = vec![tokio::spawn(relay.run(listener)), tokio::spawn(page::serve(page_listener, router))];
+    Ok(Running {
+        relay_url: world.relay_url.clone(),
+        page_url: format!("http://{page_address}/"),
+        imap_addr: imap.as_ref().map(ImapListener::address),
+        ca_pem_path,
+        world,
+        imap,
+        tasks,
+        _temporary: temporary,
+    })
+}
+
+fn start_imap(
+    options: imap::Options,
+    tls: ImapTls,
+    certificates: &Certificates,
+    store: Arc<Mutex<MailStore>>,
+) -> Result<ImapListener, ServeError> {
+    let config = certificates.server_config(&[])?;
+    let tls = match tls {
+        ImapTls::None => imap::Tls::None,
+        ImapTls::StartTls => imap::Tls::StartTls(config),
+        ImapTls::Implicit => imap::Tls::Implicit(config),
+    };
+    let address = options.listen;
+    ImapListener::start(imap::Options { tls, ..options }, store).map_err(|error| ServeError::Listen {
+        address,
+        what: "IMAP",
+        error,
+    })
+}
+
+fn state_dir(given: Option<PathBuf>) -> Result<(PathBuf, Option<tempfile::TempDir>), ServeError> {
+    if let Some(path) = given {
+        std::fs::create_dir_all(&path).map_err(|e| ServeError::file(&path, e))?;
+        return Ok((path, None));
+    }
+    let folder = tempfile::Builder::new().prefix("mailbadge-sim-").tempdir();
+    let folder = folder.map_err(|e| ServeError::file(&std::env::temp_dir(), e))?;
+    Ok((folder.path().to_owned(), Some(folder)))
+}
+
+async fn bind(address: SocketAddr, what: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |error| ServeError::Listen { address, what, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

@@ -135,7 +135,7 @@ pub struct SeenToken {
 
 /// Numbers that only grow.
 #[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "camelCase")]
 pub struct Totals {
     /// Batches taken.
     pub batches: u64,

@@ -1,0 +1,184 @@
+//! The relay on a real socket: HTTPS, HTTP/1.1 and 2. Listens, reads requests whole, carries out what faults say.
+//!
+//! Every decision is [`crate::peers::relay`]'s; here are the sockets and the waiting.
+
+use super::faulty_stream::{FaultyStream, SharedWire};
+use super::{World, clock};
+use crate::peers::fault::Wire;
+use crate::peers::http::Request;
+use crate::peers::relay::Exchange;
+use crate::peers::relay::batch::Batch;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// Connections at once, at most; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 4096;
+/// A TLS handshake takes so long at most.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A request's head or body takes so long at most.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
+/// What goes into a black hole is forgotten after so long.
+const BLACK_HOLE_MAX: Duration = Duration::from_mins(10);
+/// How often the listener looks whether a fault wants it to refuse.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Streams of one HTTP/2 connection at once, at most.
+const STREAMS_MAX: u32 = 256;
+
+/// Whether the relay shall listen, and which certificate generation connections are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) is_up: bool,
+    pub(super) certificate: u64,
+}
+
+/// Listens while it is wanted and no fault refuses. Ends when nobody can want anything any more.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    pub(super) world: Arc<World>,
+    pub(super) acceptor: TlsAcceptor,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) is_up: watch::Sender<bool>,
+}
+
+impl Listener {
+    pub(super) async fn run(mut self, first: TcpListener) {
+        let mut listener = Some(first);
+        let mut connections = JoinSet::new();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let is_refusing = self.world.relay.lock().faults.is_refusing(clock::now());
+            let shall_listen = self.wanted.borrow().is_up && !is_refusing;
+            if !shall_listen {
+                listener = None;
+                connections.shutdown().await;
+            } else if listener.is_none() {
+                listener = TcpListener::bind(self.address).await.ok();
+            }
+            self.is_up.send_replace(listener.is_some());
+            tokio::select! {
+                accepted = accept(listener.as_ref()), if connections.len() < CONNECTIONS_MAX => {
+                    if let Ok((stream, _)) = accepted {
+                        connections.spawn(serve_connection(
+                            stream, self.acceptor.clone(), Arc::clone(&self.world), self.wanted.clone(),
+                        ));
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+                changed = self.wanted.changed() => if changed.is_err() { return },
+                _ = look.tick() => {}
+            }
+        }
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves one connection until either side ends it; with a new certificate it ends after the request at hand.
+async fn serve_connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    world: Arc<World>,
+    mut wanted: watch::Receiver<Wanted>,
+) {
+    let certificate = wanted.borrow().certificate;
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else {
+        world.count_handshake_failure();
+        return;
+    };
+    let wire = SharedWire::default();
+    let io = TokioIo::new(FaultyStream::new(tls, Arc::clone(&wire)));
+    let service =
+        hyper::service::service_fn(move |request| answer(Arc::clone(&world), Arc::clone(&wire), request));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    let connection = builder.serve_connection(io, service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // An error here is the client's going away or a fault's doing: nothing to be done about either.
+        _ = &mut connection => return,
+        _ = wanted.wait_for(|wanted| wanted.certificate != certificate) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(REQUEST_MAX, connection).await;
+}
+
+async fn answer(
+    world: Arc<World>,
+    wire: SharedWire,
+    request: hyper::Request<Incoming>,
+) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+    let body_bytes_max = world.body_bytes_max;
+    let request = match tokio::time::timeout(REQUEST_MAX, read(request, body_bytes_max)).await {
+        Ok(Ok(request)) => request,
+        Ok(Err(status)) => return Ok(plain(status)),
+        Err(_) => return Ok(plain(hyper::StatusCode::REQUEST_TIMEOUT)),
+    };
+    let batch = Batch::read(&request.body);
+    let now = clock::now();
+    let Exchange { response, delay, wire: travel } = world.relay.lock().exchange_read(now, &request, &batch);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    *wire.lock() = travel;
+    if travel == Wire::BlackHole {
+        tokio::time::sleep(BLACK_HOLE_MAX).await;
+    }
+    let mut answer = hyper::Response::new(Full::new(response.body));
+    *answer.status_mut() = hyper::StatusCode::from_u16(response.status).unwrap_or_default();
+    for (name, value) in response.headers {
+        let name = hyper::header::HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, value.parse()) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    Ok(answer)
+}
+
+/// The whole request; the status to answer where it cannot be had.
+async fn read(
+    request: hyper::Request<Incoming>,
+    body_bytes_max: usize,
+) -> Result<Request, hyper::StatusCode> {
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, body_bytes_max).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(hyper::StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => return Err(hyper::StatusCode::BAD_REQUEST),
+    };
+    let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let host = head.headers.get(hyper::header::HOST).map(text);
+    let authority = head.uri.authority().map(ToString::to_string).or(host).unwrap_or_default();
+    Ok(Request {
+        method: head.method.as_str().to_owned(),
+        authority,
+        path: head.uri.path().to_owned(),
+        headers: head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+        body,
+    })
+}
+
+fn plain(status: hyper::StatusCode) -> hyper::Response<Full<Bytes>> {
+    let mut response = hyper::Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
