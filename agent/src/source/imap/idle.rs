@@ -1,8 +1,10 @@
 //! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search.
 
 use super::capability::Capabilities;
+use super::exchange::{Ending, Output};
 use super::reply::{Condition, Kind, Reply};
-use super::session::{Command, Ending, Output, Phase, Session, Timer};
+use super::session::{Command, Phase, Session};
+use super::timers::Timer;
 use super::{ANSWER_WAIT, Method};
 use crate::event::{Reading, UidValidity};
 use crate::time::{Moment, Now};

@@ -1,8 +1,10 @@
 //! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE PLAIN or LOGIN (RFC 9051 §6.2).
 
 use super::capability::Capabilities;
+use super::exchange::{Ending, Output, Refusal};
 use super::reply::{Condition, Kind, Reply};
-use super::session::{Command, Ending, Output, Phase, Refusal, Session, Timer};
+use super::session::{Command, Phase, Session};
+use super::timers::Timer;
 use super::{LOGIN_WAIT, Login, Tls};
 use crate::time::Now;
 use base64::Engine;

@@ -5,15 +5,23 @@
 //! decides which mailbox connects when: the governor lets log-ins through, sweep says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
+pub mod driver;
+mod connection;
+pub mod roster;
+pub mod governor;
 pub mod session;
+pub mod exchange;
 mod login;
 mod notify;
 mod idle;
 mod status;
+pub mod traits;
+mod timers;
 pub mod capability;
 pub mod reply;
 pub mod lines;
 
+use capability::Capabilities;
 use rustls_pki_types::CertificateDer;
 use secrecy::SecretString;
 use std::time::Duration;
@@ -129,6 +137,17 @@ pub enum Watch {
     Poll,
     /// No watching connection: answers questions and sweeps, for mailboxes that an event source watches.
     SweepOnly,
+}
+
+impl Watch {
+    /// How a server with these capabilities is watched. What was configured and is not offered becomes the next lesser way.
+    pub fn method(self, offered: Capabilities) -> Method {
+        match self {
+            Self::Auto | Self::Notify if offered.has(Capabilities::NOTIFY) => Method::Notify,
+            Self::Auto | Self::Notify | Self::Idle if offered.has(Capabilities::IDLE) => Method::Idle,
+            _ => Method::Poll,
+        }
+    }
 }
 
 /// How a connection came to watch its mailbox.

@@ -1,8 +1,10 @@
 //! Watching by NOTIFY (RFC 5465) with nothing selected: the server pushes STATUS lines, some of them partial.
 
 use super::capability::Capabilities;
+use super::exchange::{Ending, Output};
 use super::reply::{Condition, Kind, Reply, StatusItems};
-use super::session::{Command, Ending, Output, Phase, Session, Timer};
+use super::session::{Command, Phase, Session};
+use super::timers::Timer;
 use super::{ANSWER_WAIT, BUSY_REARM, Method};
 use crate::time::{Moment, Now};
 

@@ -5,226 +5,21 @@
 //! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
 
 use super::capability::Capabilities;
+use super::exchange::{Ending, Errand, Input, Output, Refusal};
 use super::idle::Idle;
 use super::lines::Lines;
 use super::login::Opening;
 use super::notify::Notify;
 use super::reply::{self, Condition, Kind, Reply, StatusItems};
 use super::status::Visit;
-use super::{ANSWER_WAIT, Login, Method, QUESTION_REST, Settings, Watch};
+use super::timers::{Timer, Timers};
+use super::traits::Traits;
+use super::{ANSWER_WAIT, Method, QUESTION_REST, Settings};
 use crate::event::{News, Reading, UidValidity};
 use crate::time::{Moment, Now};
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
-use zeroize::Zeroizing;
-
-/// What a driver tells the machine.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// The TCP connection stands.
-    Connected,
-    /// The handshake that [`Output::StartTls`] asked for is done.
-    TlsDone,
-    /// Bytes from the server, cut anywhere.
-    Bytes(&'a [u8]),
-    /// Someone wants a fresh reading.
-    Ask,
-    /// The moment of [`Session::poll_timeout`] has come; harmless at any other.
-    Timeout,
-    /// The server closed the connection, or it failed.
-    Closed,
-}
-
-/// What the machine tells its driver, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Write these bytes, in one segment.
-    Send(Outgoing),
-    /// Begin a TLS handshake now, then say [`Input::TlsDone`].
-    StartTls,
-    /// The log-in worked.
-    LoggedIn,
-    /// How this connection watches, once it is known. [`Method::Poll`]: it reads once and leaves; come back later.
-    Watching(Method),
-    /// For the observer.
-    News(News),
-    /// A line said that something changed; the machine reads the mailbox by itself.
-    Noticed,
-    /// A line was not understood and was skipped.
-    Skipped,
-    /// The server refused the log-in; [`Output::Close`] follows.
-    LoginRefused {
-        /// Whom the refusal concerns.
-        refusal: Refusal,
-        /// What the server said, fit for people.
-        text: String,
-    },
-    /// Close the connection: nothing follows, every later input is ignored.
-    Close(Ending),
-}
-
-/// Whom a refused log-in concerns (sources.md §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The shared credential or the set-up: every further attempt would fail too, and slow down everybody.
-    Source,
-    /// This mailbox alone.
-    Mailbox,
-    /// The server has no room now.
-    Busy,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Ending {
-    /// The visit is over: read, logged out.
-    #[error("done")]
-    Done,
-    /// The log-in was refused.
-    #[error("log-in refused")]
-    Refused,
-    /// The server said BYE.
-    #[error("server said BYE: {0}")]
-    Bye(String),
-    /// The server closed, or the network failed.
-    #[error("connection lost")]
-    Lost,
-    /// Nothing came in time.
-    #[error("server was silent for too long, waiting for {0}")]
-    Silent(&'static str),
-    /// A line beyond [`super::LINE_MAX`].
-    #[error("server sent a line longer than {} bytes", super::LINE_MAX)]
-    LineTooLong,
-    /// What came makes no sense to go on with.
-    #[error("server broke the protocol: {0}")]
-    Violation(&'static str),
-    /// INBOX cannot be read.
-    #[error("server does not let INBOX be read: {0}")]
-    NoMailbox(String),
-}
-
-/// Bytes on their way to the server. Their debug form shows no byte and they are wiped when dropped: some are passwords.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Outgoing(Zeroizing<Vec<u8>>);
-
-impl Outgoing {
-    /// The bytes to write.
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<Vec<u8>> for Outgoing {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(Zeroizing::new(bytes))
-    }
-}
-
-impl fmt::Debug for Outgoing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outgoing({} bytes)", self.0.len())
-    }
-}
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// To stay and watch.
-    Watch,
-    /// To read once and log out.
-    Visit,
-}
-
-/// What connections learn about their server, shared by all of one source.
-#[derive(Debug, Default)]
-pub struct Traits {
-    /// 0 not known yet, 1 `RETURN (COUNT)` counts right, 2 it answers with the total (sources.md §1).
-    esearch: AtomicU8,
-    flags_in_idle: AtomicBool,
-}
-
-impl Traits {
-    /// Whether the server was seen to answer `RETURN (COUNT) UNSEEN` with the number of all messages.
-    pub fn is_count_total(&self) -> bool {
-        self.esearch.load(Ordering::Relaxed) == 2
-    }
-
-    /// Whether `RETURN (COUNT)` was seen to count right.
-    pub fn is_count_proven(&self) -> bool {
-        self.esearch.load(Ordering::Relaxed) == 1
-    }
-
-    /// Whether the server was seen to send flag changes during IDLE (sources.md §4.3).
-    pub fn sends_flags_in_idle(&self) -> bool {
-        self.flags_in_idle.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn learn_count(&self, is_right: bool) {
-        self.esearch.store(if is_right { 1 } else { 2 }, Ordering::Relaxed);
-    }
-
-    pub(super) fn learn_flags_in_idle(&self) {
-        self.flags_in_idle.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Every reason to wake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Timer {
-    /// The log-in or the command in flight must be over.
-    Deadline,
-    /// Time to repeat NOTIFY or IDLE.
-    Renew,
-    /// Time to read the mailbox.
-    Question,
-    /// The server broke its keep-alive rhythm.
-    Silence,
-}
-
-const TIMERS: usize = 4;
-
-/// When each [`Timer`] is due.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Timers([Option<Moment>; TIMERS]);
-
-impl Timers {
-    pub(super) fn set(&mut self, timer: Timer, at: Moment) {
-        if let Some(place) = self.0.get_mut(timer as usize) {
-            *place = Some(at);
-        }
-    }
-
-    /// Sets it to the earlier of what it is and `at`.
-    pub(super) fn advance(&mut self, timer: Timer, at: Moment) {
-        self.set(timer, self.get(timer).map_or(at, |set| set.min(at)));
-    }
-
-    pub(super) fn stop(&mut self, timer: Timer) {
-        if let Some(place) = self.0.get_mut(timer as usize) {
-            *place = None;
-        }
-    }
-
-    fn get(&self, timer: Timer) -> Option<Moment> {
-        self.0.get(timer as usize).copied().flatten()
-    }
-
-    fn next(&self) -> Option<Moment> {
-        self.0.iter().flatten().min().copied()
-    }
-
-    /// Stops the timer and says whether it was due.
-    fn take_due(&mut self, timer: Timer, now: Moment) -> bool {
-        let is_due = self.get(timer).is_some_and(|at| at <= now);
-        if is_due {
-            self.stop(timer);
-        }
-        is_due
-    }
-}
 
 /// The command in flight, one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -448,13 +243,7 @@ impl Session {
     pub(super) fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
         self.outputs.push_back(Output::LoggedIn);
-        let has = |capability| self.capabilities.has(capability);
-        let method = match (self.errand, self.settings.watch) {
-            (Errand::Visit, _) => None,
-            (_, Watch::Auto | Watch::Notify) if has(Capabilities::NOTIFY) => Some(Method::Notify),
-            (_, Watch::Auto | Watch::Idle | Watch::Notify) if has(Capabilities::IDLE) => Some(Method::Idle),
-            _ => Some(Method::Poll),
-        };
+        let method = (self.errand == Errand::Watch).then(|| self.settings.watch.method(self.capabilities));
         match method {
             Some(method) => self.watch_by(now, method),
             None => self.visit_begin(now),
@@ -581,7 +370,7 @@ impl Session {
             return Refusal::Busy;
         }
         let concerns_credential = answer.code.is_empty() || answer.is_code("AUTHENTICATIONFAILED");
-        let is_shared = Login::is_shared(&self.settings.login) && answer.kind == Kind::No;
+        let is_shared = self.settings.login.is_shared() && answer.kind == Kind::No;
         if concerns_credential && is_shared { Refusal::Source } else { Refusal::Mailbox }
     }
 }

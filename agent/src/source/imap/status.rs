@@ -1,7 +1,8 @@
 //! A visit: STATUS INBOX, LOGOUT (sources.md §1). What polling and sweeping do.
 
+use super::exchange::Ending;
 use super::reply::{Kind, Reply};
-use super::session::{Command, Ending, Phase, Session};
+use super::session::{Command, Phase, Session};
 use crate::time::Now;
 
 /// A connection that reads once and leaves.

@@ -1,0 +1,359 @@
+//! One connection on a real socket: a future without a buffer of its own. Bytes are read into a buffer that all connections
+//! of a thread share, the session takes them at once, and its answers are short; so an idle connection holds a socket, its
+//! session and a waker.
+
+use super::{ALARM, ASK, Link, STOP, SWEEP};
+use crate::event::{MailboxId, News, Verdict};
+use crate::source::imap::driver::Shared;
+use crate::source::imap::exchange::{Ending, Input, Output};
+use crate::source::imap::roster::Report;
+use crate::source::imap::session::Session;
+use crate::time::Moment;
+use socket2::{SockRef, TcpKeepalive};
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use zeroize::Zeroize;
+
+/// The buffer that all connections of a thread read into.
+const BUFFER: usize = 16 * 1024;
+/// Reads of one connection before others have their turn.
+const READS_MAX: usize = 16;
+/// The TCP connection must stand after this long.
+const CONNECT_WAIT: Duration = Duration::from_secs(30);
+/// TCP keep-alive: first probe after this long without traffic, then between probes.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_mins(2), Duration::from_secs(30));
+
+thread_local! {
+    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Stream, String>> + Send>>;
+
+/// A connected stream; TLS is boxed since most watch without.
+pub(in crate::source::imap) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(in crate::source::imap) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    /// Writes what it takes of `unsent`.
+    pub(in crate::source::imap) fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        unsent: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        if unsent.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !unsent.is_empty() {
+            match ready!(self.poll_write(context, unsent)) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    unsent.get_mut(..written).unwrap_or_default().zeroize();
+                    unsent.drain(..written);
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        // Nothing stays with an idle connection.
+        *unsent = Vec::new();
+        self.poll_flush(context)
+    }
+}
+
+enum Wire {
+    Opening(Opening),
+    Open(Stream),
+    Closed,
+}
+
+/// A running connection; ready when it is over, and has reported so.
+pub(in crate::source::imap) struct Connection {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    session: Session,
+    wire: Wire,
+    unsent: Vec<u8>,
+    /// The moment the hall will raise [`ALARM`] at.
+    alarm: Option<Moment>,
+    mailbox: MailboxId,
+    is_sweeping: bool,
+    is_starting_tls: bool,
+}
+
+/// What the future's next step is.
+enum Step {
+    Again,
+    Wait,
+    Over,
+}
+
+impl Connection {
+    pub(in crate::source::imap) fn new(
+        shared: Arc<Shared>,
+        link: Arc<Link>,
+        session: Session,
+        mailbox: MailboxId,
+        is_sweeping: bool,
+    ) -> Self {
+        let wire = Wire::Opening(Box::pin(connect(shared.clone())));
+        Self {
+            shared,
+            link,
+            session,
+            wire,
+            unsent: Vec::new(),
+            alarm: None,
+            mailbox,
+            is_sweeping,
+            is_starting_tls: false,
+        }
+    }
+
+    fn report(&self, report: Report) {
+        self.shared.report(self.mailbox, self.link.number, report);
+    }
+
+    /// Gives the session an input and does what it says. False: the connection is over.
+    fn handle(&mut self, input: Input<'_>) -> bool {
+        let now = self.shared.clock.now();
+        self.session.handle(now, input);
+        let mut is_unsure = false;
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::News(news) => is_unsure |= self.news(news),
+                Output::Send(outgoing) => self.unsent.extend_from_slice(outgoing.bytes()),
+                Output::StartTls => self.is_starting_tls = true,
+                Output::Close(ending) => {
+                    self.over(ending);
+                    return false;
+                }
+                other => self.tell(other),
+            }
+        }
+        if is_unsure { self.handle(Input::Ask) } else { true }
+    }
+
+    /// Hands the news on. True: the observer wants to know better.
+    fn news(&mut self, news: News) -> bool {
+        let shared = &self.shared;
+        shared.counters.readings.one();
+        let verdict = shared.observer.observe(self.mailbox, shared.id, news, shared.clock.now());
+        if let News::Reading(reading) = news
+            && reading.asked_at.is_some()
+        {
+            if std::mem::take(&mut self.is_sweeping) && verdict == Verdict::Changed {
+                shared.counters.sweep_corrections.one();
+            }
+            self.report(Report::Read);
+        }
+        verdict == Verdict::Ask
+    }
+
+    fn tell(&self, output: Output) {
+        let counters = &self.shared.counters;
+        match output {
+            Output::Noticed => counters.hints.one(),
+            Output::Skipped => counters.skipped.one(),
+            Output::LoggedIn => {
+                counters.logins_ok.one();
+                self.report(Report::LoggedIn);
+            }
+            Output::Watching(method) => self.report(Report::Watching(method)),
+            Output::LoginRefused { refusal, text } => {
+                counters.logins_refused.one();
+                tracing::warn!(source = %self.shared.settings.name, ?refusal, text, "log-in refused");
+                self.report(Report::Refused(refusal, text));
+            }
+            _ => {}
+        }
+    }
+
+    fn over(&mut self, ending: Ending) {
+        if ending != Ending::Done {
+            self.shared.counters.connections_lost.one();
+            tracing::debug!(source = %self.shared.settings.name, mailbox = self.mailbox.0, %ending, "connection ended");
+        }
+        self.wire = Wire::Closed;
+        self.report(Report::Ended(ending));
+    }
+
+    /// What the hall raised. False: over.
+    fn flags(&mut self, context: &Context<'_>) -> bool {
+        let flags = self.link.take(context);
+        if flags & STOP != 0 {
+            self.wire = Wire::Closed;
+            self.report(Report::Ended(Ending::Done));
+            return false;
+        }
+        self.is_sweeping |= flags & SWEEP != 0;
+        if flags & ALARM != 0 {
+            self.alarm = None;
+        }
+        (flags & ASK == 0 || self.handle(Input::Ask)) && (flags & ALARM == 0 || self.handle(Input::Timeout))
+    }
+
+    fn step(&mut self, context: &mut Context<'_>) -> Step {
+        match &mut self.wire {
+            Wire::Closed => Step::Over,
+            Wire::Opening(opening) => match opening.as_mut().poll(context) {
+                Poll::Pending => Step::Wait,
+                Poll::Ready(Ok(stream)) => {
+                    let is_secured = std::mem::take(&mut self.is_starting_tls);
+                    self.wire = Wire::Open(stream);
+                    if self.handle(if is_secured { Input::TlsDone } else { Input::Connected }) {
+                        Step::Again
+                    } else {
+                        Step::Over
+                    }
+                }
+                Poll::Ready(Err(text)) => {
+                    self.shared.counters.connections_lost.one();
+                    self.wire = Wire::Closed;
+                    self.report(Report::Unreachable(text));
+                    Step::Over
+                }
+            },
+            Wire::Open(stream) => {
+                if matches!(stream.poll_send(context, &mut self.unsent), Poll::Ready(Err(_))) {
+                    return self.lost();
+                }
+                if self.is_starting_tls && self.unsent.is_empty() {
+                    self.begin_tls();
+                    return Step::Again;
+                }
+                self.read(context)
+            }
+        }
+    }
+
+    fn lost(&mut self) -> Step {
+        if self.handle(Input::Closed) { Step::Wait } else { Step::Over }
+    }
+
+    fn begin_tls(&mut self) {
+        match std::mem::replace(&mut self.wire, Wire::Closed) {
+            Wire::Open(Stream::Plain(stream)) => {
+                self.wire = Wire::Opening(Box::pin(secure(self.shared.clone(), stream)));
+            }
+            other => self.wire = other,
+        }
+    }
+
+    fn read(&mut self, context: &mut Context<'_>) -> Step {
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let Wire::Open(stream) = &mut self.wire else { return Step::Over };
+            let polled = stream.poll_read(context, &mut buffer);
+            match polled {
+                Poll::Pending => Step::Wait,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    if self.handle(Input::Bytes(buffer.filled())) { Step::Again } else { Step::Over }
+                }
+                Poll::Ready(_) => self.lost(),
+            }
+        })
+    }
+
+    /// Tells the hall when to raise [`ALARM`], where that is sooner than it knows.
+    fn set_alarm(&mut self) {
+        let Some(at) = self.session.poll_timeout() else { return };
+        if self.alarm.is_none_or(|alarm| at < alarm) {
+            self.shared.set_alarm(self.alarm, at, self.mailbox, self.link.number);
+            self.alarm = Some(at);
+        }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if !this.flags(context) {
+            return Poll::Ready(());
+        }
+        for _ in 0..READS_MAX {
+            match this.step(context) {
+                Step::Again => {}
+                Step::Over => return Poll::Ready(()),
+                Step::Wait => {
+                    this.set_alarm();
+                    return Poll::Pending;
+                }
+            }
+        }
+        this.set_alarm();
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.ended(self.mailbox, self.link.number, self.alarm);
+    }
+}
+
+/// A TCP connection to the configured server, without Nagle's delay and with keep-alive.
+pub(in crate::source::imap) async fn connect(shared: Arc<Shared>) -> Result<Stream, String> {
+    let settings = &shared.settings;
+    let address = (settings.host.as_str(), settings.port);
+    let place = format!("{}:{}", settings.host, settings.port);
+    let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(format!("cannot connect to {place}: {error}")),
+        Err(_) => {
+            return Err(format!("cannot connect to {place}: no answer within {} s", CONNECT_WAIT.as_secs()));
+        }
+    };
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    let is_set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    is_set.map_err(|error| format!("cannot set up the socket to {place}: {error}"))?;
+    Ok(Stream::Plain(stream))
+}
+
+/// The TLS handshake; how long it may take is the log-in's limit.
+pub(in crate::source::imap) async fn secure(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+) -> Result<Stream, String> {
+    let place = format!("{}:{}", shared.settings.host, shared.settings.port);
+    let Some((connector, name)) = &shared.tls else { return Err(format!("no TLS set up for {place}")) };
+    let secured = connector.connect(name.clone(), stream).await;
+    let secured = secured.map_err(|error| format!("TLS with {place} failed: {error}"))?;
+    Ok(Stream::Tls(Box::new(secured)))
+}

@@ -1,0 +1,98 @@
+//! Who is due for a reconciling read: every mailbox within the interval, none at the same moment as all others. Shared by
+//! the sources that can be asked. Knows no connection; whoever reads a mailbox says so here.
+
+use crate::event::MailboxId;
+use crate::time::Moment;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+/// When each mailbox must be read next.
+#[derive(Debug)]
+pub struct Sweep {
+    interval: Duration,
+    rng: fastrand::Rng,
+    due: HashMap<MailboxId, Moment>,
+    order: BTreeSet<(Moment, MailboxId)>,
+}
+
+impl Sweep {
+    /// Nobody is due yet. `interval`: longest time between two reads of a mailbox.
+    pub fn new(interval: Duration, seed: u64) -> Self {
+        Self { interval, rng: fastrand::Rng::with_seed(seed), due: HashMap::new(), order: BTreeSet::new() }
+    }
+
+    /// The mailbox was read just now, or is on its way to be: due again after 80 to 100 % of the interval.
+    pub fn read(&mut self, mailbox: MailboxId, now: Moment) {
+        let share = self.rng.u32(800..=1000);
+        self.set(mailbox, now.after(self.interval / 1000 * share));
+    }
+
+    /// The mailbox is new and will be read by itself: its turn falls anywhere within the interval, so that many that came
+    /// together part.
+    pub fn add(&mut self, mailbox: MailboxId, now: Moment) {
+        let share = self.rng.u32(1..=1000);
+        self.set(mailbox, now.after(self.interval / 1000 * share));
+    }
+
+    /// Nobody wants the mailbox any more.
+    pub fn remove(&mut self, mailbox: MailboxId) {
+        if let Some(at) = self.due.remove(&mailbox) {
+            self.order.remove(&(at, mailbox));
+        }
+    }
+
+    /// The next mailbox that is due; it leaves the table until it was [`Sweep::read`].
+    pub fn take(&mut self, now: Moment) -> Option<MailboxId> {
+        let (at, mailbox) = self.order.first().copied().filter(|(at, _)| *at <= now)?;
+        self.order.remove(&(at, mailbox));
+        self.due.remove(&mailbox);
+        Some(mailbox)
+    }
+
+    /// When [`Sweep::take`] will have one.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    fn set(&mut self, mailbox: MailboxId, at: Moment) {
+        self.remove(mailbox);
+        self.due.insert(mailbox, at);
+        self.order.insert((at, mailbox));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_mins(15);
+
+    #[test]
+    fn every_mailbox_is_due_within_the_interval_and_they_part() {
+        let mut sweep = Sweep::new(INTERVAL, 7);
+        for id in 0..1000 {
+            sweep.add(MailboxId(id), Moment::START);
+        }
+        let half = Moment::START.after(INTERVAL / 2);
+        let early = std::iter::from_fn(|| sweep.take(half)).count();
+        assert!((300..700).contains(&early), "{early} due at half time");
+        let late = std::iter::from_fn(|| sweep.take(Moment::START.after(INTERVAL))).count();
+        assert_eq!(early + late, 1000);
+    }
+
+    #[test]
+    fn a_read_mailbox_waits_again_and_a_removed_one_is_never_due() {
+        let mut sweep = Sweep::new(INTERVAL, 7);
+        sweep.add(MailboxId(1), Moment::START);
+        sweep.add(MailboxId(2), Moment::START);
+        sweep.remove(MailboxId(2));
+        let read_at = Moment::START.after(INTERVAL);
+        sweep.read(MailboxId(1), read_at);
+        let due = sweep.poll_timeout().unwrap();
+        assert!(due >= read_at.after(INTERVAL * 8 / 10) && due <= read_at.after(INTERVAL));
+        assert_eq!(sweep.take(read_at), None);
+        assert_eq!(sweep.take(due), Some(MailboxId(1)));
+        assert_eq!(sweep.take(due), None);
+        assert_eq!(sweep.poll_timeout(), None);
+    }
+}
