@@ -2,6 +2,7 @@
 
 pub mod imap_server;
 pub mod mail_store;
+pub mod dovecot_client;
 pub mod relay;
 pub mod fault;
 pub mod tenant;
