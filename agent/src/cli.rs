@@ -1,1 +1,85 @@
 //! Arguments, sub-commands and exit codes; no decisions.
+
+use crate::commands::{
+    Context, Exit, Failure, Screen, certificate, check, proxy, setup, status, subscription,
+};
+use crate::time::driver::Clock;
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps the number on a phone's icon equal to the unseen count of a mailbox.
+#[derive(Debug, Parser)]
+#[command(name = "mailbadge", version, max_term_width = 110)]
+struct Cli {
+    /// The configuration [default: /etc/mailbadge/mailbadge.toml, else ./mailbadge.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Output made for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    /// More in the log; twice: all of it.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Certificate(certificate::Args),
+    Proxy(proxy::Args),
+    Subscription(subscription::Args),
+    Check(check::Args),
+    Status(status::Args),
+}
+
+/// Runs the program with these arguments, the program's name first.
+pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
+    // Fails only where a provider is installed already, by a caller that runs several programs in one process.
+    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let screen = Screen::standard(cli.json);
+    let mut context = Context { config: cli.config, verbosity: cli.verbose, screen, clock: Clock::start() };
+    match dispatch(cli.command, &mut context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => tell(&failure, &mut context.screen),
+    }
+}
+
+fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
+    match command {
+        Command::Setup(args) => setup::run(&args, context),
+        Command::Certificate(args) => certificate::run(args, context),
+        Command::Proxy(args) => proxy::run(args, context),
+        Command::Subscription(args) => subscription::run(args, context),
+        Command::Check(args) => check::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
+    }
+}
+
+/// Help and version are no errors.
+fn usage(error: &clap::Error) -> ExitCode {
+    // There is nowhere to tell that telling failed.
+    error.print().ok();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(Exit::Usage as u8),
+    }
+}
+
+fn tell(failure: &Failure, screen: &mut Screen) -> ExitCode {
+    if failure.is_closed_pipe() {
+        return ExitCode::SUCCESS;
+    }
+    if let Some(error) = &failure.error {
+        screen.remark(format!("mailbadge: {error:#}")).ok();
+    }
+    ExitCode::from(failure.exit as u8)
+}

@@ -58,6 +58,11 @@ pub trait Store: Send + Sync {
     /// after the last process's, whatever the clock says: devices take the newer process's word (protocol.md §6).
     fn begin(&self, now: UnixMs) -> Result<UnixMs, StoreError>;
 
+    /// All auth servers, by name.
+    fn auth_servers(&self) -> Result<Vec<AuthServer>, StoreError>;
+    /// Keeps this auth server under its name; says what that changed.
+    fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError>;
+
     /// Whether anybody else, the command line, wrote since this was last asked. Cheap: a second's rhythm is fine.
     fn changed_elsewhere(&self) -> Result<bool, StoreError>;
 }
@@ -158,6 +163,26 @@ pub struct StoredCertificate {
     pub friendly_name: String,
     /// The certificate.
     pub der: Vec<u8>,
+}
+
+/// A token service that may be asked for tokens, known by its metadata document (protocol.md §5.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthServer {
+    /// `Name`, for example `MicrosoftSts`.
+    pub name: String,
+    /// `AuthMetadataUrl`.
+    pub metadata_url: String,
+}
+
+/// What keeping something changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// There was none of that name.
+    Created,
+    /// The one of that name was different.
+    Corrected,
+    /// It was there already.
+    Unchanged,
 }
 
 /// Why the store could not do it.

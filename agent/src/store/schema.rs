@@ -59,6 +59,11 @@ const VERSION_1: &str = "
         started_at_ms INTEGER NOT NULL
     ) STRICT;
     INSERT INTO process VALUES (1, 0);
+
+    CREATE TABLE auth_server (
+        name         TEXT PRIMARY KEY,
+        metadata_url TEXT NOT NULL
+    ) STRICT;
 ";
 
 /// What stands in a database file.

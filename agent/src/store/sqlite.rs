@@ -2,6 +2,7 @@
 //!
 //! What to store and when is decided elsewhere. A damaged or newer file is refused and left as it is.
 
+mod auth_server;
 mod certificate;
 mod create;
 mod process;
@@ -9,8 +10,8 @@ mod proxy;
 mod subscription;
 
 use super::{
-    Added, NewSubscription, Proxy, ProxyChange, Store, StoreError, StoredCertificate, Subscription, keys,
-    owner_only, schema,
+    Added, AuthServer, Kept, NewSubscription, Proxy, ProxyChange, Store, StoreError, StoredCertificate,
+    Subscription, keys, owner_only, schema,
 };
 use crate::event::SubscriptionKey;
 use crate::time::UnixMs;
@@ -154,6 +155,14 @@ impl Store for SqliteStore {
 
     fn begin(&self, now: UnixMs) -> Result<UnixMs, StoreError> {
         self.write(|db| process::begin(db, now))
+    }
+
+    fn auth_servers(&self) -> Result<Vec<AuthServer>, StoreError> {
+        self.read(auth_server::list)
+    }
+
+    fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError> {
+        self.write(|db| auth_server::keep(db, server))
     }
 
     fn changed_elsewhere(&self) -> Result<bool, StoreError> {

@@ -169,6 +169,19 @@ fn certificates_are_kept_with_their_keys_and_one_is_current() {
 }
 
 #[test]
+fn an_auth_server_is_created_corrected_or_left() {
+    let (_dir, store) = fresh();
+    let server = |realm: &str| AuthServer {
+        name: "MicrosoftSts".to_owned(),
+        metadata_url: format!("https://sts.example/metadata/json/1/?realm={realm}"),
+    };
+    for (realm, expected) in [("a.b", Kept::Created), ("a.b", Kept::Unchanged), ("c.d", Kept::Corrected)] {
+        assert_eq!(store.keep_auth_server(&server(realm)).unwrap(), expected);
+    }
+    assert_eq!(store.auth_servers().unwrap(), [server("c.d")]);
+}
+
+#[test]
 fn another_process_is_noticed_once_and_ones_own_writing_never() {
     let (dir, store) = fresh();
     let other = open(dir.path()).unwrap();

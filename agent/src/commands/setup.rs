@@ -1,0 +1,116 @@
+//! `mailbadge setup`: the certificate that tokens are signed with, exported for the tenant, and the auth server.
+//!
+//! Idempotent: a second run reuses what fits and says so. The recipe is `identity`'s.
+
+use super::certificate::{Signing, kept};
+use super::{Context, Exit, Failure};
+use crate::config::is_dns_domain;
+use crate::identity::issue;
+use crate::store::{AuthServer, Kept, Store, StoredCertificate};
+use serde::Serialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Name of the auth server that the help page's script makes.
+const AUTH_SERVER: &str = "MicrosoftSts";
+/// Name of the exported certificate.
+const EXPORT_NAME: &str = "OAuthCert.cer";
+
+/// Makes or reuses the certificate, makes it current, exports it, adds the auth server. Changes nothing that fits.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The organization's DNS domain; the configuration's by default.
+    #[arg(long, value_name = "DOMAIN")]
+    organization: Option<String>,
+    /// Where OAuthCert.cer is written; the current folder by default.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    export_dir: PathBuf,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Outcome {
+    thumbprint: String,
+    certificate: &'static str,
+    exported: PathBuf,
+    auth_server: &'static str,
+    auth_metadata_url: String,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
+    let config = context.load_config()?;
+    let organization = args.organization.clone().unwrap_or_else(|| config.organization.clone());
+    if !is_dns_domain(&organization) {
+        let text =
+            format!("--organization {organization:?} is not a DNS domain; expected one like fabrikam.com");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let store = context.open_store(&config)?;
+    let found = reusable(&store, context)?;
+    let is_new = found.is_none();
+    if is_new && !context.screen.is_json {
+        context.screen.line("Creating certificate for oAuth...")?;
+    }
+    let signing = found.map_or_else(|| create(&store, &organization, context), Ok)?;
+    let thumbprint = signing.certificate.thumbprint().to_string();
+    store.make_current(&thumbprint)?;
+    say(context, &format!("Configured Certificate Thumbprint is: {thumbprint}"))?;
+    say(context, "Exporting certificate...")?;
+    let exported = export(&args.export_dir, signing.certificate.der())?;
+    let (auth_server, auth_metadata_url) = auth_server(&store, &organization, context)?;
+    let certificate = if is_new { "Created" } else { "Reused" };
+    if context.screen.is_json {
+        let outcome = Outcome { thumbprint, certificate, exported, auth_server, auth_metadata_url };
+        return Ok(context.screen.json(&outcome)?);
+    }
+    Ok(context.screen.line("Complete.")?)
+}
+
+fn say(context: &mut Context, text: &str) -> Result<(), Failure> {
+    if context.screen.is_json { Ok(()) } else { Ok(context.screen.line(text)?) }
+}
+
+/// The current certificate where it fits, else the newest that does.
+fn reusable(store: &dyn Store, context: &Context) -> Result<Option<Signing>, Failure> {
+    let current = store.current_certificate()?;
+    let mut fitting: Vec<_> = kept(store)?.into_iter().filter(|one| one.is_reusable(context.now())).collect();
+    let is_current = |one: &Signing| Some(one.certificate.thumbprint().to_string()) == current;
+    let place = fitting.iter().position(is_current);
+    Ok(place.map(|place| fitting.swap_remove(place)).or_else(|| fitting.pop()))
+}
+
+fn create(store: &dyn Store, organization: &str, context: &Context) -> Result<Signing, Failure> {
+    let (certificate, key) = issue::self_signed(organization, context.now())?;
+    let stored = StoredCertificate {
+        thumbprint: certificate.thumbprint().to_string(),
+        friendly_name: certificate.friendly_name().to_owned(),
+        der: certificate.der().to_vec(),
+    };
+    store.add_certificate(&stored, &key.to_pkcs8_pem()?)?;
+    Ok(Signing { certificate, key })
+}
+
+fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
+    let path = dir.join(EXPORT_NAME);
+    let written = fs::create_dir_all(dir).and_then(|()| fs::write(&path, der));
+    written.map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display())))?;
+    Ok(path)
+}
+
+fn auth_server(
+    store: &dyn Store,
+    organization: &str,
+    context: &mut Context,
+) -> Result<(&'static str, String), Failure> {
+    let metadata_url =
+        format!("https://accounts.accesscontrol.windows.net/metadata/json/1/?realm={organization}");
+    let server = AuthServer { name: AUTH_SERVER.to_owned(), metadata_url };
+    let (line, word) = match store.keep_auth_server(&server)? {
+        Kept::Created => ("Creating AuthServer Config...", "Created"),
+        Kept::Corrected => ("AuthServer Config already exists.", "Corrected"),
+        Kept::Unchanged => ("AuthServer Config already exists.", "Unchanged"),
+    };
+    say(context, line)?;
+    Ok((word, server.metadata_url))
+}

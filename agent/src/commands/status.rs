@@ -1,0 +1,202 @@
+//! `mailbadge status`: asks the running daemon and shows one screen.
+
+use super::{Context, Exit, Failure};
+use crate::admin::{Listen, SourceStatus, Status};
+use crate::time::UnixMs;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How long the daemon may take to answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// Bytes of an answer that are read.
+const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+
+/// Shows the running daemon's state: sources, mailboxes, relay, token, certificate.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the command.
+pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
+    let config = context.load_config()?;
+    let Some(listen) = &config.admin.listen else {
+        return Err(Failure::new(
+            Exit::Config,
+            "admin.listen is \"off\", so there is nobody to ask; set it and restart",
+        ));
+    };
+    let body = ask(listen).map_err(|cause| not_running(listen, &cause))?;
+    let status: Status = serde_json::from_slice(&body).map_err(|_| {
+        Failure::new(Exit::Unavailable, format!("{} is not answered by mailbadge", place(listen)))
+    })?;
+    if context.screen.is_json {
+        return Ok(context.screen.json(&status)?);
+    }
+    tell(&status, context)
+}
+
+fn place(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn not_running(listen: &Listen, cause: &io::Error) -> Failure {
+    let exit =
+        if cause.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Unavailable };
+    let remedy = "start it with `systemctl start mailbadge` or `mailbadge run`";
+    Failure::new(exit, format!("mailbadge is not running: {}: {cause}; {remedy}", place(listen)))
+}
+
+fn ask(listen: &Listen) -> io::Result<Vec<u8>> {
+    match listen {
+        Listen::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, ANSWER_WAIT)?;
+            stream.set_read_timeout(Some(ANSWER_WAIT))?;
+            exchange(stream)
+        }
+        Listen::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(ANSWER_WAIT))?;
+            exchange(stream)
+        }
+    }
+}
+
+/// HTTP/1.0: the answer ends with the connection.
+fn exchange(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
+    stream.write_all(b"GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+    let head_end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    match head_end {
+        Some(end) if answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200") => {
+            Ok(answer.split_off(end + 4))
+        }
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "something else than mailbadge answers there")),
+    }
+}
+
+fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
+    let now = context.now();
+    let screen = &mut context.screen;
+    let state = if status.unready.is_empty() { "ready".to_owned() } else { screen.warning("not ready") };
+    screen.line(format!(
+        "mailbadge {} (pid {}) is {state}, up {}",
+        status.version,
+        status.pid,
+        span(status.started_at, now)
+    ))?;
+    for reason in &status.unready {
+        screen.line(format!("  {reason}"))?;
+    }
+    screen.line("")?;
+    screen.fields(&[
+        ("Mailboxes", mailboxes(status)),
+        ("Relay", relay(status)),
+        ("Last batch", last_batch(status, now)),
+        ("Token", token(status, now)),
+        ("Certificate", certificate(status, now)),
+    ])?;
+    screen.line("")?;
+    let rows: Vec<_> = status.sources.iter().map(source).collect();
+    screen
+        .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
+    for SourceStatus { name, trouble, .. } in &status.sources {
+        if let Some(trouble) = trouble {
+            let line = format!("{name}: {}", screen.warning(trouble));
+            screen.line(line)?;
+        }
+    }
+    Ok(())
+}
+
+fn mailboxes(status: &Status) -> String {
+    let it = &status.mailboxes;
+    let behind = match it.behind {
+        0 => "none behind".to_owned(),
+        n => format!("{n} behind, the oldest for {:.1} s", it.oldest_unacknowledged_seconds),
+    };
+    format!("{} with {} devices, {behind}", it.subscribed, it.devices)
+}
+
+fn relay(status: &Status) -> String {
+    let it = &status.relay;
+    if !it.is_enabled {
+        return "disabled; `mailbadge proxy enable` starts forwarding".to_owned();
+    }
+    let mut text =
+        format!("{} as {}, {} in flight", it.uri, it.organization.as_deref().unwrap_or("?"), it.in_flight);
+    if let Some(offset) = it.clock_offset_seconds {
+        text.push_str(&format!(", its clock {offset:+.1} s"));
+    }
+    if let Some(trouble) = &it.trouble {
+        text.push_str(&format!("; {trouble}"));
+    }
+    text
+}
+
+fn last_batch(status: &Status, now: UnixMs) -> String {
+    status.relay.last_batch.as_ref().map_or_else(
+        || "none yet".to_owned(),
+        |it| {
+            format!(
+                "{} ago, {} mailboxes, {} ms: {}",
+                span(it.at, now),
+                it.notifications,
+                it.took_ms,
+                it.answer
+            )
+        },
+    )
+}
+
+fn token(status: &Status, now: UnixMs) -> String {
+    let it = &status.token;
+    it.expires_at.map_or_else(|| it.state.clone(), |end| format!("{}, for {} more", it.state, span(now, end)))
+}
+
+fn certificate(status: &Status, now: UnixMs) -> String {
+    let none = || "none; `mailbadge setup` makes one".to_owned();
+    status.certificate.as_ref().map_or_else(none, |it| {
+        if it.expires_at <= now {
+            return format!("{}, expired {} ago", it.thumbprint, span(it.expires_at, now));
+        }
+        format!("{}, for {} more", it.thumbprint, span(now, it.expires_at))
+    })
+}
+
+fn source(source: &SourceStatus) -> Vec<String> {
+    let numbers = [
+        source.watched,
+        source.waiting,
+        source.readings,
+        source.hints,
+        source.logins_ok,
+        source.logins_refused,
+    ];
+    let names = [source.name.clone(), source.kind.clone()];
+    names.into_iter().chain(numbers.map(|number| number.to_string())).collect()
+}
+
+/// Two units are enough for people.
+fn span(from: UnixMs, to: UnixMs) -> String {
+    let seconds = to.0.saturating_sub(from.0) / 1000;
+    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        for (ms, text) in [(0, "0s"), (61_000, "1m 1s"), (3 * 86_400_000 + 3_600_000 + 5000, "3days 1h")] {
+            assert_eq!(span(UnixMs(1), UnixMs(1 + ms)), text);
+        }
+        assert_eq!(span(UnixMs(9), UnixMs(1)), "0s");
+    }
+}
