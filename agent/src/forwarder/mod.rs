@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod driver;
 pub mod outbox;
+pub mod probe;
 pub mod url;
 pub mod wire;
 

@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn odd_lines_are_read_for_what_they_hold() {
-        let cases: [(&[&str], Option<(&str, usize)>); 18] = [
+        type Case = (&'static [&'static str], Option<(&'static str, usize)>);
+        let cases: [Case; 18] = [
             (&["Bearer"], Some(("", 0))),
             (&["BEARER"], Some(("", 0))),
             (&["bearer,"], Some(("", 0))),

@@ -1,3 +1,5 @@
+//! Rows of protocol.md §1.6 as data, reports, and what the relay may try on us.
+
 use super::*;
 use crate::event::{MailboxId, Recipient, SubscriptionKey};
 use crate::time::Moment;
@@ -34,13 +36,13 @@ fn sent() -> Vec<Notification> {
     vec![notification(41, &["reg-1"]), notification(42, &["reg-1", "reg-2"])]
 }
 
-fn answer(status: u16, retry_after: &str, content: &str) -> Result<Answer, Failure> {
-    Ok(Answer {
+fn answer(status: u16, retry_after: &str, content: &str) -> Answer {
+    Answer {
         status,
         retry_after: (!retry_after.is_empty()).then(|| retry_after.to_owned()),
         content: Bytes::copy_from_slice(content.as_bytes()),
         ..Answer::default()
-    })
+    }
 }
 
 fn of(outcome: &Result<Answer, Failure>) -> Disposition {
@@ -123,7 +125,7 @@ fn every_answer_has_its_row() {
         (999, "", "", "halt"),
     ];
     for (status, retry_after, content, expected) in rows {
-        let disposition = of(&answer(status, retry_after, content));
+        let disposition = of(&Ok(answer(status, retry_after, content)));
         assert_eq!(kind(&disposition), expected, "{status} {retry_after:?} {content}");
     }
 }
@@ -150,11 +152,11 @@ fn every_failure_is_tried_again() {
 fn a_date_to_wait_for_is_read_on_the_relays_clock() {
     let ten_minutes_ahead = Answer {
         date: Some(NOW.after(Duration::from_mins(10))),
-        ..answer(503, "Thu, 01 Jan 2026 12:10:20 GMT", "").unwrap()
+        ..answer(503, "Thu, 01 Jan 2026 12:10:20 GMT", "")
     };
     assert_eq!(ten_minutes_ahead.asked_wait(NOW), Some(Duration::from_secs(20)));
     assert_eq!(ten_minutes_ahead.clock_offset_ms(NOW), Some(600_000));
-    assert_eq!(answer(503, "", "").unwrap().clock_offset_ms(NOW), None);
+    assert_eq!(answer(503, "", "").clock_offset_ms(NOW), None);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn a_report_names_recipients_of_this_batch() {
         {"id":"20260101-115500-42","appId":"com.microsoft.exchange.mowa","deviceId":"reg-2","reason":"gone"},
         {"id":"20260101-115500-41","appId":"com.microsoft.exchange.mowa","deviceId":"reg-1","reason":"throttled","more":1},
         {"id":"20260101-115500-42","appId":"com.microsoft.exchange.mowa","deviceId":"reg-1","reason":"invalid"}]}"#;
-    let Disposition::Acknowledged { rejected } = of(&answer(200, "", report)) else {
+    let Disposition::Acknowledged { rejected } = of(&Ok(answer(200, "", report))) else {
         panic!("not acknowledged")
     };
     let rejected: Vec<_> = rejected
@@ -193,19 +195,19 @@ fn what_a_report_names_without_sense_is_passed_over() {
         entry("20260101-115500-42", app, "reg-1", "gone"),
     ];
     let report = format!(r#"{{"rejected":[{}]}}"#, entries.join(","));
-    let Disposition::Acknowledged { rejected } = of(&answer(200, "", &report)) else {
+    let Disposition::Acknowledged { rejected } = of(&Ok(answer(200, "", &report))) else {
         panic!("not acknowledged")
     };
     assert_eq!(rejected.len(), 1);
     for content in [r#"{"rejected":{}}"#, r#"{"accepted":2}"#, "[]", "null", "{"] {
         let expected = Disposition::Acknowledged { rejected: Vec::new() };
-        assert_eq!(of(&answer(200, "", content)), expected, "{content}");
+        assert_eq!(of(&Ok(answer(200, "", content))), expected, "{content}");
     }
 }
 
 #[test]
 fn a_report_too_long_to_be_read_is_asked_for_in_halves() {
-    let long = Answer { is_report: true, is_cut: true, ..answer(200, "", r#"{"rejected":[{"#).unwrap() };
+    let long = Answer { is_report: true, is_cut: true, ..answer(200, "", r#"{"rejected":[{"#) };
     assert_eq!(kind(&of(&Ok(long.clone()))), "too large");
     let alone = &sent()[..1];
     let alone = disposition(&Ok(long.clone()), &Stamp::new(STARTED), alone, NOW);
@@ -220,7 +222,7 @@ fn the_challenge_of_a_401_is_handed_on() {
     let refused = Answer {
         www_authenticate: lines.clone(),
         diagnostics: Some(String::from("2000002;reason=\"old\";error_category=\"token_expired\"")),
-        ..answer(401, "", "").unwrap()
+        ..answer(401, "", "")
     };
     let Disposition::Unauthorized { www_authenticate, cause } = of(&Ok(refused)) else {
         panic!("not unauthorized")
@@ -232,7 +234,8 @@ fn the_challenge_of_a_401_is_handed_on() {
 #[test]
 fn a_cause_is_one_short_line_without_tokens() {
     let message = format!("no\\r\\nway \\u001b[31m Bearer eyJ0eXAi.eyJpc3Mi.c2ln {}", "x".repeat(5_000));
-    let Disposition::Halt { cause } = of(&answer(403, "", &format!(r#"{{"Message":"{message}"}}"#))) else {
+    let Disposition::Halt { cause } = of(&Ok(answer(403, "", &format!(r#"{{"Message":"{message}"}}"#))))
+    else {
         panic!("not halted")
     };
     assert!(cause.starts_with("relay answered 403: no way [31m Bearer … xxx"), "{cause}");
@@ -246,9 +249,9 @@ fn a_cause_is_one_short_line_without_tokens() {
 fn a_fault_is_not_looked_into_endlessly() {
     let deep =
         |levels: usize| format!("{}{}{}", r#"{"InnerFault":"#.repeat(levels), CAN_RETRY, "}".repeat(levels));
-    assert_eq!(kind(&of(&answer(403, "", &deep(3)))), "retry");
-    assert_eq!(kind(&of(&answer(403, "", &deep(4)))), "halt");
-    assert_eq!(kind(&of(&answer(403, "", &deep(3_000)))), "halt");
+    assert_eq!(kind(&of(&Ok(answer(403, "", &deep(3))))), "retry");
+    assert_eq!(kind(&of(&Ok(answer(403, "", &deep(4))))), "halt");
+    assert_eq!(kind(&of(&Ok(answer(403, "", &deep(3_000))))), "halt");
 }
 
 proptest! {
