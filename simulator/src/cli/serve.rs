@@ -1,0 +1,170 @@
+//! `mailbadge-sim serve`: from arguments to running servers, until a signal ends it.
+
+use crate::peers::mail_store::MailStore;
+use crate::peers::relay::{EXCHANGE_APPLICATION_ID, Profile, Settings};
+use crate::peers::tenant::credential::KeyCredential;
+use crate::peers::tenant::{Issuer, Tenant};
+use crate::serve::certificates::CertificateFiles;
+use crate::serve::{ImapTls, Options, Running, imap, start};
+use anyhow::Context as _;
+use clap::Args;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The tenant that is there from the start.
+const TENANT_DEFAULT: &str = "11111111-2222-3333-4444-555555555555";
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// Where the relay listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9943")]
+    relay: SocketAddr,
+    /// Where page and control API listen. They trust whoever reaches them.
+    #[arg(long, value_name = "ADDRESS", default_value = super::CONTROL_DEFAULT)]
+    page: SocketAddr,
+    /// An IMAP server with so many mailboxes.
+    #[arg(long, value_name = "N")]
+    mail_store: Option<usize>,
+    /// Where the IMAP server listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9143")]
+    imap: SocketAddr,
+    /// How IMAP connections are protected.
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    imap_tls: Protection,
+    /// The organization that the relay knows from the start; mailboxes are u1@DOMAIN and so on.
+    #[arg(long, value_name = "DOMAIN", default_value = "fabrikam.com")]
+    organization: String,
+    /// The organization's tenant GUID.
+    #[arg(long, value_name = "GUID", default_value = TENANT_DEFAULT)]
+    tenant: String,
+    /// A certificate that the organization's agent signs with: DER or PEM, as `certificate export` writes it.
+    #[arg(long, value_name = "FILE")]
+    credential: Vec<PathBuf>,
+    /// Keeps the authority's certificate and key, so that trust outlives a restart.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The relay's certificate chain in PEM, instead of one of its own authority.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key of --certificate in PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
+    /// Keeps the limits of the real relay.
+    #[arg(long)]
+    office365: bool,
+    /// Decides which requests a fault hits.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Says where everything is as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Protection {
+    None,
+    Starttls,
+    Implicit,
+}
+
+pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let options = options(args)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let running = start(options).await?;
+        announce(args, &running, &mut std::io::stdout())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        running.stop().await;
+        Ok(())
+    })
+}
+
+fn options(args: &ServeArgs) -> anyhow::Result<Options> {
+    let mut partner = Issuer::new(EXCHANGE_APPLICATION_ID, &args.organization);
+    for path in &args.credential {
+        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+        partner = partner.with(KeyCredential::read(&bytes).with_context(|| path.display().to_string())?);
+    }
+    let tenant = Tenant {
+        id: args.tenant.clone(),
+        accepted_domains: vec![args.organization.clone()],
+        partner_applications: vec![partner],
+        registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
+        ..Tenant::default()
+    };
+    let certificate = args.certificate.clone().zip(args.key.clone());
+    let store = args.mail_store.map(|n| Arc::new(Mutex::new(MailStore::new(n, &args.organization))));
+    Ok(Options {
+        relay_listen: args.relay,
+        page_listen: args.page,
+        state_dir: args.state_dir.clone(),
+        certificate: certificate.map(|(certificate, key)| CertificateFiles { certificate, key }),
+        relay: Settings {
+            profile: if args.office365 { Profile::Office365 } else { Profile::Open },
+            ..Settings::default()
+        },
+        tenants: vec![tenant],
+        mail_store: store,
+        imap: imap::Options { listen: args.imap, seed: args.seed, ..imap::Options::default() },
+        imap_tls: match args.imap_tls {
+            Protection::None => ImapTls::None,
+            Protection::Starttls => ImapTls::StartTls,
+            Protection::Implicit => ImapTls::Implicit,
+        },
+        seed: args.seed,
+    })
+}
+
+/// Where everything is: for people, or one line for programs that wait for it.
+fn announce(args: &ServeArgs, running: &Running, out: &mut impl Write) -> std::io::Result<()> {
+    if args.json {
+        let places = json!({
+            "relayUrl": running.relay_url,
+            "pageUrl": running.page_url,
+            "imap": running.imap_addr,
+            "caFile": running.ca_pem_path,
+            "organization": args.organization,
+            "tenant": args.tenant,
+        });
+        writeln!(out, "{places}")?;
+        return out.flush();
+    }
+    writeln!(out, "page     {}", running.page_url)?;
+    writeln!(out, "relay    {}", running.relay_url)?;
+    writeln!(out, "ca file  {}", running.ca_pem_path.display())?;
+    if let (Some(address), Some(store)) = (running.imap_addr, &running.world.mail_store) {
+        let store = store.lock();
+        let credentials = store.credentials();
+        writeln!(
+            out,
+            "imap     {address}, {} mailboxes, password {:?}",
+            store.count(),
+            credentials.password
+        )?;
+        if let Some(master) = &credentials.master {
+            writeln!(
+                out,
+                "         master {}{}, password {:?}",
+                master.separator, master.user, master.password
+            )?;
+        }
+    }
+    if args.credential.is_empty() {
+        writeln!(
+            out,
+            "no certificate is trusted yet: mailbadge-sim tenant credential {} FILE",
+            args.organization
+        )?;
+    }
+    out.flush()
+}
