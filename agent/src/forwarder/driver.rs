@@ -352,3 +352,6 @@ fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,25 +208,27 @@ impl Probe {
     /// By rustls' own words for what it found in the certificate.
     fn trust_advice(&self, text: &str) -> String {
         let host = self.url.host();
-        if text.contains("UnknownIssuer") || text.contains("CaUsedAsEndEntity") {
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        // A CA that was made anew under its former name is one that signs badly.
+        if says(&["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]) {
             format!(
-                "The certificate of {host} comes from a CA that is not trusted here: put that CA's certificate into relay.ca-file."
+                "The certificate of {host} comes from a CA that is not trusted here: \
+                 put that CA's present certificate into relay.ca-file."
             )
-        } else if text.contains("not valid for name") || text.contains("NotValidForName") {
+        } else if says(&["not valid for name", "NotValidForName"]) {
             format!(
-                "The certificate of {host} is for another name: correct the Uri with `mailbadge proxy enable`, or the relay's certificate."
+                "The certificate of {host} is for another name: correct the Uri with `mailbadge proxy enable`, \
+                 or the relay's certificate."
             )
-        } else if text.contains("expired")
-            || text.contains("Expired")
-            || text.contains("not valid yet")
-            || text.contains("NotValidYet")
-        {
+        } else if says(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
             format!(
-                "The certificate of {host} is not valid at this time: check this machine's clock, then renew the relay's certificate."
+                "The certificate of {host} is not valid at this time: check this machine's clock, \
+                 then renew the relay's certificate."
             )
         } else {
             format!(
-                "{} does not speak the TLS that is expected: check host and port, and whether something on the way intercepts TLS.",
+                "{} does not speak the TLS that is expected: check host and port, \
+                 and whether something on the way intercepts TLS.",
                 self.where_to()
             )
         }

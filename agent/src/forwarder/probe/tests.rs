@@ -92,6 +92,7 @@ fn every_failure_names_its_component_and_what_to_do() {
         (vec![Err(Failure::Timeout(text("x")))], Networking, "does not answer in time"),
         (vec![challenge(), Err(Failure::Timeout(text("x")))], Networking, "does not answer in time"),
         (tls("UnknownIssuer"), Trust, "into relay.ca-file"),
+        (tls("BadSignature"), Trust, "into relay.ca-file"),
         (tls("certificate not valid for name \"x\""), Trust, "is for another name"),
         (tls("certificate expired: verification time"), Trust, "this machine's clock"),
         (tls("BadEncoding"), Trust, "intercepts TLS"),
