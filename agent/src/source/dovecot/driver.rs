@@ -227,3 +227,6 @@ impl Handing {
 fn answer(runtime: &Runtime, doorway: &Doorway, desk: Desk, stop: &Notify) {
     LocalSet::new().block_on(runtime, desk.serve(doorway, stop));
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,9 @@ use std::borrow::Cow;
 /// Byte that starts an escape: `0` NUL, `1` itself, `t` tab, `r` CR, `n` LF.
 const ESCAPE: u8 = 1;
 
+/// The key whose value is INBOX's status.
+const INBOX_KEY: &[u8] = b"priv/status/INBOX";
+
 /// What Dovecot said; fields as they stand on the line, still escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
@@ -100,12 +103,17 @@ impl<'a> Command<'a> {
 
     /// Reads what is left of a line that was cut off for its length: `head` is its beginning.
     ///
-    /// Questions that Dovecot waits for are still answered; all else is skipped.
+    /// Questions that Dovecot waits for are still answered; a value that cannot be read takes the place of an earlier
+    /// one, as any other; all else is skipped.
     pub(super) fn parse_head(head: &'a [u8]) -> Result<Self, Unreadable> {
         match head.first() {
             Some(b'C' | b'D') => Err(Unreadable::Hopeless),
             Some(b'L') => Ok(Self::Lookup),
             Some(b'I') => Ok(Self::Iterate),
+            Some(b'S') => {
+                let (id, _) = numbered(head.get(1..).unwrap_or_default())?;
+                Ok(Self::Unset { id, key: INBOX_KEY })
+            }
             _ => Err(Unreadable::Skip),
         }
     }
