@@ -1,0 +1,124 @@
+//! The agent's rooms in one process's life: tracker, flow, roster. Its IMAP sessions stand with their connections.
+
+use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
+use super::disk::Disk;
+use super::plan::{Plan, Source};
+use mailbadge::counters::FlowCounters;
+use mailbadge::event::{MailboxId, News, SourceId, Verdict};
+use mailbadge::flow::{Flow, Input, Settings};
+use mailbadge::forwarder::outbox;
+use mailbadge::identity::certificate::Certificate;
+use mailbadge::identity::key::PrivateKey;
+use mailbadge::source::imap::roster::{self, Roster};
+use mailbadge::source::imap::traits::Traits;
+use mailbadge::source::imap::{self, Login, Watch};
+use mailbadge::time::Now;
+use mailbadge::token::choice::Configured;
+use mailbadge::token::keeper;
+use mailbadge::token::principal::Principal;
+use mailbadge::token::signer::Signer;
+use mailbadge::tracker::Tracker;
+use secrecy::SecretString;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Mailboxes in a batch, at most: small, so that full batches are met.
+pub const BATCH_MAX: usize = 3;
+/// The source that events come from.
+pub const EVENTS: SourceId = SourceId(0);
+/// The IMAP source.
+pub const IMAP: SourceId = SourceId(1);
+
+/// A process of the agent.
+pub struct Agent {
+    /// The table.
+    pub tracker: Arc<Tracker>,
+    /// The way to the relay.
+    pub flow: Flow,
+    /// The IMAP source's pure half.
+    pub roster: Roster,
+    /// Settings of its sessions.
+    pub imap: Arc<imap::Settings>,
+    /// What its sessions learned of their server.
+    pub traits: Arc<Traits>,
+}
+
+/// The certificate of the fixtures, and a signer with it.
+pub fn identity() -> &'static (Certificate, Signer) {
+    static IDENTITY: OnceLock<(Certificate, Signer)> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let pem = include_str!("../../../fixtures/certificates/agent.cert.pem");
+        let key = include_str!("../../../fixtures/certificates/agent.key.pem");
+        let certificate = Certificate::from_pem(pem, "Exchange S2S OAuth").expect("the fixture is a certificate");
+        let key = PrivateKey::from_pem(key).expect("the fixture is a key");
+        (certificate.clone(), Signer::new(certificate, key))
+    })
+}
+
+impl Agent {
+    /// A process starts with what the disk holds.
+    pub fn start(plan: &Plan, disk: &mut Disk, names: &[Arc<str>], seed: u64, now: Now) -> Self {
+        let tracker = Arc::new(Tracker::default());
+        let outbox = outbox::Settings { concurrency: 2, batch_max: BATCH_MAX };
+        let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
+        let stamp = disk.begin(now.unix);
+        let counters = Arc::new(FlowCounters::default());
+        let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, stamp, seed);
+        flow.handle(Input::Relay(Some(keeper_settings())), now);
+        let imap = Arc::new(imap_settings(plan.source));
+        let mut agent =
+            Self { tracker, flow, roster: Roster::new(&imap, seed), imap, traits: Arc::new(Traits::default()) };
+        for name in names {
+            agent.tracker.enroll(name).expect("a handful fits");
+        }
+        for kept in disk.subscriptions.values() {
+            agent.tracker.subscribe(mailbox(kept.mailbox), Arc::clone(&kept.recipient), kept.shown, now);
+            agent.watch(kept.mailbox, names, now);
+        }
+        agent
+    }
+
+    /// Has a mailbox watched, once it has a device.
+    pub fn watch(&mut self, number: usize, names: &[Arc<str>], now: Now) {
+        let name = names.get(number).expect("the plan names mailboxes that exist");
+        self.roster.handle(now, roster::Input::Watch(mailbox(number), Arc::clone(name)));
+    }
+
+    /// Takes news, and asks where the tracker wants to know more.
+    pub fn observe(&mut self, mailbox: MailboxId, source: SourceId, news: News, now: Now) {
+        if self.tracker.observe(mailbox, source, news, now) == Verdict::Ask {
+            self.roster.handle(now, roster::Input::Ask(mailbox));
+        }
+    }
+}
+
+/// The agent's number for a mailbox: they are enrolled in order.
+pub fn mailbox(number: usize) -> MailboxId {
+    MailboxId(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn keeper_settings() -> keeper::Settings {
+    keeper::Settings {
+        configured: Configured {
+            own: Principal::new(EXCHANGE, ORGANIZATION),
+            organization: ORGANIZATION.to_owned(),
+            relay_authority: AUTHORITY.to_owned(),
+        },
+        may_delegate: false,
+        lifetime: Duration::from_hours(24),
+    }
+}
+
+fn imap_settings(source: Source) -> imap::Settings {
+    let password = SecretString::from("master-secret".to_owned());
+    let login = Login::Master { user: "agent".to_owned(), separator: "*".to_owned(), password };
+    let mut settings = imap::Settings::new("simulated", "mail.example", login);
+    settings.watch = match source {
+        Source::Imap(watch) => watch,
+        Source::EventsAndSweep => Watch::SweepOnly,
+    };
+    settings.sweep_interval = Duration::from_mins(2);
+    settings.rearm_interval = Duration::from_mins(2);
+    settings.poll_interval = Duration::from_secs(20);
+    settings
+}
