@@ -23,8 +23,12 @@ fn play_all(seeds: Range<u64>) -> Vec<Story> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let mut stories: Vec<Story> = std::thread::scope(|scope| {
         let share = |thread: u64| seeds.clone().filter(move |seed| seed % threads == thread);
-        let workers: Vec<_> =
-            (0..threads).map(|thread| { let mine = share(thread); scope.spawn(move || mine.map(play).collect::<Vec<_>>()) }).collect();
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let mine = share(thread);
+                scope.spawn(move || mine.map(play).collect::<Vec<_>>())
+            })
+            .collect();
         workers.into_iter().flat_map(|worker| worker.join().expect("a story panicked")).collect()
     });
     stories.sort_by_key(|story| story.seed);

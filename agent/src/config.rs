@@ -79,7 +79,7 @@ pub struct Relay {
 }
 
 /// One `[[source]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Kind `dovecot`.
     Dovecot(dovecot::Settings),

@@ -1,1 +1,394 @@
-//! The daemon's hall: starts drivers, connects rooms, handles signals and shutdown.
+//! The daemon's hall: opens the store, starts the drivers, connects the rooms, listens for signals, shuts down.
+//!
+//! Four things run beside each other: the sources in threads and tasks of their own, which call the [`desk`]; the
+//! [`relay`] loop, which drives the flow; the [`ledger`], which keeps the store in step; the admin endpoint, which only
+//! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
+
+mod desk;
+mod health;
+mod ledger;
+mod relay;
+mod sources;
+
+use crate::admin;
+use crate::config::{self, Config};
+use crate::counters::FlowCounters;
+use crate::event::SubscriptionKey;
+use crate::flow::{self, Flow, Input};
+use crate::forwarder::driver::{Client, Settings as ClientSettings};
+use crate::forwarder::outbox;
+use crate::forwarder::url::RelayUrl;
+use crate::forwarder::wire::Stamp;
+use crate::store::doubt::Doubt;
+use crate::store::{SqliteStore, Store, StoreError};
+use crate::time::UnixMs;
+use crate::time::driver::Clock;
+use crate::token::choice::Configured;
+use crate::token::claims::Claims;
+use crate::token::keeper;
+use crate::token::principal::Principal;
+use crate::token::signer::SignedToken;
+use crate::tracker::Tracker;
+use desk::Desk;
+use health::Troubles;
+use ledger::{Changed, Ledger, LedgerShown};
+use parking_lot::Mutex;
+use relay::Relay;
+use sources::Sources;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+/// How long a stop may take: batches in flight, then what devices show is stored.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often the ledger looks: what devices show is at most this much behind in the store.
+const LEDGER_EVERY: Duration = Duration::from_millis(250);
+/// How often a stop looks whether all is sent.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// Why the daemon did not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another daemon has this state directory.
+    #[error("{path}: another mailbadge runs on this state directory; stop it first", path = .path.display())]
+    AlreadyRunning {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("{what}: {cause}")]
+    Io {
+        /// What was to be done.
+        what: String,
+        /// What it said.
+        cause: std::io::Error,
+    },
+    /// A Dovecot source.
+    #[error(transparent)]
+    Dovecot(#[from] crate::source::dovecot::Error),
+    /// An IMAP source.
+    #[error(transparent)]
+    Imap(#[from] crate::source::imap::driver::Error),
+    /// The admin endpoint.
+    #[error(transparent)]
+    Admin(#[from] admin::driver::Error),
+    /// More sources than have a number.
+    #[error("more than 256 sources were started since the start; restart the daemon")]
+    TooManySources,
+    /// The client towards the relay, or the relay's address.
+    #[error(transparent)]
+    Forwarder(#[from] crate::forwarder::Error),
+}
+
+/// What the rooms share.
+struct Hall {
+    clock: Clock,
+    started_at: UnixMs,
+    tracker: Arc<Tracker>,
+    counters: Arc<FlowCounters>,
+    flow: Mutex<Flow>,
+    relay: Mutex<Option<Relay>>,
+    ledger: Mutex<Ledger>,
+    doubt: Arc<Mutex<Doubt>>,
+    /// Devices the relay called gone, until the ledger dropped them; bounded by the devices there are.
+    gone: Mutex<Vec<SubscriptionKey>>,
+    sources: tokio::sync::Mutex<Sources>,
+    config: Mutex<Config>,
+    bell: Arc<Notify>,
+    closed: watch::Sender<bool>,
+    troubles: Troubles,
+    /// What the ledger held at its last tick: read without waiting for the disk.
+    ledger_shown: Mutex<LedgerShown>,
+    /// The state directory is this daemon's alone while this is open.
+    _lock: File,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT. `path` is the configuration's, read again at SIGHUP.
+pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
+    let io = |what: &str| {
+        let what = what.to_owned();
+        move |cause| RunError::Io { what, cause }
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("starting threads"))?;
+    runtime.block_on(daemon(path, config))
+}
+
+async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
+    let mut signals = Signals::listen()?;
+    let clock = Clock::start();
+    let hall = open(config, clock)?;
+    let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
+    let admin_settings = hall.config.lock().admin.clone();
+    let admin = admin::driver::start(&admin_settings, health).await?;
+    if let Some(address) = admin.as_ref().and_then(admin::driver::Admin::address) {
+        tracing::info!(%address, "admin endpoint");
+    }
+    hall.tick().await;
+    let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
+    let ledger = tokio::spawn(keep_ledger(Arc::clone(&hall)));
+    let wanted = hall.config.lock().sources.clone();
+    let watched = hall.ledger.lock().watched();
+    hall.sources.lock().await.set(&wanted, &watched).await?;
+    tell_manager(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(mailboxes = watched.len(), "ready");
+    while let Some(path) = signals.next(path).await {
+        hall.reload(path).await;
+    }
+    tell_manager(&[sd_notify::NotifyState::Stopping]);
+    hall.drain().await;
+    hall.closed.send_replace(true);
+    drop(admin);
+    let _ended = tokio::join!(relay, ledger);
+    hall.ledger.lock().save()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the store and puts the rooms together; nothing runs yet.
+fn open(config: Config, clock: Clock) -> Result<Arc<Hall>, RunError> {
+    let now = clock.now();
+    let store = SqliteStore::open(&config.state_dir, now.unix)?;
+    let lock = lock(&config.state_dir)?;
+    store.verify()?;
+    let (mut doubt, in_doubt) = Doubt::open(&config.state_dir)?;
+    let unknown: Vec<(SubscriptionKey, Option<u32>)> = in_doubt.into_iter().map(|key| (key, None)).collect();
+    store.record_shown(&unknown)?;
+    doubt.settle()?;
+    let started_at = store.begin(now.unix)?;
+    let tracker = Arc::new(Tracker::default());
+    let counters = Arc::new(FlowCounters::default());
+    let bell = Arc::new(Notify::new());
+    let ring = Arc::clone(&bell);
+    tracker.on_ready(config.relay.batch_max, move || ring.notify_one());
+    let stamp = Stamp::new(started_at);
+    let flow = Flow::new(
+        flow_settings(&config),
+        Arc::clone(&tracker),
+        Arc::clone(&counters),
+        stamp,
+        fastrand::u64(..),
+    );
+    let desk = Arc::new(Desk::new(Arc::clone(&tracker), Arc::clone(&counters)));
+    let doubt = Arc::new(Mutex::new(doubt));
+    let ledger = Ledger::new(Arc::new(store), Arc::clone(&tracker), Arc::clone(&desk), Arc::clone(&doubt));
+    Ok(Arc::new(Hall {
+        clock,
+        started_at: now.unix,
+        tracker,
+        counters,
+        flow: Mutex::new(flow),
+        relay: Mutex::new(None),
+        ledger: Mutex::new(ledger),
+        doubt,
+        gone: Mutex::default(),
+        sources: tokio::sync::Mutex::new(Sources::new(desk, clock)),
+        config: Mutex::new(config),
+        bell,
+        closed: watch::Sender::new(false),
+        troubles: Troubles::default(),
+        ledger_shown: Mutex::default(),
+        _lock: lock,
+    }))
+}
+
+/// Holds the state directory for this daemon alone, as long as the file is open.
+fn lock(state_dir: &Path) -> Result<File, RunError> {
+    let path = state_dir.join("daemon.lock");
+    let io = |cause| RunError::Io { what: path.display().to_string(), cause };
+    let file = File::options().create(true).append(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::AlreadyRunning { path }),
+        Err(std::fs::TryLockError::Error(cause)) => Err(io(cause)),
+    }
+}
+
+fn flow_settings(config: &Config) -> flow::Settings {
+    flow::Settings {
+        outbox: outbox::Settings { concurrency: config.relay.concurrency, batch_max: config.relay.batch_max },
+        hold_max: config.relay.max_hold,
+    }
+}
+
+async fn keep_ledger(hall: Arc<Hall>) {
+    let mut rhythm = tokio::time::interval(LEDGER_EVERY);
+    loop {
+        tokio::select! {
+            _ = rhythm.tick() => hall.tick().await,
+            () = hall.until_closed() => return,
+        }
+    }
+}
+
+impl Hall {
+    /// Until the daemon ends.
+    async fn until_closed(&self) {
+        let mut closed = self.closed.subscribe();
+        // An error would mean that the sender, which is ours, is gone.
+        let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
+    }
+
+    /// One look of the ledger, on a thread that may wait for the disk.
+    async fn tick(self: &Arc<Self>) {
+        let hall = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || hall.tick_now()).await;
+        if let Err(error) = done {
+            tracing::error!(%error, "the ledger's thread ended");
+        }
+    }
+
+    fn tick_now(&self) {
+        let now = self.clock.now();
+        let mut ledger = self.ledger.lock();
+        let gone: Vec<SubscriptionKey> = self.gone.lock().clone();
+        let dropped = if gone.is_empty() { Ok(()) } else { ledger.drop_gone(&gone) };
+        if dropped.is_ok() {
+            self.gone.lock().drain(..gone.len());
+        }
+        let changed = dropped.and_then(|()| ledger.tick(now));
+        match changed {
+            Ok(changed) => {
+                self.troubles.store(None);
+                *self.ledger_shown.lock() = ledger.shown();
+                self.apply(&ledger, &changed);
+            }
+            Err(error) => self.troubles.store(Some(error.to_string())),
+        }
+    }
+
+    fn apply(&self, ledger: &Ledger, changed: &Changed) {
+        let now = self.clock.now();
+        if changed.proxy {
+            self.set_relay(ledger);
+        } else if changed.certificate {
+            self.flow.lock().handle(Input::CertificateChanged, now);
+            self.bell.notify_one();
+        }
+    }
+
+    /// Points the flow at the relay that the proxy's state names, or nowhere.
+    fn set_relay(&self, ledger: &Ledger) {
+        let Some(proxy) = &ledger.proxy else { return };
+        let config = self.config.lock().clone();
+        let organization = proxy.organization.clone().unwrap_or_else(|| config.organization.clone());
+        let relay = if proxy.is_enabled { Some(connect(&config, &proxy.uri)).transpose() } else { Ok(None) };
+        self.troubles.relay(relay.as_ref().err().map(ToString::to_string));
+        let relay = relay.ok().flatten();
+        let settings = relay.as_ref().map(|relay| keeper::Settings {
+            configured: Configured {
+                own: Principal::new(&config.auth.application_id, &config.auth.realm),
+                organization,
+                relay_authority: relay.url.authority(),
+            },
+            may_delegate: config.auth.may_delegate,
+            lifetime: config.auth.token_lifetime,
+        });
+        tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
+        let mut flow = self.flow.lock();
+        *self.relay.lock() = relay;
+        flow.handle(Input::Relay(settings), self.clock.now());
+        drop(flow);
+        self.bell.notify_one();
+    }
+
+    /// Signs with the current certificate, where it is fit to.
+    fn sign(&self, claims: &Claims) -> Result<SignedToken, String> {
+        let signer = self.ledger.lock().signer.clone();
+        let signer = signer.ok_or("there is no certificate yet; run `mailbadge setup`")?;
+        signer.sign(claims).map_err(|error| error.to_string())
+    }
+
+    /// Reads the configuration again: limits and sources change, what did not change goes on.
+    async fn reload(self: &Arc<Self>, path: &Path) {
+        tell_manager(&[sd_notify::NotifyState::Reloading]);
+        match config::load(path) {
+            Ok(config) => {
+                self.flow.lock().set(flow_settings(&config));
+                let wanted = config.sources.clone();
+                let before = std::mem::replace(&mut *self.config.lock(), config.clone());
+                let is_relay_same = before.relay == config.relay && before.auth == config.auth;
+                let watched = self.ledger.lock().watched();
+                let set = self.sources.lock().await.set(&wanted, &watched).await;
+                self.troubles.reload(set.err().map(|error| error.to_string()));
+                if !is_relay_same {
+                    self.set_relay(&self.ledger.lock());
+                }
+                tracing::info!("configuration read again; state-dir and admin change at a restart only");
+            }
+            Err(error) => self.troubles.reload(Some(format!("configuration not taken over: {error}"))),
+        }
+        tell_manager(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Stops the sources, lets batches arrive, for [`DRAIN_MAX`] at most.
+    async fn drain(&self) {
+        self.sources.lock().await.stop().await;
+        let all_sent = async {
+            while !self.is_sent() {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_MAX / 2, all_sent).await.is_err() {
+            tracing::warn!("not everything was sent; the rest is compared and sent after the next start");
+        }
+    }
+
+    /// Nothing in flight, and nothing ready that could go.
+    fn is_sent(&self) -> bool {
+        let flow = self.flow.lock();
+        flow.flying() == 0 && (flow.is_idle() || flow.trouble().is_some() || self.relay.lock().is_none())
+    }
+}
+
+fn connect(config: &Config, uri: &str) -> Result<Relay, RunError> {
+    let client = Client::new(&ClientSettings {
+        ca_pem: config.relay.ca_pem.clone(),
+        concurrency: config.relay.concurrency,
+        timeout: config.relay.timeout,
+        user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
+    })?;
+    Ok(Relay { client, url: Arc::new(RelayUrl::parse(uri)?) })
+}
+
+/// Tells the service manager, where there is one.
+fn tell_manager(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// The signals a daemon lives by.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, RunError> {
+        let on = |kind| {
+            signal(kind).map_err(|cause| RunError::Io { what: "listening for signals".to_owned(), cause })
+        };
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+        })
+    }
+
+    /// `path` where it is to be read again, `None` where the daemon is to stop.
+    async fn next<'a>(&mut self, path: &'a Path) -> Option<&'a Path> {
+        tokio::select! {
+            _ = self.hangup.recv() => Some(path),
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+        }
+    }
+}

@@ -23,11 +23,11 @@ pub mod lines;
 
 use capability::Capabilities;
 use rustls_pki_types::CertificateDer;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
 
 /// What one `[[source]]` of kind `imap` needs to know; `config.rs` fills it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The source's name in logs and metrics.
     pub name: String,
@@ -117,7 +117,25 @@ pub enum Login {
     },
 }
 
+/// A reload asks whether a source is still the same, its password included.
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.parts(), other.parts());
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && (mine.0, mine.1) == (theirs.0, theirs.1)
+            && mine.2.expose_secret() == theirs.2.expose_secret()
+    }
+}
+
 impl Login {
+    fn parts(&self) -> (Option<&str>, Option<&str>, &SecretString) {
+        match self {
+            Self::Master { user, separator, password } => (Some(user), Some(separator), password),
+            Self::AuthzId { user, password } => (Some(user), None, password),
+            Self::Password { user, password } => (user.as_deref(), None, password),
+        }
+    }
+
     /// Whether one credential opens every mailbox, so that its refusal concerns them all (sources.md §4.1).
     pub fn is_shared(&self) -> bool {
         !matches!(self, Self::Password { .. })

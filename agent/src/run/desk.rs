@@ -1,0 +1,75 @@
+//! Where sources deliver their news: hands it to the tracker, and a question back to a source that can be asked.
+
+use crate::counters::FlowCounters;
+use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
+use crate::source::imap::driver::ImapSource;
+use crate::time::Now;
+use crate::tracker::Tracker;
+use parking_lot::RwLock;
+use std::sync::Arc;
+
+/// The daemon's [`Observer`], and the sources that can be asked.
+pub(super) struct Desk {
+    tracker: Arc<Tracker>,
+    counters: Arc<FlowCounters>,
+    askable: RwLock<Vec<(SourceId, ImapSource)>>,
+}
+
+impl Desk {
+    pub(super) fn new(tracker: Arc<Tracker>, counters: Arc<FlowCounters>) -> Self {
+        Self { tracker, counters, askable: RwLock::default() }
+    }
+
+    /// A source that watches mailboxes and can be asked about them.
+    pub(super) fn add(&self, id: SourceId, source: ImapSource) {
+        self.askable.write().push((id, source));
+    }
+
+    /// Takes a source back, to stop it.
+    pub(super) fn remove(&self, id: SourceId) -> Option<ImapSource> {
+        let mut askable = self.askable.write();
+        let at = askable.iter().position(|(known, _)| *known == id)?;
+        Some(askable.remove(at).1)
+    }
+
+    /// Has every source that can watch `mailbox` do so.
+    pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+        for (_, source) in self.askable.read().iter() {
+            source.watch(mailbox, Arc::clone(name));
+        }
+    }
+
+    /// Nobody subscribes to `mailbox` any more.
+    pub(super) fn unwatch(&self, mailbox: MailboxId) {
+        for (_, source) in self.askable.read().iter() {
+            source.unwatch(mailbox);
+        }
+    }
+
+    /// What is wrong with a source that can be asked.
+    pub(super) fn failure(&self, id: SourceId) -> Option<String> {
+        self.askable.read().iter().find(|(known, _)| *known == id)?.1.failure()
+    }
+
+    fn ask(&self, mailbox: MailboxId) {
+        if let Some((_, source)) = self.askable.read().first() {
+            source.ask(mailbox);
+        }
+    }
+}
+
+impl Observer for Desk {
+    fn find(&self, name: &str) -> Option<MailboxId> {
+        self.tracker.find(name)
+    }
+
+    fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
+        let verdict = self.tracker.observe(mailbox, source, news, now);
+        match verdict {
+            Verdict::Changed => self.counters.changes.one(),
+            Verdict::Ask => self.ask(mailbox),
+            Verdict::Older | Verdict::Unchanged => {}
+        }
+        verdict
+    }
+}

@@ -1,0 +1,182 @@
+//! What the daemon tells of itself: fills the structs of `admin` from the rooms.
+
+use super::Hall;
+use super::sources::Shown;
+use crate::admin::{
+    BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, RelayStatus, SourceFigures,
+    SourceStatus, Status, TokenStatus,
+};
+use crate::time::Now;
+use crate::token::keeper::TokenState;
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// A clock offset to the relay that is worth a word: it breaks tokens (protocol.md §5.8).
+const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
+
+/// What is wrong now, by who found it; a sentence each.
+#[derive(Default)]
+pub(super) struct Troubles(Mutex<[Option<String>; 4]>);
+
+impl Troubles {
+    pub(super) fn store(&self, trouble: Option<String>) {
+        self.set(0, "store", trouble);
+    }
+
+    pub(super) fn doubt(&self, trouble: Option<String>) {
+        self.set(1, "doubt", trouble);
+    }
+
+    pub(super) fn relay(&self, trouble: Option<String>) {
+        self.set(2, "relay", trouble);
+    }
+
+    pub(super) fn reload(&self, trouble: Option<String>) {
+        self.set(3, "reload", trouble);
+    }
+
+    /// Logs what changed, once.
+    fn set(&self, place: usize, room: &str, trouble: Option<String>) {
+        let mut all = self.0.lock();
+        let Some(known) = all.get_mut(place).filter(|known| **known != trouble) else { return };
+        match &trouble {
+            Some(trouble) => tracing::error!(room, "{trouble}"),
+            None => tracing::info!(room, "all is well again"),
+        }
+        *known = trouble;
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().iter().flatten().cloned().collect()
+    }
+}
+
+impl Health for Hall {
+    fn status(&self) -> Status {
+        let now = self.clock.now();
+        let ledger = self.ledger_shown.lock().clone();
+        let (behind, oldest) = self.behind(now);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at,
+            unready: self.unready(),
+            mailboxes: MailboxesStatus {
+                subscribed: ledger.subscribed,
+                devices: ledger.devices,
+                behind,
+                oldest_unacknowledged_seconds: oldest,
+            },
+            sources: self.sources(|source| SourceStatus {
+                trouble: source.trouble,
+                ..SourceStatus::of(&source.name, source.kind, &source.counters)
+            }),
+            relay: self.relay_status(),
+            token: self.token_status(now),
+            certificate: ledger.certificate.map(|certificate| CertificateStatus {
+                thumbprint: certificate.thumbprint().to_string(),
+                expires_at: certificate.not_after(),
+            }),
+        }
+    }
+
+    fn unready(&self) -> Vec<String> {
+        let mut reasons = self.troubles.all();
+        let ledger = self.ledger_shown.lock().clone();
+        match ledger.proxy {
+            None => reasons.push("store: not read yet".to_owned()),
+            Some(proxy) if !proxy.is_enabled => {
+                reasons.push("relay: the proxy is disabled; run `mailbadge proxy enable`".to_owned());
+            }
+            Some(_) => reasons.extend(self.relay_reasons()),
+        }
+        if ledger.certificate.is_none() {
+            reasons.push("certificate: there is none; run `mailbadge setup`".to_owned());
+        }
+        let of_source = |source: Shown| Some(format!("source {}: {}", source.name, source.trouble?));
+        reasons.extend(self.sources(of_source).into_iter().flatten());
+        reasons
+    }
+
+    fn figures(&self) -> Figures {
+        let now = self.clock.now();
+        let (behind, oldest) = self.behind(now);
+        let certificate = self.ledger_shown.lock().certificate.clone();
+        let flow = self.flow.lock();
+        Figures {
+            sources: self.sources(|source| SourceFigures { name: source.name, counters: source.counters }),
+            flow: Arc::clone(&self.counters),
+            behind,
+            oldest_unacknowledged_seconds: oldest,
+            token_expires_at: match flow.token(now) {
+                Some(TokenState::Valid { expires, .. }) => Some(expires),
+                _ => None,
+            },
+            certificates: certificate
+                .iter()
+                .map(|certificate| ("current", certificate.not_after()))
+                .collect(),
+            clock_offset_seconds: flow.clock_offset_ms().map(|offset| offset as f64 / 1e3),
+            is_relay_halted: flow.trouble().is_some_and(|(_, is_halted)| is_halted),
+        }
+    }
+}
+
+impl Hall {
+    /// How many mailboxes are behind, and the age of the oldest change in seconds.
+    fn behind(&self, now: Now) -> (u64, f64) {
+        let (behind, oldest) = self.tracker.behind(now);
+        (behind as u64, oldest.map_or(0.0, |moment| now.moment.since(moment).as_secs_f64()))
+    }
+
+    /// Each source as `as_shown` puts it; while sources are being exchanged there is nothing to say of them.
+    fn sources<T>(&self, as_shown: impl Fn(Shown) -> T) -> Vec<T> {
+        let sources = self.sources.try_lock();
+        sources.map(|sources| sources.shown().into_iter().map(as_shown).collect()).unwrap_or_default()
+    }
+
+    fn relay_reasons(&self) -> Vec<String> {
+        let flow = self.flow.lock();
+        let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}"));
+        let token = match flow.token(self.clock.now()) {
+            Some(TokenState::Failed { error, .. }) => Some(format!("token: {error}")),
+            _ => None,
+        };
+        let offset = flow.clock_offset_ms().filter(|offset| offset.abs() > CLOCK_OFFSET_MS_MAX);
+        let clock = offset
+            .map(|offset| format!("clock: the relay's is {} s ahead of ours; set the clock", offset / 1000));
+        [trouble, token, clock].into_iter().flatten().collect()
+    }
+
+    fn relay_status(&self) -> RelayStatus {
+        let proxy = self.ledger_shown.lock().proxy.clone();
+        let flow = self.flow.lock();
+        RelayStatus {
+            is_enabled: proxy.as_ref().is_some_and(|proxy| proxy.is_enabled),
+            uri: proxy.as_ref().map(|proxy| proxy.uri.clone()).unwrap_or_default(),
+            organization: proxy.and_then(|proxy| proxy.organization),
+            in_flight: flow.flying() as u32,
+            trouble: flow.trouble().map(|(cause, _)| cause.to_owned()),
+            clock_offset_seconds: flow.clock_offset_ms().map(|offset| offset as f64 / 1e3),
+            last_batch: flow.last_batch().map(|last| BatchStatus {
+                at: last.at,
+                notifications: last.notifications as u32,
+                answer: last.outcome.clone(),
+                took_ms: last.took.as_millis() as u64,
+            }),
+        }
+    }
+
+    fn token_status(&self, now: Now) -> TokenStatus {
+        let none = |state: &str| TokenStatus { state: state.to_owned(), expires_at: None };
+        match self.flow.lock().token(now) {
+            None => none("none: the proxy is disabled"),
+            Some(TokenState::Waiting) => none("none yet"),
+            Some(TokenState::Open) => none("not needed"),
+            Some(TokenState::Failed { error, .. }) => none(&error.to_string()),
+            Some(TokenState::Valid { expires, .. }) => {
+                TokenStatus { state: "valid".to_owned(), expires_at: Some(expires) }
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Keeps tracker and store in step: who is subscribed, what devices show, the proxy, the signing certificate.
+//!
+//! The store is shared with the command line. Its calls block for a disk's time, so [`Ledger::tick`] runs on a thread
+//! where that harms nobody.
+
+use super::desk::Desk;
+use crate::event::{MailboxId, SubscriptionKey};
+use crate::identity::certificate::Certificate;
+use crate::identity::key::PrivateKey;
+use crate::store::doubt::Doubt;
+use crate::store::{Proxy, Store, StoreError};
+use crate::subscription::{Considered, considered};
+use crate::time::{Moment, Now};
+use crate::token::signer::Signer;
+use crate::tracker::Tracker;
+use parking_lot::Mutex;
+use secrecy::ExposeSecret;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Mailboxes stored in one transaction, at most.
+const ROWS_MAX: usize = 10_000;
+/// How often expired subscriptions are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+
+/// What a tick found changed.
+#[derive(Default)]
+pub(super) struct Changed {
+    pub(super) proxy: bool,
+    pub(super) certificate: bool,
+}
+
+/// The daemon's side of the store.
+pub(super) struct Ledger {
+    store: Arc<dyn Store>,
+    tracker: Arc<Tracker>,
+    desk: Arc<Desk>,
+    doubt: Arc<Mutex<Doubt>>,
+    /// Devices the tracker knows, and whose they are.
+    devices: HashMap<SubscriptionKey, MailboxId>,
+    /// Names by mailbox id, with how many devices each has.
+    mailboxes: Vec<(Arc<str>, u32)>,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) signer: Option<Arc<Signer>>,
+    expired_at: Option<Moment>,
+    is_stale: bool,
+}
+
+impl Ledger {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        tracker: Arc<Tracker>,
+        desk: Arc<Desk>,
+        doubt: Arc<Mutex<Doubt>>,
+    ) -> Self {
+        Self {
+            store,
+            tracker,
+            desk,
+            doubt,
+            devices: HashMap::new(),
+            mailboxes: Vec::new(),
+            proxy: None,
+            signer: None,
+            expired_at: None,
+            is_stale: true,
+        }
+    }
+
+    /// Stores what moved, and takes in what the command line changed.
+    pub(super) fn tick(&mut self, now: Now) -> Result<Changed, StoreError> {
+        self.save()?;
+        let is_due = self.expired_at.is_none_or(|at| now.moment.since(at) >= EXPIRE_EVERY);
+        if is_due {
+            self.expired_at = Some(now.moment);
+            self.is_stale |= !self.store.expire(now.unix)?.is_empty();
+        }
+        self.is_stale |= self.store.changed_elsewhere()?;
+        if !self.is_stale {
+            return Ok(Changed::default());
+        }
+        self.read_subscriptions(now)?;
+        let changed = Changed { proxy: self.read_proxy()?, certificate: self.read_certificate()? };
+        self.is_stale = false;
+        Ok(changed)
+    }
+
+    /// Stores what devices show (protocol of `store::doubt`).
+    pub(super) fn save(&mut self) -> Result<(), StoreError> {
+        let mut rows = self.tracker.take_unsaved(ROWS_MAX);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.doubt.lock().turn() {
+            self.tracker.not_saved(&rows);
+            return Err(error);
+        }
+        while !rows.is_empty() {
+            let shown: Vec<(SubscriptionKey, Option<u32>)> =
+                rows.iter().map(|(_, key, shown)| (*key, *shown)).collect();
+            if let Err(error) = self.store.record_shown(&shown) {
+                self.tracker.not_saved(&rows);
+                return Err(error);
+            }
+            rows = self.tracker.take_unsaved(ROWS_MAX);
+        }
+        self.doubt.lock().settle()
+    }
+
+    fn read_subscriptions(&mut self, now: Now) -> Result<(), StoreError> {
+        let live = considered(self.store.subscriptions(None)?, now.unix);
+        let keys: HashSet<SubscriptionKey> = live.iter().map(|one| one.recipient.key).collect();
+        let gone: Vec<SubscriptionKey> =
+            self.devices.keys().filter(|key| !keys.contains(key)).copied().collect();
+        for one in live {
+            if !self.devices.contains_key(&one.recipient.key) {
+                self.enroll(one, now);
+            }
+        }
+        for key in gone {
+            self.forget(key);
+        }
+        Ok(())
+    }
+
+    fn enroll(&mut self, one: Considered, now: Now) {
+        let name: Arc<str> = one.mailbox.into();
+        let mailbox = match self.tracker.enroll(&name) {
+            Ok(mailbox) => mailbox,
+            Err(full) => return tracing::error!(%full, "a subscription is left out"),
+        };
+        let index = mailbox.0 as usize;
+        while self.mailboxes.len() <= index {
+            self.mailboxes.push((Arc::clone(&name), 0));
+        }
+        self.devices.insert(one.recipient.key, mailbox);
+        self.tracker.subscribe(mailbox, one.recipient, one.shown, now);
+        if let Some((name, devices)) = self.mailboxes.get_mut(index) {
+            *devices += 1;
+            if *devices == 1 {
+                self.desk.watch(mailbox, name);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: SubscriptionKey) {
+        let Some(mailbox) = self.devices.remove(&key) else { return };
+        self.tracker.unsubscribe(mailbox, key);
+        if let Some((_, devices)) = self.mailboxes.get_mut(mailbox.0 as usize) {
+            *devices = devices.saturating_sub(1);
+            if *devices == 0 {
+                self.desk.unwatch(mailbox);
+            }
+        }
+    }
+
+    /// Drops subscriptions for good whose devices the relay called gone.
+    pub(super) fn drop_gone(&mut self, keys: &[SubscriptionKey]) -> Result<(), StoreError> {
+        self.store.remove(keys)?;
+        for key in keys {
+            self.forget(*key);
+        }
+        Ok(())
+    }
+
+    fn read_proxy(&mut self) -> Result<bool, StoreError> {
+        let proxy = Some(self.store.proxy()?);
+        let is_changed = self.proxy != proxy;
+        self.proxy = proxy;
+        Ok(is_changed)
+    }
+
+    fn read_certificate(&mut self) -> Result<bool, StoreError> {
+        let current = self.store.current_certificate()?;
+        let known = self.signer.as_ref().map(|signer| signer.certificate().thumbprint().to_string());
+        if current == known {
+            return Ok(false);
+        }
+        self.signer = match current {
+            Some(thumbprint) => self.load(&thumbprint)?,
+            None => None,
+        };
+        Ok(true)
+    }
+
+    fn load(&self, thumbprint: &str) -> Result<Option<Arc<Signer>>, StoreError> {
+        let all = self.store.certificates()?;
+        let Some(kept) = all.into_iter().find(|kept| kept.thumbprint == thumbprint) else { return Ok(None) };
+        let key = self.store.private_key(thumbprint)?;
+        let loaded = Certificate::from_der(&kept.der, &kept.friendly_name).and_then(|certificate| {
+            Ok(Arc::new(Signer::new(certificate, PrivateKey::from_pem(key.expose_secret())?)))
+        });
+        match loaded {
+            Ok(signer) => Ok(Some(signer)),
+            Err(error) => {
+                tracing::error!(thumbprint, %error, "the current certificate cannot sign");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Mailboxes that somebody subscribes to.
+    pub(super) fn watched(&self) -> Vec<(MailboxId, Arc<str>)> {
+        let ids = (0u32..).map(MailboxId);
+        let all = ids.zip(&self.mailboxes).filter(|(_, (_, devices))| *devices > 0);
+        all.map(|(id, (name, _))| (id, Arc::clone(name))).collect()
+    }
+
+    /// What the outside is told.
+    pub(super) fn shown(&self) -> LedgerShown {
+        LedgerShown {
+            subscribed: self.mailboxes.iter().filter(|(_, devices)| *devices > 0).count() as u64,
+            devices: self.devices.len() as u64,
+            proxy: self.proxy.clone(),
+            certificate: self.signer.as_ref().map(|signer| signer.certificate().clone()),
+        }
+    }
+}
+
+/// What the outside is told of the ledger.
+#[derive(Clone, Default)]
+pub(super) struct LedgerShown {
+    /// Mailboxes with subscriptions.
+    pub(super) subscribed: u64,
+    /// Subscriptions.
+    pub(super) devices: u64,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) certificate: Option<Certificate>,
+}

@@ -1,0 +1,119 @@
+//! Drives the [`Flow`](crate::flow::Flow): sends what it says, tells it what came back.
+
+use super::Hall;
+use crate::event::SubscriptionKey;
+use crate::flow::{Input, Output, Post};
+use crate::forwarder::answer::Failure;
+use crate::forwarder::driver::{self as https, Bearer, Client};
+use crate::forwarder::url::RelayUrl;
+use crate::forwarder::wire::EMPTY_BATCH;
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+use uuid::Uuid;
+
+/// Results under way to the flow: a batch in flight or a token request each, so this many never wait.
+const INPUTS_MAX: usize = 1024;
+
+/// The relay that batches go to now.
+#[derive(Clone)]
+pub(super) struct Relay {
+    pub(super) client: Client,
+    pub(super) url: Arc<RelayUrl>,
+}
+
+/// Runs until the hall closes. Never waits for a request: each is a task of its own that reports back.
+pub(super) async fn drive(hall: Arc<Hall>) {
+    let (sender, mut inputs) = mpsc::channel(INPUTS_MAX);
+    loop {
+        step(&hall, &sender);
+        let timeout = hall.flow.lock().poll_timeout(hall.clock.now());
+        let wake = async {
+            match timeout {
+                Some(moment) => sleep_until(hall.clock.instant(moment).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(input) = inputs.recv() => {
+                hall.flow.lock().handle(input, hall.clock.now());
+            }
+            () = hall.bell.notified() => {}
+            () = wake => {}
+            () = hall.until_closed() => return,
+        }
+    }
+}
+
+/// Carries out everything the flow wants done now.
+fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
+    loop {
+        // Both under one lock: a token made for one relay must never go to another.
+        let (output, relay) = {
+            let mut flow = hall.flow.lock();
+            (flow.poll_output(hall.clock.now()), hall.relay.lock().clone())
+        };
+        let Some(output) = output else { return };
+        match (output, relay) {
+            (Output::Forget { key, .. }, _) => hall.gone.lock().push(key),
+            (Output::Sign(claims), _) => {
+                let (hall, sender) = (Arc::clone(hall), sender.clone());
+                tokio::task::spawn_blocking(move || {
+                    let signed = hall.sign(&claims);
+                    report(&sender, Input::Signed(signed));
+                });
+            }
+            (Output::AskChallenge, Some(relay)) => ask_challenge(relay, sender.clone()),
+            (Output::Post(post), Some(relay)) => {
+                hall.note_in_doubt(&post.devices);
+                send(relay, post, sender.clone());
+            }
+            (Output::AskChallenge, None) => report(sender, Input::Challenged(Err(disabled()))),
+            (Output::Post(post), None) => {
+                report(sender, Input::Answered { attempt: post.attempt, outcome: Err(disabled()) });
+            }
+        }
+    }
+}
+
+fn disabled() -> Failure {
+    Failure::Connect("the proxy is disabled".to_owned())
+}
+
+fn ask_challenge(relay: Relay, sender: mpsc::Sender<Input>) {
+    let request_id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
+    let body = Bytes::from_static(EMPTY_BATCH);
+    tokio::spawn(async move {
+        let outcome = relay.client.post(request(&relay, request_id, Bearer::Empty, body)).await;
+        report(&sender, Input::Challenged(outcome));
+    });
+}
+
+fn send(relay: Relay, post: Post, sender: mpsc::Sender<Input>) {
+    let Post { attempt, request_id, token, body, .. } = post;
+    let bearer = token.map_or(Bearer::Empty, Bearer::Token);
+    tokio::spawn(async move {
+        let outcome = relay.client.post(request(&relay, request_id, bearer, body.into())).await;
+        report(&sender, Input::Answered { attempt, outcome });
+    });
+}
+
+fn request(relay: &Relay, request_id: Uuid, bearer: Bearer, body: Bytes) -> https::Post {
+    https::Post { url: Arc::clone(&relay.url), request_id, bearer, is_probe: false, body }
+}
+
+/// The channel holds every task there can be; it is closed only when the daemon ends.
+fn report(sender: &mpsc::Sender<Input>, input: Input) {
+    if sender.try_send(input).is_err() {
+        tracing::debug!("an answer came after the end");
+    }
+}
+
+impl Hall {
+    /// Notes who is about to be told something, before it is told (`store::doubt`).
+    fn note_in_doubt(&self, devices: &[SubscriptionKey]) {
+        let noted = self.doubt.lock().note(devices);
+        self.troubles.doubt(noted.err().map(|error| error.to_string()));
+    }
+}

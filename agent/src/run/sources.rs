@@ -1,0 +1,124 @@
+//! Starts, stops and exchanges sources as the configuration says.
+
+use super::RunError;
+use super::desk::Desk;
+use crate::config;
+use crate::counters::SourceCounters;
+use crate::event::{MailboxId, Observer, SourceId};
+use crate::source::{dovecot, imap};
+use crate::time::driver::Clock;
+use std::sync::Arc;
+
+/// A source that runs.
+struct Running {
+    id: SourceId,
+    settings: config::Source,
+    counters: Arc<SourceCounters>,
+    /// Sources that can be asked stand at the desk.
+    dovecot: Option<dovecot::DovecotSource>,
+}
+
+/// All sources that run, in the order of the configuration.
+pub(super) struct Sources {
+    desk: Arc<Desk>,
+    clock: Clock,
+    running: Vec<Running>,
+    ids_given: usize,
+}
+
+/// What the outside is told of a source.
+pub(super) struct Shown {
+    pub(super) name: String,
+    pub(super) kind: &'static str,
+    pub(super) counters: Arc<SourceCounters>,
+    pub(super) trouble: Option<String>,
+}
+
+impl Sources {
+    pub(super) fn new(desk: Arc<Desk>, clock: Clock) -> Self {
+        Self { desk, clock, running: Vec::new(), ids_given: 0 }
+    }
+
+    /// Brings what runs in line with `wanted`: sources whose settings are the same go on untouched, others are stopped
+    /// and started. `mailboxes` are those to be watched. The first error stops the change; what runs goes on.
+    pub(super) async fn set(
+        &mut self,
+        wanted: &[config::Source],
+        mailboxes: &[(MailboxId, Arc<str>)],
+    ) -> Result<(), RunError> {
+        let (kept, dropped): (Vec<Running>, Vec<Running>) =
+            self.running.drain(..).partition(|source| wanted.contains(&source.settings));
+        self.running = kept;
+        for source in dropped {
+            tracing::info!(source = source.settings.name(), "source stopped");
+            self.stop_one(source).await;
+        }
+        for settings in wanted {
+            if !self.running.iter().any(|source| source.settings == *settings) {
+                self.start(settings, mailboxes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        settings: &config::Source,
+        mailboxes: &[(MailboxId, Arc<str>)],
+    ) -> Result<(), RunError> {
+        let id = SourceId(u8::try_from(self.ids_given).map_err(|_| RunError::TooManySources)?);
+        self.ids_given += 1;
+        let counters = Arc::new(SourceCounters::default());
+        let observer: Arc<dyn Observer> = Arc::<Desk>::clone(&self.desk);
+        let dovecot = match settings {
+            config::Source::Dovecot(settings) => {
+                Some(dovecot::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
+            }
+            config::Source::Imap(settings) => {
+                let seed = fastrand::u64(..);
+                let settings = imap::Settings::clone(settings);
+                let source =
+                    imap::driver::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
+                for (mailbox, name) in mailboxes {
+                    source.watch(*mailbox, Arc::clone(name));
+                }
+                self.desk.add(id, source);
+                None
+            }
+        };
+        tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
+        self.running.push(Running { id, settings: settings.clone(), counters, dovecot });
+        Ok(())
+    }
+
+    /// Stops them all.
+    pub(super) async fn stop(&mut self) {
+        for source in std::mem::take(&mut self.running) {
+            self.stop_one(source).await;
+        }
+    }
+
+    async fn stop_one(&self, source: Running) {
+        if let Some(dovecot) = source.dovecot {
+            dovecot.stop();
+        }
+        if let Some(imap) = self.desk.remove(source.id) {
+            imap.stop().await;
+        }
+    }
+
+    /// What the outside is told of each.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown = |source: &Running| Shown {
+            name: source.settings.name().to_owned(),
+            kind: source.settings.kind(),
+            counters: Arc::clone(&source.counters),
+            trouble: source
+                .dovecot
+                .as_ref()
+                .and_then(dovecot::DovecotSource::failure)
+                .or_else(|| self.desk.failure(source.id)),
+        };
+        self.running.iter().map(shown).collect()
+    }
+}
