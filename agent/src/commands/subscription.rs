@@ -48,7 +48,7 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Add {
     /// Adds many: a JSON object a line, Mailbox and the members of a subscription; all or none. "-": standard input.
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["mailbox", "app_id", "device_id", "device_type", "unread"])]
     from: Option<PathBuf>,
     /// The mailbox as the mail server spells it.
     #[arg(long, required_unless_present = "from")]
