@@ -29,7 +29,9 @@ mod tests {
 
     #[test]
     fn values_are_read_with_whatever_members_they_have() {
-        let cases: &[(&str, Option<(u32, Option<u32>, Option<u64>)>)] = &[
+        /// unseen, uidvalidity, modseq.
+        type Found = (u32, Option<u32>, Option<u64>);
+        let cases: &[(&str, Option<Found>)] = &[
             (
                 r#"{"messages":1,"unseen":1,"uidnext":2,"uidvalidity":1795424325,"modseq":2}"#,
                 Some((1, Some(1_795_424_325), Some(2))),

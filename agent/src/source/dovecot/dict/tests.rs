@@ -126,7 +126,9 @@ fn every_transcript_leads_to_the_same_however_it_is_cut() {
         let lines = parse(&fs::read_to_string(&file).expect("readable"));
         let whole: Vec<u8> = lines.iter().flat_map(|(line, _)| line.clone()).collect();
         let mut all = Due::default();
-        lines.into_iter().for_each(|(_, due)| all.append(due));
+        for (_, due) in lines {
+            all.append(due);
+        }
         assert_eq!(told([whole.as_slice()]), all, "{} in one piece", file.display());
         for size in [1, 2, 3, 7, 64] {
             assert_eq!(told(whole.chunks(size)), all, "{} by {size} bytes", file.display());

@@ -84,8 +84,8 @@ fn listen_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), Err
     let bind = || {
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let made = fs::symlink_metadata(path)?;
-        let file = SocketFile { path: path.to_owned(), device_and_inode: (made.dev(), made.ino()) };
+        let bound = fs::symlink_metadata(path)?;
+        let file = SocketFile { path: path.to_owned(), device_and_inode: (bound.dev(), bound.ino()) };
         Ok((listener, file))
     };
     bind().map_err(|reason| Error::Unix { path: path.to_owned(), reason })
