@@ -39,9 +39,10 @@ function takeBatches(batches) {
   $('no-batches').hidden = state.batches.length > 0;
 }
 
-function takeRelay({ isUp, figures, tokens, faults }) {
+function takeRelay({ isUp, figures, tokens, tenants, faults }) {
   state.tokens = new Map(tokens.map((token) => [token.number, token]));
   state.isUp = isUp;
+  $('tenants').replaceChildren(...tenants.map(view.tenant));
   const { totals, statuses } = figures;
   const refused = Object.entries(statuses).filter(([status]) => status !== '200').reduce((sum, [, times]) => sum + times, 0);
   $('figures').replaceChildren(
@@ -167,9 +168,8 @@ async function begin() {
   if (!first) return;
   for (const box of first.mailboxes) state.mailboxes.set(box.name, box);
   takeDevices(first.devices);
-  takeRelay({ isUp: first.relay.isUp, figures: first.figures, tokens: first.tokens, faults: first.faults });
+  takeRelay({ ...first, isUp: first.relay.isUp });
   takeBatches(first.batches);
-  $('tenants').replaceChildren(...first.tenants.map(view.tenant));
   const more = first.mailboxCount - first.mailboxes.length;
   $('more').hidden = more <= 0;
   $('more').textContent = `and ${more} more mailboxes that are not shown`;

@@ -38,7 +38,7 @@ export function phone(device, unseen, onGone) {
   const said = device.badge ? `${device.badge} unseen` : 'no badge';
   const screen = element('div', { className: 'screen' }, shown, element('span', { className: 'label' }, 'Mail'));
   const box = element('div', { className: 'case', role: 'img', 'aria-label': `${kind}: ${said}` }, screen);
-  const made = element('div', { className: `phone ${style}` }, box, element('div', {}, kind, ' ', element('code', { title: device.deviceId }, short(device.deviceId))), state(device, unseen));
+  const made = element('div', { className: `phone ${style}` }, box, element('div', { className: 'name', title: device.deviceId }, kind, element('code', {}, short(device.deviceId))), state(device, unseen));
   if (device.isGone) made.classList.add('gone');
   const button = element('button', { type: 'button' }, device.isGone ? 'Bring back' : 'Lose');
   button.title = device.isGone ? 'The device takes notifications again' : 'The device answers that it is gone';
@@ -144,10 +144,11 @@ export function fault(fault, onRemove) {
 }
 
 export function tenant(tenant) {
+  const named = ({ realm }) => (tenant.acceptedDomains.includes(realm) ? '' : `${realm}: `);
   const issuers = [...tenant.partnerApplications, ...tenant.tokenServices].flatMap((issuer) => (
     issuer.credentials.length
-      ? issuer.credentials.map((c) => element('div', {}, issuer.realm, ' ', element('code', {}, c.thumbprint)))
-      : [element('div', { className: 'note' }, `${issuer.realm}: no certificate trusted yet`)]
+      ? issuer.credentials.map((c) => element('div', {}, named(issuer), element('code', {}, c.thumbprint)))
+      : [element('div', { className: 'note' }, named(issuer), 'no certificate trusted yet')]
   ));
   return element('div', {}, element('strong', {}, tenant.acceptedDomains.join(', ') || tenant.id), ...issuers);
 }

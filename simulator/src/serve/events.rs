@@ -124,11 +124,12 @@ impl Told {
     }
 
     fn relay(&mut self, world: &World) -> Option<Value> {
-        let mut now = json!({
-            "isUp": world.is_relay_up(),
-            "figures": record::all_totals(world),
-            "tokens": record::all_tokens(&world.relay.lock()),
-        });
+        let mut now = json!({ "isUp": world.is_relay_up(), "figures": record::all_totals(world) });
+        if let Some(now) = now.as_object_mut() {
+            let relay = world.relay.lock();
+            now.insert("tokens".to_owned(), record::all_tokens(&relay).into());
+            now.insert("tenants".to_owned(), record::all_tenants(&relay).into());
+        }
         if let (Some(now), Value::Object(faults)) = (now.as_object_mut(), faults::all(world)) {
             now.extend(faults);
         }

@@ -36,6 +36,10 @@ pub(in crate::serve) fn all_tokens(relay: &Relay) -> Vec<Value> {
     relay.record.tokens().into_iter().map(view::token).collect()
 }
 
+pub(in crate::serve) fn all_tenants(relay: &Relay) -> Vec<Value> {
+    relay.tenants.iter().map(view::tenant).collect()
+}
+
 pub(super) async fn totals(State(world): Shared) -> Answer {
     Ok(Json(all_totals(&world)))
 }
@@ -75,7 +79,7 @@ pub(super) async fn state(State(world): Shared) -> Answer {
         "devices": relay.devices.iter().take(DEVICES_SHOWN).map(view::device).collect::<Vec<Value>>(),
         "batches": batches.iter().skip(newest).map(|batch| view::batch(batch)).collect::<Vec<Value>>(),
         "tokens": all_tokens(&relay),
-        "tenants": relay.tenants.iter().map(view::tenant).collect::<Vec<Value>>(),
+        "tenants": all_tenants(&relay),
         "faults": faults.get("faults"),
     });
     if let (Some(state), Value::Object(more)) = (state.as_object_mut(), more) {

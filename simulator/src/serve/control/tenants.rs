@@ -1,6 +1,6 @@
 //! `/control/tenants`: organizations, whom the relay trusts for them, and their key credentials.
 
-use super::{Answer, Body, Problem, Shared, view};
+use super::{Answer, Body, Problem, Shared, record, view};
 use crate::peers::relay::EXCHANGE_APPLICATION_ID;
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, IssuerKind, Tenant, TenantError, Tenants};
@@ -8,11 +8,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(super) async fn list(State(world): Shared) -> Answer {
-    let relay = world.relay.lock();
-    Ok(Json(json!({ "tenants": relay.tenants.iter().map(view::tenant).collect::<Vec<Value>>() })))
+    Ok(Json(json!({ "tenants": record::all_tenants(&world.relay.lock()) })))
 }
 
 /// A tenant as it is put; members as they are shown.
