@@ -1,7 +1,7 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, certificate, check, proxy, setup, status, subscription,
+    Context, Exit, Failure, Screen, certificate, check, probe, proxy, run, setup, status, subscription, token,
 };
 use crate::time::driver::Clock;
 use clap::error::ErrorKind;
@@ -29,12 +29,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Setup(setup::Args),
     Certificate(certificate::Args),
     Proxy(proxy::Args),
     Subscription(subscription::Args),
     Check(check::Args),
     Status(status::Args),
+    Probe(probe::Args),
+    Token(token::Args),
 }
 
 /// Runs the program with these arguments, the program's name first.
@@ -55,12 +58,15 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
+        Command::Run(args) => run::run(&args, context),
         Command::Setup(args) => setup::run(&args, context),
         Command::Certificate(args) => certificate::run(args, context),
         Command::Proxy(args) => proxy::run(args, context),
         Command::Subscription(args) => subscription::run(args, context),
         Command::Check(args) => check::run(&args, context),
         Command::Status(args) => status::run(&args, context),
+        Command::Probe(args) => probe::run(&args, context),
+        Command::Token(args) => token::run(&args, context),
     }
 }
 

@@ -15,7 +15,11 @@ mod tests;
 pub use advice::{Advice, check};
 pub use value::is_dns_domain;
 
+use crate::forwarder::driver;
 use crate::source::{dovecot, imap as imap_source};
+use crate::token::choice::Configured;
+use crate::token::keeper;
+use crate::token::principal::Principal;
 use crate::{admin, subscription};
 use sheet::Sheet;
 use std::fmt;
@@ -48,6 +52,28 @@ pub struct Config {
     pub admin: admin::Settings,
     /// Every known key with its value, in the order of the file's tables: `check --print`.
     pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// The client towards the relay.
+    pub fn client_settings(&self) -> driver::Settings {
+        driver::Settings {
+            ca_pem: self.relay.ca_pem.clone(),
+            concurrency: self.relay.concurrency,
+            timeout: self.relay.timeout,
+            user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// The tokens for a relay at `authority` under the proxy's `organization`.
+    pub fn keeper_settings(&self, organization: String, authority: String) -> keeper::Settings {
+        let own = Principal::new(&self.auth.application_id, &self.auth.realm);
+        keeper::Settings {
+            configured: Configured { own, organization, relay_authority: authority },
+            may_delegate: self.auth.may_delegate,
+            lifetime: self.auth.token_lifetime,
+        }
+    }
 }
 
 /// `[auth]`: who the agent is to a relay.

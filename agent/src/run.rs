@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::counters::FlowCounters;
 use crate::event::SubscriptionKey;
 use crate::flow::{self, Flow, Input};
-use crate::forwarder::driver::{Client, Settings as ClientSettings};
+use crate::forwarder::driver::Client;
 use crate::forwarder::outbox;
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::Stamp;
@@ -23,10 +23,7 @@ use crate::store::doubt::Doubt;
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
-use crate::token::choice::Configured;
 use crate::token::claims::Claims;
-use crate::token::keeper;
-use crate::token::principal::Principal;
 use crate::token::signer::SignedToken;
 use crate::tracker::Tracker;
 use desk::Desk;
@@ -281,15 +278,8 @@ impl Hall {
         let relay = if proxy.is_enabled { Some(connect(&config, &proxy.uri)).transpose() } else { Ok(None) };
         self.troubles.relay(relay.as_ref().err().map(ToString::to_string));
         let relay = relay.ok().flatten();
-        let settings = relay.as_ref().map(|relay| keeper::Settings {
-            configured: Configured {
-                own: Principal::new(&config.auth.application_id, &config.auth.realm),
-                organization,
-                relay_authority: relay.url.authority(),
-            },
-            may_delegate: config.auth.may_delegate,
-            lifetime: config.auth.token_lifetime,
-        });
+        let settings =
+            relay.as_ref().map(|relay| config.keeper_settings(organization, relay.url.authority()));
         tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
         let mut flow = self.flow.lock();
         *self.relay.lock() = relay;
@@ -348,12 +338,7 @@ impl Hall {
 }
 
 fn connect(config: &Config, uri: &str) -> Result<Relay, RunError> {
-    let client = Client::new(&ClientSettings {
-        ca_pem: config.relay.ca_pem.clone(),
-        concurrency: config.relay.concurrency,
-        timeout: config.relay.timeout,
-        user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
-    })?;
+    let client = Client::new(&config.client_settings())?;
     Ok(Relay { client, url: Arc::new(RelayUrl::parse(uri)?) })
 }
 

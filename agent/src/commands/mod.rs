@@ -3,12 +3,16 @@
 //! Here is what they share: the settings every command takes, how a failure becomes an exit code (sysexits), where the
 //! configuration and the store come from. Rules live in the rooms.
 
+pub mod run;
 pub mod setup;
 pub mod certificate;
 pub mod proxy;
 pub mod subscription;
 pub mod check;
 pub mod status;
+pub mod probe;
+pub mod token;
+mod relay;
 mod screen;
 
 pub use screen::Screen;

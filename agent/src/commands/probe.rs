@@ -1,0 +1,70 @@
+//! `mailbadge probe` (protocol.md §4): tries the whole way to the relay and says where it ends.
+
+use super::relay::{self, Way};
+use super::{Context, Exit, Failure};
+use crate::forwarder::probe::{Probe, Report};
+use serde::Serialize;
+
+/// Sends one monitoring notification through the relay, which reaches no device; exit 0 or 69.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Shown {
+    result_type: &'static str,
+    error: String,
+    exception: String,
+    component: Option<String>,
+    clock_offset_seconds: Option<f64>,
+}
+
+/// Runs the command.
+pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
+    let report = match relay::open(context) {
+        Ok(way) => {
+            if !way.is_enabled {
+                context
+                    .screen
+                    .remark("The proxy is disabled: counts are not forwarded whatever this finds.")?;
+            }
+            probe(way, context)?
+        }
+        // What `proxy enable` or `setup` would cure is the probe's to tell; the rest stopped us before we came so far.
+        Err(Failure { exit: Exit::Config, error: Some(error) })
+            if !error.is::<crate::config::ConfigError>() =>
+        {
+            Report::configuration(&format!("{error:#}"))
+        }
+        Err(failure) => return Err(failure),
+    };
+    tell(&report, context)?;
+    if report.trouble.is_none() { Ok(()) } else { Err(Failure::told(Exit::Unavailable)) }
+}
+
+fn probe(way: Way, context: &Context) -> Result<Report, Failure> {
+    let Way { url, client, token, signer, .. } = way;
+    let probe = Probe { url, request_id: relay::request_id(), token, signer };
+    let clock = context.clock;
+    let run = probe.run(async |post| client.post(post).await, || clock.now());
+    Ok(relay::runtime()?.block_on(run))
+}
+
+fn tell(report: &Report, context: &mut Context) -> Result<(), Failure> {
+    let shown = Shown {
+        result_type: report.result_type(),
+        error: report.error(),
+        exception: report.exception().to_owned(),
+        component: report.trouble.as_ref().map(|trouble| trouble.component.to_string()),
+        clock_offset_seconds: report.clock_offset_ms.map(|offset| offset as f64 / 1000.0),
+    };
+    if context.screen.is_json {
+        return Ok(context.screen.json(&shown)?);
+    }
+    let Shown { result_type, error, exception, .. } = shown;
+    Ok(context.screen.fields(&[
+        ("ResultType", result_type.to_owned()),
+        ("Error", error),
+        ("Exception", exception),
+    ])?)
+}
