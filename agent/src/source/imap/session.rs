@@ -374,3 +374,6 @@ impl Session {
         if concerns_credential && is_shared { Refusal::Source } else { Refusal::Mailbox }
     }
 }
+
+#[cfg(test)]
+mod tests;
