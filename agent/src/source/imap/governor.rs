@@ -202,7 +202,7 @@ impl Governor {
             }
             Failure::Refused(Refusal::Source, text) => self.trip(mailbox, text, is_trial, now),
             Failure::Refused(Refusal::Mailbox, _) => {
-                self.back_off(mailbox, REFUSED_WAIT.0, REFUSED_WAIT.1, now)
+                self.back_off(mailbox, REFUSED_WAIT.0, REFUSED_WAIT.1, now);
             }
             Failure::Refused(Refusal::Busy, _) => self.back_off(mailbox, LOST_WAIT * 5, LOST_WAIT_MAX, now),
             Failure::Lost(lived) => {

@@ -202,12 +202,11 @@ impl Session {
                 self.set_step(Step::Making);
                 self.ask_status(now);
             }
-            Step::Examining(true) => self.close(Ending::NoMailbox(answer.for_people())),
             Step::Making if is_ok => {
                 self.set_step(Step::Examining(true));
                 self.command(now, Command::Examine, "EXAMINE INBOX");
             }
-            Step::Making => self.close(Ending::NoMailbox(answer.for_people())),
+            Step::Making | Step::Examining(true) => self.close(Ending::NoMailbox(answer.for_people())),
             Step::Searching => self.searched(now, is_ok),
             Step::Ending(_) | Step::Starting if !is_ok => self.watch_by(now, Method::Poll),
             Step::Ending(is_reissue) => self.idle_ended(now, is_reissue),

@@ -83,9 +83,9 @@ impl Session {
         let Phase::Opening(opening) = &mut self.phase else { return };
         opening.step = Step::Command;
         if opening.is_told {
-            self.opening_next(now)
+            self.opening_next(now);
         } else {
-            self.opening_command(now, Command::Capability, "CAPABILITY")
+            self.opening_command(now, Command::Capability, "CAPABILITY");
         }
     }
 
@@ -169,7 +169,10 @@ impl Session {
         if words.iter().any(|word| word.contains('\0')) {
             return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
         }
-        let mut line = Zeroizing::new(String::from("LOGIN"));
+        // A text that grows leaves copies of the password behind: room for every character escaped.
+        let room = 32 + 2 * words.iter().map(|word| word.len()).sum::<usize>();
+        let mut line = Zeroizing::new(String::with_capacity(room));
+        line.push_str("LOGIN");
         let mut pieces = Vec::new();
         for word in &words {
             line.push(' ');
@@ -183,8 +186,8 @@ impl Session {
                 });
                 line.push('"');
             } else {
-                line.push_str(&format!("{{{}}}", word.len()));
-                pieces.push(std::mem::take(&mut line));
+                line.push_str(&["{", &word.len().to_string(), "}"].concat());
+                pieces.push(std::mem::replace(&mut line, Zeroizing::new(String::with_capacity(room))));
                 line.push_str(word);
             }
         }

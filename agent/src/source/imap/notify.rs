@@ -96,7 +96,8 @@ impl Session {
             (Some(Command::Notify), Kind::Ok) => self.armed(),
             (Some(Command::Notify), _) => return self.notify_refused(now, answer),
             (Some(Command::Status), Kind::Ok) => {
-                if !self.release(Some(self.sent_at)) {
+                let is_read = self.release(Some(self.sent_at));
+                if !is_read {
                     self.question_after(now, ANSWER_WAIT);
                 }
             }

@@ -100,7 +100,7 @@ impl Condition<'_> {
 }
 
 /// What the line says; `None` where it is not understood and must be skipped and counted.
-pub fn decode<'a>(line: Line<'a>) -> Option<Reply<'a>> {
+pub fn decode(line: Line<'_>) -> Option<Reply<'_>> {
     let bytes = line.bytes;
     if let Some(data) = bytes.strip_prefix(b"* ") {
         return untagged(data, line);

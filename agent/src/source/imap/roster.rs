@@ -261,9 +261,9 @@ impl Roster {
 
     fn next_visit(&mut self, mailbox: MailboxId, now: Moment) {
         if self.watch == Watch::SweepOnly {
-            self.sweep.read(mailbox, now)
+            self.sweep.read(mailbox, now);
         } else {
-            self.polls.read(mailbox, now)
+            self.polls.read(mailbox, now);
         }
     }
 

@@ -272,8 +272,9 @@ impl Session {
         self.in_flight = Some(command);
         self.sent_at = now.moment;
         self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
-        let line = format!("{before}a{} {text}\r\n", self.tag);
-        self.send(line.into_bytes());
+        // Of its final size from the start: a text that grows leaves copies behind, and some hold a password.
+        let tag = format!("a{} ", self.tag);
+        self.send([before, &tag, text, "\r\n"].concat().into_bytes());
     }
 
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
@@ -343,7 +344,9 @@ impl Session {
             Reading { unseen, uid_validity: self.uid_validity, modseq: items.modseq, asked_at: None };
         if may_answer {
             let before = self.held.replace(Box::new(reading));
-            before.into_iter().for_each(|pushed| self.news(*pushed));
+            if let Some(pushed) = before {
+                self.news(*pushed);
+            }
         } else {
             self.news(reading);
         }
@@ -352,10 +355,9 @@ impl Session {
 
     /// The held reading goes out, as the answer to the question sent at `asked_at`. Says whether there was one.
     pub(super) fn release(&mut self, asked_at: Option<Moment>) -> bool {
-        let held = self.held.take();
-        let is_there = held.is_some();
-        held.into_iter().for_each(|reading| self.news(Reading { asked_at, ..*reading }));
-        is_there
+        let Some(held) = self.held.take() else { return false };
+        self.news(Reading { asked_at, ..*held });
+        true
     }
 
     pub(super) fn news(&mut self, reading: Reading) {

@@ -1,0 +1,230 @@
+//! The IMAP source against a real Dovecot, by each way of watching: after every change it holds STATUS's UNSEEN.
+//!
+//! Without the rest of the agent: an observer that only records stands in for it.
+
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use mailbadge::source::imap::driver::{ImapSource, start};
+use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::time::Now;
+use mailbadge::time::driver::Clock;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options, USER_PASSWORD};
+use support::imap_client::ImapClient;
+use support::lmtp::LmtpClient;
+use support::{required, wait_until};
+
+/// How long a change may take to arrive; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(15);
+const USERS: u32 = 4;
+
+/// Remembers the last reading of each mailbox.
+#[derive(Default)]
+struct Recorder {
+    told: Mutex<HashMap<MailboxId, Reading>>,
+}
+
+impl Recorder {
+    fn unseen(&self, number: u32) -> Option<u32> {
+        self.told.lock().get(&MailboxId(number)).map(|reading| reading.unseen)
+    }
+}
+
+impl Observer for Recorder {
+    fn find(&self, name: &str) -> Option<MailboxId> {
+        name.strip_prefix('u')?.parse().ok().map(MailboxId)
+    }
+
+    fn observe(&self, mailbox: MailboxId, _source: SourceId, news: News, _now: Now) -> Verdict {
+        let News::Reading(reading) = news else { return Verdict::Ask };
+        match self.told.lock().insert(mailbox, reading) {
+            Some(before) if before.unseen == reading.unseen => Verdict::Unchanged,
+            _ => Verdict::Changed,
+        }
+    }
+}
+
+/// A source that watches `u1` to `u<USERS>` in a runtime of its own.
+struct Watching {
+    runtime: tokio::runtime::Runtime,
+    source: Option<ImapSource>,
+    recorder: Arc<Recorder>,
+    counters: Arc<SourceCounters>,
+}
+
+impl Watching {
+    fn start(settings: Settings) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (recorder, counters) = (Arc::new(Recorder::default()), Arc::new(SourceCounters::default()));
+        let inside = runtime.enter();
+        let source =
+            start(settings, SourceId(0), recorder.clone(), Clock::start(), counters.clone(), 1).unwrap();
+        drop(inside);
+        (1..=USERS).for_each(|number| source.watch(MailboxId(number), format!("u{number}").into()));
+        Self { runtime, source: Some(source), recorder, counters }
+    }
+
+    fn source(&self) -> &ImapSource {
+        self.source.as_ref().expect("taken only when dropped")
+    }
+
+    fn wait_all_watched(&self) {
+        wait_until("all mailboxes watched", LIMIT, || {
+            (self.counters.watched.get() == u64::from(USERS)).then_some(())
+        });
+    }
+
+    fn wait_unseen(&self, number: u32, unseen: u32, step: &str) {
+        let what = format!("u{number} to show {unseen} after: {step}");
+        wait_until(&what, LIMIT, || (self.recorder.unseen(number) == Some(unseen)).then_some(()));
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.runtime.block_on(source.stop());
+        }
+    }
+}
+
+fn settings(address: SocketAddr, watch: Watch) -> Settings {
+    let login = Login::Master {
+        user: MASTER_USER.into(),
+        separator: "*".into(),
+        password: MASTER_PASSWORD.to_owned().into(),
+    };
+    Settings {
+        port: address.port(),
+        watch,
+        login_rate: 100,
+        poll_interval: Duration::from_secs(1),
+        ..Settings::new("dovecot", "127.0.0.1", login)
+    }
+}
+
+/// All a mailbox can go through; after each step the recorder agrees with STATUS.
+fn check_every_change(watch: Watch, asks: bool) {
+    if !required("dovecot") {
+        return;
+    }
+    let server = Dovecot::start(Options { users: USERS, ..Options::default() });
+    let watching = Watching::start(settings(server.imap(), watch));
+    watching.wait_all_watched();
+    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
+    let mut client = ImapClient::connect(server.imap(), "u1", USER_PASSWORD).unwrap();
+    let mut other = ImapClient::connect(server.imap(), "u1", USER_PASSWORD).unwrap();
+    let mut agrees = |step: &str| {
+        if asks {
+            watching.source().ask(MailboxId(1));
+        }
+        let unseen = other.status_unseen("INBOX").unwrap();
+        watching.wait_unseen(1, unseen, step);
+        unseen
+    };
+    lmtp.deliver("u1").unwrap();
+    assert_eq!(agrees("one delivered"), 1);
+    for _ in 0..4 {
+        lmtp.deliver("u1").unwrap();
+    }
+    assert_eq!(agrees("four delivered"), 5);
+    client.append("INBOX", "", 2).unwrap();
+    assert_eq!(agrees("two appended"), 7);
+    client.select("INBOX").unwrap();
+    client.store("1:2", '+', "\\Seen").unwrap();
+    assert_eq!(agrees("two seen"), 5);
+    client.store("1", '-', "\\Seen").unwrap();
+    assert_eq!(agrees("one unseen again"), 6);
+    client.expunge("3").unwrap();
+    assert_eq!(agrees("one expunged"), 5);
+    client.move_to("1", "Trash").unwrap();
+    assert_eq!(agrees("one moved out"), 4);
+    client.select("Trash").unwrap();
+    client.move_to("1", "INBOX").unwrap();
+    assert_eq!(agrees("moved in"), 5);
+    client.select("INBOX").unwrap();
+    client.store("1:*", '+', "\\Seen").unwrap();
+    assert_eq!(agrees("all seen"), 0);
+    watching.wait_unseen(2, 0, "nothing of it");
+    assert_eq!(watching.counters.skipped.get(), 0, "lines were not understood");
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn notify_tells_every_change() {
+    check_every_change(Watch::Auto, false);
+}
+
+#[test]
+fn idle_tells_every_change() {
+    check_every_change(Watch::Idle, false);
+}
+
+#[test]
+fn polling_finds_every_change() {
+    check_every_change(Watch::Poll, false);
+}
+
+#[test]
+fn questions_find_every_change_without_a_watching_connection() {
+    check_every_change(Watch::SweepOnly, true);
+}
+
+#[test]
+fn after_a_restart_of_the_server_every_mailbox_is_watched_again_and_true() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut server = Dovecot::start(Options { users: USERS, ..Options::default() });
+    let watching = Watching::start(settings(server.imap(), Watch::Auto));
+    watching.wait_all_watched();
+    server.stop();
+    wait_until("the loss to be noticed", LIMIT, || (watching.counters.watched.get() == 0).then_some(()));
+    wait_until("the source to say so", LIMIT, || watching.source().failure());
+    server.start_again().unwrap();
+    LmtpClient::connect(server.lmtp()).unwrap().deliver("u3").unwrap();
+    watching.wait_all_watched();
+    watching.wait_unseen(3, 1, "delivered before anyone watched again");
+    assert_eq!(watching.source().failure(), None);
+}
+
+#[test]
+fn a_wrong_master_password_is_tried_once_and_told() {
+    if !required("dovecot") {
+        return;
+    }
+    let server = Dovecot::start(Options { users: USERS, ..Options::default() });
+    let login = Login::Master {
+        user: MASTER_USER.into(),
+        separator: "*".into(),
+        password: "wrong-password-of-a-test".to_owned().into(),
+    };
+    // One log-in a second: the first answer is there before the second could go.
+    let slow = Settings { login, login_rate: 1, ..settings(server.imap(), Watch::Auto) };
+    let watching = Watching::start(slow);
+    let failure = wait_until("the refusal to be told", LIMIT, || watching.source().failure());
+    assert!(failure.contains("AUTHENTICATIONFAILED") && !failure.contains("wrong-password"), "{failure}");
+    assert_eq!(watching.counters.logins_refused.get(), 1);
+}
+
+#[test]
+fn a_mailbox_that_does_not_exist_leaves_the_others_alone() {
+    if !required("dovecot") {
+        return;
+    }
+    let server = Dovecot::start(Options { users: USERS, ..Options::default() });
+    let watching = Watching::start(settings(server.imap(), Watch::Auto));
+    watching.wait_all_watched();
+    watching.source().watch(MailboxId(99), "nobody".into());
+    wait_until("the log-in to be refused", LIMIT, || {
+        (watching.counters.logins_refused.get() > 0).then_some(())
+    });
+    LmtpClient::connect(server.lmtp()).unwrap().deliver("u2").unwrap();
+    watching.wait_unseen(2, 1, "delivered");
+    eprintln!("failure: {:?}", watching.source().failure());
+}
