@@ -9,6 +9,7 @@ use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::HashMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
@@ -106,7 +107,6 @@ impl Bench {
 }
 
 fn open_to_all(folder: &TempDir) {
-    use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
@@ -230,6 +230,68 @@ fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_
         bench.start();
     }
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+/// The plugin's configuration as it is shipped for 2.3.
+const SHIPPED: &str = include_str!("../packaging/dovecot/mailbadge-2.3.conf");
+
+/// The same for 2.4, which no test machine has.
+const SHIPPED_2_4: &str = include_str!("../packaging/dovecot/mailbadge-2.4.conf");
+
+/// Where both look for the agent.
+const SHIPPED_PATH: &str = "/run/mailbadge/dict.sock";
+
+#[test]
+fn the_shipped_configuration_loads_and_tells_of_a_delivery_through_a_socket_of_mode_0660() {
+    if !required("dovecot") {
+        return;
+    }
+    let _others = MEASURING.read();
+    let mut bench = Bench::new();
+    bench.stop();
+    bench.settings.mode = 0o660;
+    bench.start();
+    let path = bench.folder.path().join("dict.sock");
+    let mut extra = SHIPPED.replace(SHIPPED_PATH, &path.display().to_string());
+    let groups = "mail_access_groups = mailbadge\n";
+    assert!(extra.contains(groups) && SHIPPED.contains(SHIPPED_PATH));
+    if std::fs::metadata(&path).expect("the socket").uid() == 0 {
+        // Mail processes run as nobody: only the group can let them in.
+        chown(&path, None, Some(group_id("daemon"))).expect("root may");
+        extra = extra.replace(groups, "mail_access_groups = daemon\n");
+    } else {
+        extra = extra.replace(groups, "");
+    }
+    let dovecot = Dovecot::start(Options { extra, ..Options::default() });
+    LmtpClient::connect(dovecot.lmtp()).and_then(|mut lmtp| lmtp.deliver("u1")).expect("delivery");
+    wait_until("the reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 1));
+    let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
+    imap.select("INBOX").and_then(|_| imap.store("1", '+', "\\Seen")).expect("a flag");
+    wait_until("the reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 0));
+    let told = bench.recorder.told.lock();
+    assert!(
+        told.values().flatten().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some())
+    );
+    assert_eq!((bench.counters.skipped.get(), dovecot.complaints()), (0, Vec::new()));
+}
+
+#[test]
+fn the_shipped_configuration_for_2_4_names_the_same_socket_and_values() {
+    let value = |text: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("notify_status_value = "));
+        line.expect("a value").trim_matches('\'').replace("%%", "%")
+    };
+    assert_eq!(value(SHIPPED_2_4), value(SHIPPED));
+    assert!(SHIPPED_2_4.contains(&format!("socket_path = {SHIPPED_PATH}\n")));
+}
+
+fn group_id(name: &str) -> u32 {
+    let groups = std::fs::read_to_string("/etc/group").expect("/etc/group");
+    let group = groups
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|group| group.first() == Some(&name));
+    group.and_then(|group| group.get(2)?.parse().ok()).unwrap_or_else(|| panic!("no group {name}"))
 }
 
 /// Deliveries per server and round; odd, so that one stands in the middle.
