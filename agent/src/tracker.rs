@@ -185,10 +185,11 @@ impl Tracker {
         }
     }
 
-    /// The relay found these notifications themselves invalid; nothing is sent until their mailboxes change.
+    /// The relay found these notifications themselves invalid; nothing is sent until their mailboxes change
+    /// or [`record::ASIDE_WAIT`] is over.
     pub fn put_aside(&self, batch: &[Notification], now: Now) {
         for notification in batch {
-            self.land(notification.mailbox, now, Record::put_aside);
+            self.land(notification.mailbox, now, |record| record.put_aside(now));
         }
     }
 
@@ -201,7 +202,7 @@ impl Tracker {
         self.settle(mailbox, record, now);
     }
 
-    /// Queues the mailbox where it must be: ready, or later for a throttled device.
+    /// Queues the mailbox where it must be: ready, or later for a device that must wait.
     fn settle(&self, mailbox: MailboxId, mut record: MutexGuard<'_, Record>, now: Now) {
         if record.make_ready(now) {
             let mut ready = self.ready.lock();
@@ -218,7 +219,7 @@ impl Tracker {
         }
     }
 
-    /// Makes mailboxes ready whose throttled devices have waited long enough.
+    /// Makes mailboxes ready whose devices have waited long enough.
     pub fn wake(&self, now: Now) {
         while let Some(mailbox) = self.pop_due(now.moment) {
             if let Some(record) = self.record(mailbox) {

@@ -5,6 +5,7 @@ pub mod imap_client;
 pub mod lmtp;
 pub mod process;
 mod requirement;
+pub mod simulation;
 
 pub use process::wait_until;
 pub use requirement::required;

@@ -223,7 +223,7 @@ impl Outbox {
                 self.pause(&flight, HALT, true, cause, now.moment);
                 Settlement { refused: flight.notifications, ..Settlement::default() }
             }
-            Disposition::TooLarge { .. } => self.too_large(flight),
+            Disposition::TooLarge { cause } => self.too_large(flight, cause, now.moment),
             Disposition::Invalid { .. } => self.invalid(flight),
         }
     }
@@ -260,15 +260,14 @@ impl Outbox {
         Settlement { unauthorized, ..Settlement::default() }
     }
 
-    fn too_large(&mut self, flight: Flight) -> Settlement {
+    /// Halves the limit; a relay that finds even one notification too large is one that a person must look at.
+    fn too_large(&mut self, flight: Flight, cause: String, now: Moment) -> Settlement {
         self.accepted_in_a_row = 0;
-        match flight.notifications.len() {
-            0 | 1 => Settlement { bad: flight.notifications, ..Settlement::default() },
-            many => {
-                self.limit = self.limit.min(many / 2).max(1);
-                Settlement { refused: flight.notifications, ..Settlement::default() }
-            }
+        if flight.notifications.len() < 2 {
+            self.pause(&flight, HALT, true, cause, now);
         }
+        self.limit = self.limit.min(flight.notifications.len() / 2).max(1);
+        Settlement { refused: flight.notifications, ..Settlement::default() }
     }
 
     fn invalid(&mut self, flight: Flight) -> Settlement {

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How long a device that the relay called throttled is left alone.
 pub const THROTTLED_WAIT: Duration = Duration::from_mins(1);
+/// How long a device that the relay called invalid is left alone, unless its mailbox changes: the fault may have been
+/// the relay's, and then nothing else would ever mend the badge.
+pub const ASIDE_WAIT: Duration = Duration::from_hours(1);
 
 /// Where a mailbox stands on its way to the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,10 +46,10 @@ pub struct Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hold {
     None,
-    /// The relay found it invalid: until the mailbox changes.
-    Aside,
+    /// The relay found it invalid: until the mailbox changes, and at most until then.
+    Aside(Moment),
     /// The relay was throttling it: until then.
-    Until(Moment),
+    Throttled(Moment),
 }
 
 /// One device of a mailbox.
@@ -108,7 +111,7 @@ impl Record {
         if verdict == Verdict::Changed {
             self.changed_at.get_or_insert(now.moment);
             for device in &mut self.devices {
-                if device.hold == Hold::Aside {
+                if matches!(device.hold, Hold::Aside(_)) {
                     device.hold = Hold::None;
                 }
             }
@@ -168,8 +171,10 @@ impl Record {
     pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) {
         self.land(|device, count| match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
             None => (device.shown, device.hold) = (Some(count), Hold::None),
-            Some((_, Rejection::Throttled)) => device.hold = Hold::Until(now.moment.after(THROTTLED_WAIT)),
-            Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = Hold::Aside,
+            Some((_, Rejection::Throttled)) => {
+                device.hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT))
+            }
+            Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = aside(now),
         });
     }
 
@@ -180,9 +185,10 @@ impl Record {
         self.land(|device, _| device.shown = device.shown.filter(|_| !may_have_arrived));
     }
 
-    /// The relay found the notification itself invalid: its devices are put aside until the mailbox changes.
-    pub fn put_aside(&mut self) {
-        self.land(|device, _| device.hold = Hold::Aside);
+    /// The relay found the notification itself invalid: its devices are put aside until the mailbox changes, for
+    /// [`ASIDE_WAIT`] at most.
+    pub fn put_aside(&mut self, now: Now) {
+        self.land(|device, _| device.hold = aside(now));
     }
 
     /// Ends the flight: `settle` is told each device that was in it, with what was sent.
@@ -210,11 +216,11 @@ impl Record {
         is_due
     }
 
-    /// When a throttled device may be sent to again, for an idle mailbox.
+    /// When a device that waits may be sent to again, for an idle mailbox.
     pub fn held_until(&self) -> Option<Moment> {
         let until = |device: &Device| match device.hold {
-            Hold::Until(moment) => Some(moment),
-            Hold::None | Hold::Aside => None,
+            Hold::Aside(moment) | Hold::Throttled(moment) => Some(moment),
+            Hold::None => None,
         };
         self.devices.iter().filter_map(until).min()
     }
@@ -268,11 +274,14 @@ impl Device {
     fn is_due(&self, unseen: u32, now: Now) -> bool {
         let is_held = match self.hold {
             Hold::None => false,
-            Hold::Aside => true,
-            Hold::Until(moment) => moment > now.moment,
+            Hold::Aside(moment) | Hold::Throttled(moment) => moment > now.moment,
         };
         !is_held && self.differs(unseen) && self.is_live(now)
     }
+}
+
+fn aside(now: Now) -> Hold {
+    Hold::Aside(now.moment.after(ASIDE_WAIT))
 }
 
 /// Whether two statements can speak of the same incarnation of a mailbox; an unknown UIDVALIDITY fits any.

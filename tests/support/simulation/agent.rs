@@ -49,7 +49,8 @@ pub fn identity() -> &'static (Certificate, Signer) {
     IDENTITY.get_or_init(|| {
         let pem = include_str!("../../../fixtures/certificates/agent.cert.pem");
         let key = include_str!("../../../fixtures/certificates/agent.key.pem");
-        let certificate = Certificate::from_pem(pem, "Exchange S2S OAuth").expect("the fixture is a certificate");
+        let certificate =
+            Certificate::from_pem(pem, "Exchange S2S OAuth").expect("the fixture is a certificate");
         let key = PrivateKey::from_pem(key).expect("the fixture is a key");
         (certificate.clone(), Signer::new(certificate, key))
     })
@@ -66,8 +67,13 @@ impl Agent {
         let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, stamp, seed);
         flow.handle(Input::Relay(Some(keeper_settings())), now);
         let imap = Arc::new(imap_settings(plan.source));
-        let mut agent =
-            Self { tracker, flow, roster: Roster::new(&imap, seed), imap, traits: Arc::new(Traits::default()) };
+        let mut agent = Self {
+            tracker,
+            flow,
+            roster: Roster::new(&imap, seed),
+            imap,
+            traits: Arc::new(Traits::default()),
+        };
         for name in names {
             agent.tracker.enroll(name).expect("a handful fits");
         }

@@ -48,7 +48,13 @@ impl Checker {
     }
 
     /// A batch leaves the agent.
-    pub fn departs(&mut self, now: u64, post: &Post, subscribed: &BTreeSet<SubscriptionKey>, batch_max: usize) {
+    pub fn departs(
+        &mut self,
+        now: u64,
+        post: &Post,
+        subscribed: &BTreeSet<SubscriptionKey>,
+        batch_max: usize,
+    ) {
         let flying: BTreeSet<SubscriptionKey> = self.in_flight.values().flatten().copied().collect();
         for key in &post.devices {
             if flying.contains(key) {
@@ -59,7 +65,10 @@ impl Checker {
             }
         }
         if post.devices.len() > batch_max {
-            self.broken(now, &format!("{} devices in a batch, expected {batch_max} at most", post.devices.len()));
+            self.broken(
+                now,
+                &format!("{} devices in a batch, expected {batch_max} at most", post.devices.len()),
+            );
         }
         if post.token.is_none() {
             self.broken(now, "a batch without a token");
@@ -98,7 +107,10 @@ impl Checker {
             }
             None => {
                 let counts = history.get(floor..).unwrap_or_default().to_vec();
-                self.broken(now, &format!("{device} shows {badge}, its mailbox had {counts:?} since what it showed"));
+                self.broken(
+                    now,
+                    &format!("{device} shows {badge}, its mailbox had {counts:?} since what it showed"),
+                );
             }
         }
     }

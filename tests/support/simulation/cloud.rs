@@ -83,7 +83,11 @@ impl Cloud {
     }
 
     /// A request arrives; what comes back, and after how long. `None`: nothing ever does.
-    pub fn arrive(&mut self, request: &Request, now: UnixMicros) -> Option<(Duration, Result<Answer, Failure>)> {
+    pub fn arrive(
+        &mut self,
+        request: &Request,
+        now: UnixMicros,
+    ) -> Option<(Duration, Result<Answer, Failure>)> {
         if self.relay.faults.is_refusing(now) {
             return Some((self.delay(), Err(Failure::Connect("refused".to_owned()))));
         }

@@ -66,8 +66,14 @@ impl MailHost {
     pub fn connect(&mut self, mailbox: MailboxId, number: u32, client: Client) -> u32 {
         self.connections_made += 1;
         let server = Server::new(Arc::clone(&self.settings), self.seed ^ u64::from(self.connections_made));
-        let connection =
-            Connection { mailbox, number, client: Some(client), server: Some(server), is_hung: false, arrival: [0, 0] };
+        let connection = Connection {
+            mailbox,
+            number,
+            client: Some(client),
+            server: Some(server),
+            is_hung: false,
+            arrival: [0, 0],
+        };
         self.connections.insert(self.connections_made, connection);
         self.connections_made
     }

@@ -85,9 +85,8 @@ impl Plan {
         ];
         let source = sources.get(rng.usize(..sources.len())).copied().unwrap_or(Source::EventsAndSweep);
         let count = rng.usize(20..=120);
-        let mut deeds: Vec<(Duration, Deed)> = (0..count)
-            .map(|_| (at(&mut rng), deed(&mut rng, mailboxes, devices)))
-            .collect();
+        let mut deeds: Vec<(Duration, Deed)> =
+            (0..count).map(|_| (at(&mut rng), deed(&mut rng, mailboxes, devices))).collect();
         deeds.sort_by_key(|(at, _)| *at);
         let (is_reporting, loss_percent) = (rng.bool(), if rng.bool() { rng.u32(0..20) } else { 0 });
         Self { seed, mailboxes, devices, source, is_reporting, loss_percent, deeds }

@@ -30,8 +30,8 @@ mod wire;
 const EPOCH_MS: u64 = 1_795_420_800_000;
 /// Steps of one story, at most: a story that needs more goes in circles.
 const STEPS_MAX: u64 = 2_000_000;
-/// How often what devices show is stored.
-const SAVE_EVERY: u64 = 250_000;
+/// What devices show is stored so long after it moved.
+const SAVE_AFTER: Duration = Duration::from_millis(250);
 
 enum Event {
     Deed(usize),
@@ -79,6 +79,7 @@ pub struct World {
     /// Requests that the agent waits for: a batch each, or the challenge.
     waiting: BTreeMap<u64, Option<Attempt>>,
     requests: u64,
+    is_save_due: bool,
     disk: Disk,
     host: MailHost,
     cloud: Cloud,
@@ -94,7 +95,8 @@ impl World {
         let host = MailHost::new(plan.seed, plan.mailboxes);
         let names = (0..plan.mailboxes).map(|number| host.name(number)).collect();
         let cloud = Cloud::new(plan.seed, plan.loss_percent, identity().0.der());
-        let story = Story { seed: plan.seed, broken: Vec::new(), steps: 0, changes: 0, batches: 0, faults: 0 };
+        let story =
+            Story { seed: plan.seed, broken: Vec::new(), steps: 0, changes: 0, batches: 0, faults: 0 };
         let mut world = Self {
             now: 0,
             queue: BTreeMap::new(),
@@ -105,6 +107,7 @@ impl World {
             life: 0,
             waiting: BTreeMap::new(),
             requests: 0,
+            is_save_due: false,
             disk: Disk::default(),
             host,
             cloud,
@@ -118,7 +121,6 @@ impl World {
             world.subscribe(device);
         }
         world.at(Duration::ZERO, Event::Start);
-        world.at(Duration::ZERO, Event::Save);
         world.at(TROUBLE, Event::Calm);
         for deed in 0..world.plan.deeds.len() {
             let at = world.plan.deeds.get(deed).map_or(Duration::ZERO, |(at, _)| *at);
@@ -223,10 +225,10 @@ impl World {
             }
             Event::Start => self.start(),
             Event::Save => {
+                self.is_save_due = false;
                 if let Some(agent) = &self.agent {
                     self.disk.save(&agent.tracker);
                 }
-                self.push(self.now + SAVE_EVERY, Event::Save);
             }
             Event::Arrives { flight, request } => self.arrive(flight, &request),
             Event::Answered { flight, outcome } => self.answered(flight, outcome),
@@ -259,7 +261,8 @@ impl World {
     }
 
     fn hear(&mut self, connection: u32, input: exchange::Input<'_>, now: Now) {
-        let end = self.host.connections.get_mut(&connection).and_then(|connection| connection.client.as_mut());
+        let end =
+            self.host.connections.get_mut(&connection).and_then(|connection| connection.client.as_mut());
         if let Some(client) = end {
             client.handle(now, input);
         }
@@ -303,7 +306,8 @@ impl World {
                 }
             }
             Deed::Hang(mailbox) => {
-                let of_mailbox = self.host.connections.values_mut().filter(|c| c.mailbox == agent::mailbox(mailbox));
+                let of_mailbox =
+                    self.host.connections.values_mut().filter(|c| c.mailbox == agent::mailbox(mailbox));
                 of_mailbox.for_each(|connection| connection.is_hung = true);
             }
             Deed::Kill(pause) => self.kill(pause),
@@ -365,6 +369,13 @@ impl World {
             if let Some(agent) = &self.agent {
                 agent.tracker.unsubscribe(mailbox, key);
             }
+        }
+    }
+
+    /// Something moved that is to be stored.
+    fn save_soon(&mut self) {
+        if !std::mem::replace(&mut self.is_save_due, true) {
+            self.after(SAVE_AFTER, Event::Save);
         }
     }
 

@@ -156,7 +156,7 @@ fn a_batch_too_large_halves_the_limit_which_grows_back() {
     }
     assert_eq!(outbox.limit(), 8);
     let settlement = send(&mut outbox, 1, 2, Disposition::TooLarge { cause: cause() });
-    assert_eq!((settlement.bad.len(), outbox.limit()), (1, 8), "one alone that is too large is bad");
+    assert_eq!((settlement.refused.len(), outbox.is_halted()), (1, true), "one alone can be no smaller");
 }
 
 #[test]

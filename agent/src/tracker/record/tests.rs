@@ -136,8 +136,7 @@ fn rejected_devices_wait_as_long_as_their_reason_says() {
     let rejected = [(SubscriptionKey(1), Rejection::Invalid), (SubscriptionKey(2), Rejection::Throttled)];
     record.acknowledge(&rejected, at(100));
     assert!(!record.make_ready(at(100)) && record.is_behind(at(100)));
-    let until = record.held_until().unwrap();
-    assert_eq!(until, at(100).moment.after(THROTTLED_WAIT));
+    assert_eq!(record.held_until(), Some(at(100).moment.after(THROTTLED_WAIT)));
     record.observe(DICT, News::Reading(reading(4, 7, 11, None)), at(200));
     assert!(record.make_ready(at(200)));
     let keys: Vec<i64> = record.take(at(200)).unwrap().recipients.iter().map(|r| r.key.0).collect();
@@ -150,8 +149,9 @@ fn a_notification_put_aside_waits_for_the_mailbox_to_change() {
     record.subscribe(device(1, "a"), None, at(100));
     record.make_ready(at(100));
     record.take(at(100)).unwrap();
-    record.put_aside();
+    record.put_aside(at(100));
     assert!(!record.make_ready(at(200)));
+    assert_eq!(record.held_until(), Some(at(100).moment.after(ASIDE_WAIT)), "and is tried once an hour");
     record.observe(DICT, News::Reading(reading(4, 7, 11, None)), at(300));
     assert!(record.make_ready(at(300)));
 }

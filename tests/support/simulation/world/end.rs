@@ -19,7 +19,10 @@ impl World {
         if let Some(agent) = &self.agent {
             let (behind, _) = agent.tracker.behind(self.clock());
             if behind > 0 {
-                self.checker.broken(self.now, &format!("{behind} mailboxes are behind at the end"));
+                let (trouble, token) = (agent.flow.trouble(), agent.flow.token(self.clock()));
+                let why =
+                    format!("{behind} mailboxes are behind at the end: relay {trouble:?}, token {token:?}");
+                self.checker.broken(self.now, &why);
             }
         } else {
             self.checker.broken(self.now, "the agent is not there at the end");

@@ -32,7 +32,7 @@ impl World {
             is_active = true;
             let now = self.clock();
             match output {
-                roster::Output::Connect { mailbox, name, errand, number } => {
+                roster::Output::Connect { mailbox, name, errand, number, .. } => {
                     let seed = self.rng.u64(..);
                     let Some(agent) = &self.agent else { continue };
                     let (settings, traits) = (Arc::clone(&agent.imap), Arc::clone(&agent.traits));
@@ -75,7 +75,9 @@ impl World {
             while let Some(output) = self.server_output(number) {
                 is_active = true;
                 match output {
-                    imap_server::Output::Send(bytes) => self.transmit(number, 1, Event::ToClient(number, bytes)),
+                    imap_server::Output::Send(bytes) => {
+                        self.transmit(number, 1, Event::ToClient(number, bytes))
+                    }
                     imap_server::Output::Close => {
                         self.transmit(number, 1, Event::ClientClosed(number));
                         if let Some(connection) = self.host.connections.get_mut(&number) {
@@ -108,7 +110,9 @@ impl World {
     }
 
     fn client_says(&mut self, number: u32, output: exchange::Output) {
-        let Some((mailbox, roster_number)) = self.host.connections.get(&number).map(|c| (c.mailbox, c.number)) else {
+        let Some((mailbox, roster_number)) =
+            self.host.connections.get(&number).map(|c| (c.mailbox, c.number))
+        else {
             return;
         };
         let report = match output {

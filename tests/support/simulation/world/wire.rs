@@ -25,12 +25,14 @@ impl World {
         let subscribed: BTreeSet<SubscriptionKey> = self.disk.subscriptions.keys().copied().collect();
         self.checker.departs(self.now, &post, &subscribed, BATCH_MAX * self.plan.devices);
         self.disk.note(&post.devices);
+        self.save_soon();
         self.send(Some(post.attempt), post.token, post.body.into());
     }
 
     /// A request leaves; if nothing comes back, the client gives up after its time-out.
     pub(super) fn send(&mut self, attempt: Option<Attempt>, token: Option<Arc<SecretString>>, body: Bytes) {
-        let bearer = token.map_or_else(|| "Bearer".to_owned(), |token| format!("Bearer {}", token.expose_secret()));
+        let bearer =
+            token.map_or_else(|| "Bearer".to_owned(), |token| format!("Bearer {}", token.expose_secret()));
         let mut headers = vec![("Authorization".to_owned(), bearer)];
         if self.plan.is_reporting {
             headers.push(("Prefer".to_owned(), "return=representation".to_owned()));
@@ -82,6 +84,7 @@ impl World {
         match attempt {
             Some(attempt) => {
                 self.checker.landed(attempt);
+                self.save_soon();
                 self.tell_flow(Input::Answered { attempt, outcome }, now);
             }
             None => self.tell_flow(Input::Challenged(outcome), now),
