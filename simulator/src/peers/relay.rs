@@ -136,11 +136,13 @@ impl Relay {
             Some(Instead::Answer(answer)) => answer,
             Some(Instead::Unauthorized) => self.unauthorized(Some(&ROTATED)),
             None if is_lost => Response::empty(503),
-            None => self.route(shown, request, batch),
+            None => {
+                if plan.is_duplicated {
+                    self.route(shown, request, batch);
+                }
+                self.route(shown, request, batch)
+            }
         };
-        if plan.is_duplicated && !is_lost {
-            response = self.route(shown, request, batch);
-        }
         self.are_devices_gone = false;
         if plan.is_body_html {
             response.body = HTML.into();

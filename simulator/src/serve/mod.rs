@@ -308,3 +308,6 @@ async fn bind(address: SocketAddr, what: &'static str) -> Result<(TcpListener, S
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
+
+#[cfg(test)]
+mod tests;
