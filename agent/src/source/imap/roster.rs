@@ -303,3 +303,6 @@ impl Roster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
