@@ -42,8 +42,6 @@ enum Command {
 
 /// Runs the program with these arguments, the program's name first.
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
-    // Fails only where a provider is installed already, by a caller that runs several programs in one process.
-    let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
