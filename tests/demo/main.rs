@@ -9,8 +9,11 @@ fn main() -> ExitCode {
     let program = args.next().unwrap_or_default();
     match program.to_str() {
         Some("agent") => mailbadge::cli::main_with([OsString::from("mailbadge")].into_iter().chain(args)),
+        Some("simulator") => {
+            mailbadge_sim::cli::main_with([OsString::from("mailbadge-sim")].into_iter().chain(args))
+        }
         _ => {
-            let usage = "usage: demo agent ARGUMENTS…";
+            let usage = "usage: demo agent|simulator ARGUMENTS…";
             writeln!(std::io::stderr(), "{usage}").ok();
             ExitCode::from(64)
         }
