@@ -3,6 +3,7 @@
 mod control;
 mod serve;
 
+use crate::load;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Brings up relay, devices, page and, with --mail-store, an IMAP server.
     Serve(serve::ServeArgs),
+    /// Load test against an agent that it starts: every badge must be true in the end.
+    Load(Box<load::Args>),
     /// Organizations at the relay and their key credentials.
     Tenant(ControlArgs<control::Tenant>),
     /// Devices: what their icons show.
@@ -60,6 +63,11 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Load(args) => match load::run(&args, &mut std::io::stdout()) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         Command::Tenant(args) => control::run(&args.control, &args.call),
         Command::Device(args) => control::run(&args.control, &args.call),
         Command::Fault(args) => control::run(&args.control, &args.call),
@@ -89,6 +97,7 @@ mod tests {
     fn calls_are_read_as_people_write_them() {
         let good = [
             "serve --mail-store 4 --json --relay 127.0.0.1:0",
+            "load --mailboxes 50 --rate 200 --duration 5s --source dovecot --mix 1:1:1 --shape ramp --json r.json",
             "tenant add --id 11111111-2222-3333-4444-555555555555 --domain fabrikam.com",
             "tenant credential fabrikam.com OAuthCert.cer --control 127.0.0.1:1",
             "device gone --app-id com.microsoft.exchange.mowa --device-id reg-1",
@@ -100,7 +109,14 @@ mod tests {
             let args = std::iter::once("mailbadge-sim").chain(line.split(' '));
             assert!(Cli::try_parse_from(args).is_ok(), "{line}");
         }
-        for line in ["serve --mail-store many", "fault", "device gone", "serve --certificate x"] {
+        for line in [
+            "serve --mail-store many",
+            "load --rate 0",
+            "load --mix 1",
+            "fault",
+            "device gone",
+            "serve --certificate x",
+        ] {
             let args = std::iter::once("mailbadge-sim").chain(line.split(' '));
             assert!(Cli::try_parse_from(args).is_err(), "{line}");
         }

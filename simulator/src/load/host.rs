@@ -1,0 +1,100 @@
+//! The mail host under load with its ledger: every change goes into both before anyone can hear of it, and every
+//! notification that reaches a device comes back here.
+
+use super::ledger::{DeviceIndex, Ledger};
+use super::plan::{self, Step};
+use crate::peers::device::{Arrival, Device, Tap};
+use crate::peers::mail_store::{MailStore, Status};
+use crate::peers::unix_time::UnixMicros;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Mailboxes, what their devices show, and the clock of the whole load test.
+pub(super) struct Host {
+    /// The mailboxes, shared with the IMAP server.
+    pub(super) store: Arc<Mutex<MailStore>>,
+    /// Truth and icons.
+    pub(super) ledger: Mutex<Ledger>,
+    /// Start of the clock.
+    pub(super) started: Instant,
+    /// Told whenever no icon is wrong any more.
+    settled: Notify,
+}
+
+impl Host {
+    /// A host of empty mailboxes, `user1` to `userN`.
+    pub(super) fn new(mailboxes: usize, devices_per_mailbox: usize) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::new(Mutex::new(MailStore::new(mailboxes, ""))),
+            ledger: Mutex::new(Ledger::new(mailboxes, devices_per_mailbox)),
+            started: clock(),
+            settled: Notify::new(),
+        })
+    }
+
+    /// Time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Time since an earlier moment of this clock.
+    pub(super) fn since(&self, earlier: Duration) -> Duration {
+        self.now().saturating_sub(earlier)
+    }
+
+    /// Carries out a step that was due at `due`; the mailbox's numbers afterwards.
+    pub(super) fn carry_out(&self, step: &Step, due: Duration, random: &mut fastrand::Rng) -> Option<Told> {
+        let mut store = self.store.lock();
+        plan::carry_out(step, &mut store, random);
+        let status = store.status(step.account)?;
+        // Under the store's lock: no session can have told of it yet.
+        self.ledger.lock().changed(step.account.0 as usize, status.unseen, due);
+        Some(Told { name: Arc::clone(store.name(step.account)?), status })
+    }
+
+    /// Waits until no icon is wrong, at most so long; says whether that came to be.
+    pub(super) async fn settle(&self, at_most: Duration) -> bool {
+        let settled = async {
+            loop {
+                let told = self.settled.notified();
+                if self.ledger.lock().wrong() == 0 {
+                    return;
+                }
+                told.await;
+            }
+        };
+        timeout(at_most, settled).await.is_ok()
+    }
+}
+
+impl Tap for Host {
+    fn arrived(&self, device: &Device, arrival: Arrival, _: UnixMicros) {
+        let now = self.now();
+        let Some(index) = DeviceIndex::parse(&device.id) else { return };
+        let mut ledger = self.ledger.lock();
+        match (arrival, device.badge()) {
+            (Arrival::Shown | Arrival::Repeated, Some(count)) => ledger.shows(index, count, now),
+            _ => ledger.ignores(),
+        }
+        if ledger.wrong() == 0 {
+            self.settled.notify_one();
+        }
+    }
+}
+
+/// A mailbox's numbers on their way to the agent.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    /// Whose.
+    pub(super) name: Arc<str>,
+    /// What STATUS says.
+    pub(super) status: Status,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a load test measures real time")]
+fn clock() -> Instant {
+    Instant::now()
+}
