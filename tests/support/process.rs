@@ -117,6 +117,9 @@ impl Drop for Running {
 
 /// Shows the end of a log beside a failure.
 pub(crate) fn show_tail(name: &str, log: &str) {
+    if log.is_empty() {
+        return;
+    }
     let mut start = log.len().saturating_sub(TAIL);
     while !log.is_char_boundary(start) {
         start += 1;

@@ -1,0 +1,83 @@
+//! The relay and its devices in this process, on real sockets: what stands on each icon can be looked at directly.
+
+use mailbadge_sim::peers::device::{App, Tap};
+use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
+use mailbadge_sim::peers::tenant::credential::KeyCredential;
+use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
+use mailbadge_sim::serve::{Options, Running, start};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// The organization that the relay knows.
+pub const ORGANIZATION: &str = "fabrikam.com";
+
+/// Its tenant.
+const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+
+/// The relay, serving.
+pub struct Cloud {
+    // Before the runtime, which must outlive it.
+    running: Running,
+    runtime: Runtime,
+}
+
+impl Cloud {
+    /// Starts it on free loopback ports; nobody's certificate is trusted yet.
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("threads for the relay");
+        let tenant = Tenant {
+            id: TENANT.to_owned(),
+            accepted_domains: vec![ORGANIZATION.to_owned()],
+            partner_applications: vec![Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION)],
+            registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
+            ..Tenant::default()
+        };
+        let options = Options { tenants: vec![tenant], ..Options::default() };
+        let running = runtime.block_on(start(options)).expect("loopback has free ports");
+        Self { running, runtime }
+    }
+
+    /// What `proxy enable --uri` takes.
+    pub fn url(&self) -> &str {
+        &self.running.relay_url
+    }
+
+    /// What `relay.ca-file` takes.
+    pub fn ca_file(&self) -> &Path {
+        &self.running.ca_pem_path
+    }
+
+    /// Trusts the organization's certificate, DER.
+    pub fn trust(&self, certificate: &[u8]) {
+        let credential = KeyCredential::from_der(certificate).expect("the agent exports a good certificate");
+        let issuer = Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION);
+        let mut relay = self.running.world.relay.lock();
+        let added = relay.tenants.add_credential(ORGANIZATION, IssuerKind::Partner, &issuer, credential);
+        added.expect("the tenant is there");
+    }
+
+    /// The number on a device's icon.
+    pub fn badge(&self, app: App, device: &str) -> Option<u32> {
+        self.running.world.relay.lock().devices.badge(app, device)
+    }
+
+    /// Tells of every notification that arrives at a device.
+    pub fn set_tap(&self, tap: Arc<dyn Tap>) {
+        self.running.world.relay.lock().devices.set_tap(Some(tap));
+    }
+
+    /// Takes the relay's listener down, its connections with it, or brings it up again.
+    pub fn set_up(&self, is_up: bool) {
+        self.runtime.block_on(self.running.world.set_relay_up(is_up)).expect("its port is its own");
+    }
+
+    /// Gives the relay's listener another certificate of the same authority.
+    pub fn renew_certificate(&self) {
+        self.running.world.renew_certificate(None).expect("it has its own authority");
+    }
+}

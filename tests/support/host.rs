@@ -1,0 +1,183 @@
+//! A mail host's agent as a process of its own: configured by its command line, started, killed, started again.
+
+use crate::cloud::{Cloud, ORGANIZATION};
+use crate::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER};
+use crate::process::{Running, program, spawn_agent, try_until};
+use mailbadge_sim::peers::device::App;
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest wait for the agent to be ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Devices of each mailbox: a phone and a tablet.
+const APPS: [App; 2] = [App::Iphone, App::Ipad];
+
+/// A configured agent.
+pub struct Host {
+    running: Option<Running>,
+    folder: TempDir,
+}
+
+impl Host {
+    /// A folder for an agent; nothing is configured yet.
+    pub fn new() -> Self {
+        // Short, since Unix sockets allow 107 bytes.
+        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
+        Self { running: None, folder }
+    }
+
+    /// Where Dovecot finds the agent, as Dovecot spells it.
+    pub fn dict(&self) -> String {
+        format!("proxy:{}:unseen", self.dict_socket().display())
+    }
+
+    fn dict_socket(&self) -> PathBuf {
+        self.folder.path().join("dict.sock")
+    }
+
+    /// A source of the kind `dovecot`, for [`Host::configure`].
+    pub fn dovecot_source(&self) -> String {
+        // Mail processes run as somebody else when the test runs as root.
+        let path = self.dict_socket();
+        format!("[[source]]\nkind = \"dovecot\"\nlisten = \"{}\"\nmode = \"0666\"\n", path.display())
+    }
+
+    /// A source of the kind `imap`; `watch` as in the configuration.
+    pub fn imap_source(&self, dovecot: &Dovecot, watch: &str) -> String {
+        let password = self.folder.path().join("imap.password");
+        fs::write(&password, MASTER_PASSWORD).expect("own folder");
+        fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("own file");
+        format!(
+            "[[source]]\nkind = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nlogin = \"master\"\n\
+             master-user = \"{MASTER_USER}\"\npassword-file = \"imap.password\"\nwatch = \"{watch}\"\nlogin-rate = 200\n",
+            dovecot.imap().port()
+        )
+    }
+
+    /// Configures the agent for this relay and these sources, makes its certificate, has the relay trust it.
+    pub fn configure(&self, cloud: &Cloud, sources: &str) {
+        let text = format!(
+            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n[admin]\nlisten = \"{}\"\n{sources}",
+            cloud.ca_file().display(),
+            self.admin_socket().display()
+        );
+        fs::write(self.folder.path().join("mailbadge.toml"), text).expect("own folder");
+        self.command(&["setup"]).expect("setup");
+        let certificate = fs::read(self.folder.path().join("OAuthCert.cer")).expect("setup exports it");
+        cloud.trust(&certificate);
+        self.command(&["proxy", "enable", "--organization", ORGANIZATION, "--uri", cloud.url()])
+            .expect("proxy enable");
+    }
+
+    /// Subscribes two devices to each of these mailboxes.
+    pub fn subscribe(&self, mailboxes: &[String]) {
+        let mut lines = String::new();
+        for mailbox in mailboxes {
+            for app in APPS {
+                let _ = writeln!(
+                    lines,
+                    r#"{{"Mailbox":"{mailbox}","AppId":"{}","DeviceNotificationId":"{}","DeviceNotificationType":"APNS"}}"#,
+                    app.id(),
+                    device_id(mailbox)
+                );
+            }
+        }
+        let file = self.folder.path().join("subscriptions.jsonl");
+        fs::write(&file, lines).expect("own folder");
+        self.command(&["subscription", "add", "--from", "subscriptions.jsonl"]).expect("subscription add");
+    }
+
+    /// Runs a command of the agent to its end; gives what it printed.
+    pub fn command(&self, arguments: &[&str]) -> io::Result<String> {
+        let output = Command::new(program())
+            .arg("agent")
+            .args(arguments)
+            .args(["--config", "mailbadge.toml"])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let text = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("{arguments:?}: {}: {text}", output.status)))
+    }
+
+    /// Starts the daemon and waits until it is ready. Panics, with its log, where it is not.
+    pub fn start(&mut self) {
+        let arguments = ["run", "--config", "mailbadge.toml"];
+        let mut running = spawn_agent(&arguments, self.folder.path()).expect("cargo built it");
+        let mut answer = String::new();
+        let is_ready = try_until(PATIENCE, || {
+            answer = get(&self.admin_socket(), "/readyz").unwrap_or_else(|error| error.to_string());
+            let is_ready = answer.starts_with("HTTP/1.1 200");
+            (is_ready || running.ended().is_some()).then_some(is_ready)
+        });
+        assert_eq!(is_ready, Some(true), "the agent is not ready: {answer}\n{}", running.log());
+        self.running = Some(running);
+    }
+
+    /// Kills the daemon without warning.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        running.kill().expect("its pid is ours");
+    }
+
+    /// Ends the daemon in good order; panics where it does not end by itself.
+    pub fn stop(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        let status = running.stop(PATIENCE).expect("its pid is ours");
+        assert!(status.is_some_and(|status| status.success()), "{status:?}\n{}", running.log());
+    }
+
+    /// What the daemon says of itself: the admin endpoint's answer to this path.
+    pub fn ask(&self, path: &str) -> String {
+        get(&self.admin_socket(), path).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// What the daemon wrote so far.
+    pub fn log(&self) -> String {
+        self.running.as_ref().map(Running::log).unwrap_or_default()
+    }
+
+    fn admin_socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The id of the mailbox's phone; its tablet has the same one with another app.
+pub fn device_id(mailbox: &str) -> String {
+    let digits: String = mailbox.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{digits:0>64}")
+}
+
+/// What the mailbox's devices show.
+pub fn badges(cloud: &Cloud, mailbox: &str) -> [Option<u32>; 2] {
+    let device = device_id(mailbox);
+    APPS.map(|app| cloud.badge(app, &device))
+}
+
+/// One GET over a Unix socket; the whole answer.
+fn get(socket: &Path, path: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
