@@ -35,6 +35,7 @@ use sources::Sources;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -100,6 +101,8 @@ struct Hall {
     bell: Arc<Notify>,
     closed: watch::Sender<bool>,
     troubles: Troubles,
+    /// The sources are up: before that nobody may take the daemon for ready.
+    is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
     ledger_shown: Mutex<LedgerShown>,
     /// The state directory is this daemon's alone while this is open.
@@ -133,6 +136,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     let wanted = hall.config.lock().sources.clone();
     let watched = hall.ledger.lock().watched();
     hall.sources.lock().await.set(&wanted, &watched).await?;
+    hall.is_started.store(true, Ordering::Release);
     tell_manager(&[sd_notify::NotifyState::Ready]);
     tracing::info!(mailboxes = watched.len(), "ready");
     while let Some(path) = signals.next(path).await {
@@ -190,6 +194,7 @@ fn open(config: Config, clock: Clock) -> Result<Arc<Hall>, RunError> {
         bell,
         closed: watch::Sender::new(false),
         troubles: Troubles::default(),
+        is_started: AtomicBool::new(false),
         ledger_shown: Mutex::default(),
         _lock: lock,
     }))

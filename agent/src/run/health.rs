@@ -10,6 +10,7 @@ use crate::time::Now;
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A clock offset to the relay that is worth a word: it breaks tokens (protocol.md §5.8).
 const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
@@ -82,6 +83,9 @@ impl Health for Hall {
 
     fn unready(&self) -> Vec<String> {
         let mut reasons = self.troubles.all();
+        if !self.is_started.load(Ordering::Acquire) {
+            reasons.push("starting: the sources are not up yet".to_owned());
+        }
         let ledger = self.ledger_shown.lock().clone();
         match ledger.proxy {
             None => reasons.push("store: not read yet".to_owned()),
