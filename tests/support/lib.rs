@@ -8,6 +8,7 @@ pub mod lmtp;
 pub mod process;
 mod requirement;
 pub mod simulation;
+pub mod stand;
 
 pub use process::wait_until;
 pub use requirement::required;
