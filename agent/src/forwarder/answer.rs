@@ -1,6 +1,8 @@
-//! What the relay's answer, or the lack of one, means for the batch (protocol.md §1.5, §1.6): one pure function.
+//! What the relay's answer, or the lack of one, means for the batch (protocol.md §1.5, §1.6): one pure
+//! function.
 //!
-//! What is then done with a [`Disposition`] (attempts, back-off, halves) is the outbox's; how an answer is got is the driver's.
+//! What is then done with a [`Disposition`] (attempts, back-off, halves) is the outbox's; how an answer is
+//! got is the driver's.
 
 use super::wire::Stamp;
 use crate::event::{Notification, Rejected, Rejection};
@@ -111,7 +113,8 @@ pub enum Disposition {
     },
 }
 
-/// What `outcome` means for the batch of `sent`, whose ids begin with `stamp`; `now` is the agent's wall clock.
+/// What `outcome` means for the batch of `sent`, whose ids begin with `stamp`; `now` is the agent's wall
+/// clock.
 pub fn disposition(
     outcome: &Result<Answer, Failure>,
     stamp: &Stamp,
@@ -143,7 +146,8 @@ pub fn disposition(
 }
 
 impl Answer {
-    /// How long the relay asks to be left alone: a fault's back-off, or `Retry-After` of a 429 or 503; [`WAIT_MAX`] at most.
+    /// How long the relay asks to be left alone: a fault's back-off, or `Retry-After` of a 429 or 503;
+    /// [`WAIT_MAX`] at most.
     ///
     /// A wait of nothing is none: it is left to the back-off, lest a relay make us hammer it.
     pub fn asked_wait(&self, now: UnixMs) -> Option<Duration> {
@@ -200,7 +204,8 @@ struct ReportedRecipient<'a> {
     reason: &'a str,
 }
 
-/// Which of the recipients in `sent` the report names. Entries that name none of them, or no known reason, are passed over.
+/// Which of the recipients in `sent` the report names. Entries that name none of them, or no known reason,
+/// are passed over.
 fn rejected(content: &[u8], stamp: &Stamp, sent: &[Notification]) -> Vec<Rejected> {
     let Ok(report) = serde_json::from_slice::<Report>(content) else { return Vec::new() };
     let entries = report.rejected.iter().filter_map(|entry| ReportedRecipient::deserialize(entry).ok());

@@ -1,7 +1,9 @@
-//! The HTTPS client towards the relay (protocol.md §1.2): a small set of kept-alive HTTP/1.1 connections, nothing else.
+//! The HTTPS client towards the relay (protocol.md §1.2): a small set of kept-alive HTTP/1.1 connections,
+//! nothing else.
 //!
-//! It follows no redirect, keeps no cookie and goes through no proxy. What an answer means is `answer`'s, when a batch goes
-//! is the outbox's. HTTP/1.1 and not 2: with a few large requests at a time its slowest percentile is a fifth.
+//! It follows no redirect, keeps no cookie and goes through no proxy. What an answer means is `answer`'s,
+//! when a batch goes is the outbox's. HTTP/1.1 and not 2: with a few large requests at a time its slowest
+//! percentile is a fifth.
 
 use super::Error;
 use super::answer::{Answer, CONTENT_BYTES_MAX, Failure};
@@ -37,9 +39,11 @@ use uuid::Uuid;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many of a name's addresses are tried.
 const ADDRESSES_MAX: usize = 4;
-/// A connection that was unused for longer is not trusted to be alive: what lies between may have forgotten it.
+/// A connection that was unused for longer is not trusted to be alive: what lies between may have forgotten
+/// it.
 const IDLE_MAX: Duration = Duration::from_secs(50);
-/// How long a connection may need to be done with the request before: it was answered, but may not have been read whole.
+/// How long a connection may need to be done with the request before: it was answered, but may not have been
+/// read whole.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -104,7 +108,8 @@ struct Connection {
 /// Why an exchange on a connection gave no answer.
 struct Broken {
     failure: Failure,
-    /// The connection ended before any of the answer: had it been kept alive, the relay may have ended it before the request came.
+    /// The connection ended before any of the answer: had it been kept alive, the relay may have ended it
+    /// before the request came.
     is_before_answer: bool,
 }
 
@@ -124,8 +129,8 @@ impl Client {
 
     /// Posts, and reads the answer up to [`CONTENT_BYTES_MAX`]. Any status is an answer.
     ///
-    /// Goes out a second time only where a kept-alive connection turned out to be closed: a batch holds absolute counts,
-    /// so that taking it twice does no harm.
+    /// Goes out a second time only where a kept-alive connection turned out to be closed: a batch holds
+    /// absolute counts, so that taking it twice does no harm.
     pub async fn post(&self, post: Post) -> Result<Answer, Failure> {
         let limit = self.0.timeout;
         let late = |_| Failure::Timeout(format!("no whole answer within {} s", limit.as_secs_f32()));
@@ -175,7 +180,8 @@ impl Shared {
         Ok(head)
     }
 
-    /// The most recently used connection to `url` that is still open. Those that are closed, too old or lead elsewhere are dropped.
+    /// The most recently used connection to `url` that is still open. Those that are closed, too old or lead
+    /// elsewhere are dropped.
     async fn kept_alive(&self, url: &Arc<RelayUrl>) -> Option<Connection> {
         loop {
             let mut connection = self.idle.lock().pop()?;
@@ -250,12 +256,14 @@ where
     http.max_header_size(HEAD_BYTES_MAX).max_buf_size(2 * HEAD_BYTES_MAX);
     let (sender, connection) =
         http.handshake(TokioIo::new(stream)).await.map_err(|error| Failure::Connect(error.to_string()))?;
-    // It ends with the sender or the socket; what it has to say of its end, the sender's next request says as well.
+    // It ends with the sender or the socket; what it has to say of its end, the sender's next request says as
+    // well.
     tokio::spawn(connection);
     Ok(Connection { url: Arc::clone(url), sender, last_used: Instant::now() })
 }
 
-/// Without rustls' own words an end of the connection during the handshake is trouble on the way, not one of trust.
+/// Without rustls' own words an end of the connection during the handshake is trouble on the way, not one of
+/// trust.
 fn handshake_failure(address: SocketAddr, error: &io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => Failure::Tls(format!("{address}: {error}")),
@@ -331,7 +339,8 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
     Ok((content.freeze(), false))
 }
 
-/// TLS 1.2 and 1.3 with the system's roots and those in `ca_pem`. The provider is named, lest another one in the tree be taken.
+/// TLS 1.2 and 1.3 with the system's roots and those in `ca_pem`. The provider is named, lest another one in
+/// the tree be taken.
 fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default()).collect();
     let roots = roots.map_err(|error| Error::Roots(error.to_string()))?;

@@ -1,4 +1,5 @@
-//! The probe (protocol.md §4): one real POST on the way that batches go, and what its outcome says to a person.
+//! The probe (protocol.md §4): one real POST on the way that batches go, and what its outcome says to a
+//! person.
 //!
 //! Reading the state it needs and printing the report is the command's.
 
@@ -44,7 +45,8 @@ impl fmt::Display for Component {
 pub struct Report {
     /// `None`: it succeeded.
     pub trouble: Option<Trouble>,
-    /// How far the relay's clock is ahead of this machine's, where the relay told; negative where it is behind.
+    /// How far the relay's clock is ahead of this machine's, where the relay told; negative where it is
+    /// behind.
     pub clock_offset_ms: Option<i64>,
 }
 
@@ -85,13 +87,15 @@ impl Report {
         self.trouble.as_ref().map_or("", |trouble| &trouble.exception)
     }
 
-    /// What to say of the clocks, where they differ by more than [`CLOCK_OFFSET_MS_MAX`]. Also worth saying after a success.
+    /// What to say of the clocks, where they differ by more than [`CLOCK_OFFSET_MS_MAX`]. Also worth saying
+    /// after a success.
     pub fn clock_advice(&self) -> Option<String> {
         let offset = self.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX)?;
         let side = if offset > 0 { "ahead of" } else { "behind" };
         let minutes = offset.unsigned_abs() / 60_000;
         Some(format!(
-            "The relay's clock is {minutes} min {side} this machine's, which breaks tokens: synchronize the clock (NTP)."
+            "The relay's clock is {minutes} min {side} this machine's, which breaks tokens: synchronize the \
+             clock (NTP)."
         ))
     }
 }
@@ -185,7 +189,8 @@ impl Probe {
             Failure::Timeout(_) => (
                 Component::Networking,
                 format!(
-                    "{} does not answer in time: look for a firewall that drops packets, or an overloaded relay.",
+                    "{} does not answer in time: look for a firewall that drops packets, or an overloaded \
+                     relay.",
                     self.where_to()
                 ),
             ),
@@ -193,7 +198,8 @@ impl Probe {
             Failure::Write(_) | Failure::Read(_) | Failure::Closed(_) => (
                 Component::Relay,
                 format!(
-                    "{} ends the connection instead of answering: look into the relay's log, and for a gateway on the way.",
+                    "{} ends the connection instead of answering: look into the relay's log, and for a \
+                     gateway on the way.",
                     self.where_to()
                 ),
             ),
@@ -244,13 +250,15 @@ impl Probe {
             403 => (
                 Component::Authentication,
                 String::from(
-                    "The relay knows who calls and forbids it: look at what it says below, and at the tenant's budget and permissions.",
+                    "The relay knows who calls and forbids it: look at what it says below, and at the \
+                     tenant's budget and permissions.",
                 ),
             ),
             300..=399 => (
                 Component::Relay,
                 format!(
-                    "The relay redirects, which is never followed with a token: give the final address with `mailbadge proxy enable --uri`, now {}.",
+                    "The relay redirects, which is never followed with a token: give the final address with \
+                     `mailbadge proxy enable --uri`, now {}.",
                     self.url
                 ),
             ),
@@ -277,21 +285,25 @@ impl Probe {
         let thumbprint = self.signer.certificate().thumbprint();
         match diagnostics.split(';').next().unwrap_or_default().trim() {
             "2000000" | "2000009" => format!(
-                "The relay does not know the certificate {thumbprint} as ours: register it there (`mailbadge auth credential`)."
+                "The relay does not know the certificate {thumbprint} as ours: register it there (`mailbadge \
+                 auth credential`)."
             ),
             "2000002" => {
                 String::from("The relay finds the token outside its lifetime: compare both machines' clocks.")
             }
             "2000003" => format!(
-                "The relay finds the token made for another host or realm: check that it knows itself as {}, and the organization.",
+                "The relay finds the token made for another host or realm: check that it knows itself as {}, \
+                 and the organization.",
                 self.url.authority()
             ),
             "2000004" => format!(
-                "The relay knows no tenant for the organization {}: correct it with `mailbadge proxy enable --organization`, or create it there.",
+                "The relay knows no tenant for the organization {}: correct it with `mailbadge proxy enable \
+                 --organization`, or create it there.",
                 self.token.configured.organization
             ),
             _ => format!(
-                "The relay does not accept {}: check auth.application-id and auth.realm, and that the relay trusts them with certificate {thumbprint}.",
+                "The relay does not accept {}: check auth.application-id and auth.realm, and that the relay \
+                 trusts them with certificate {thumbprint}.",
                 self.token.configured.own
             ),
         }
@@ -306,7 +318,8 @@ fn of_token_error(error: &token::Error, asked: &Answer) -> Trouble {
         }
         token::Error::Unexpected(_) => (
             Component::Relay,
-            "This is no relay, or one in trouble: check the Uri with `mailbadge proxy show`, and the relay's log.",
+            "This is no relay, or one in trouble: check the Uri with `mailbadge proxy show`, and the relay's \
+             log.",
         ),
         _ => (Component::Authentication, "Relay and agent do not agree on whose tokens count; see below."),
     };

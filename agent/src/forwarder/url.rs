@@ -1,6 +1,7 @@
 //! The relay's address (protocol.md §1.1): from the configured base to the URL that batches are posted to.
 //!
-//! A [`RelayUrl`] that exists may be connected to: a token goes out over https, or over http to loopback, and nowhere else.
+//! A [`RelayUrl`] that exists may be connected to: a token goes out over https, or over http to loopback, and
+//! nowhere else.
 
 use super::Error;
 use hyper::Uri;
@@ -24,7 +25,8 @@ pub struct RelayUrl {
 }
 
 impl RelayUrl {
-    /// The URL for a base such as `https://outlook.office365.com/PushNotifications`, with or without a slash at its end.
+    /// The URL for a base such as `https://outlook.office365.com/PushNotifications`, with or without a slash
+    /// at its end.
     pub fn parse(base: &str) -> Result<Self, Error> {
         let refuse =
             |reason: &str| Error::Url { base: base.chars().take(200).collect(), reason: reason.to_owned() };
@@ -83,8 +85,8 @@ impl RelayUrl {
         &self.server_name
     }
 
-    /// Host in lower case, with `:port` where that is not the scheme's default: as in the `Host` header and in audiences
-    /// (protocol.md §5.1).
+    /// Host in lower case, with `:port` where that is not the scheme's default: as in the `Host` header and
+    /// in audiences (protocol.md §5.1).
     pub fn authority(&self) -> String {
         match (self.is_tls, self.port) {
             (true, 443) | (false, 80) => self.host.clone(),

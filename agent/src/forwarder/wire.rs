@@ -1,4 +1,5 @@
-//! A batch as bytes (protocol.md §1.3): written straight into one buffer, since a batch is most of what the agent ever sends.
+//! A batch as bytes (protocol.md §1.3): written straight into one buffer, since a batch is most of what the
+//! agent ever sends.
 //!
 //! Which notifications stand in a batch, and what an answer to it means, is decided elsewhere.
 
@@ -8,7 +9,8 @@ use std::fmt;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-/// The batch that asks for a challenge: no notification, since the relay discards what comes with an empty bearer token.
+/// The batch that asks for a challenge: no notification, since the relay discards what comes with an empty
+/// bearer token.
 pub const EMPTY_BATCH: &[u8] = br#"{"notifications":[]}"#;
 /// `appId` of the probe's only recipient (protocol.md §4).
 pub const PROBE_APP_ID: &str = "MonitoringProbeAppId";

@@ -1,4 +1,5 @@
-//! Whether a certificate will do for signing, whether `setup` reuses it, and when its end must be spoken of (protocol.md §5.7).
+//! Whether a certificate will do for signing, whether `setup` reuses it, and when its end must be spoken of
+//! (protocol.md §5.7).
 
 use super::certificate::Certificate;
 use super::key::PrivateKey;

@@ -16,7 +16,8 @@ pub const VALIDITY: Duration = Duration::from_hours(24 * 365 * 5);
 /// A new certificate is valid this much earlier already, for readers whose clocks are behind.
 const CLOCK_TOLERANCE: Duration = Duration::from_mins(5);
 
-/// A new RSA key of 2048 bits with a self-signed certificate for `CN=<domain>`, valid from `now` for [`VALIDITY`].
+/// A new RSA key of 2048 bits with a self-signed certificate for `CN=<domain>`, valid from `now` for
+/// [`VALIDITY`].
 ///
 /// The subject key identifier is a fresh GUID's 16 bytes, the serial number random as well.
 pub fn self_signed(domain: &str, now: UnixMs) -> Result<(Certificate, PrivateKey), Error> {

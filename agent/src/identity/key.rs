@@ -60,7 +60,8 @@ impl PrivateKey {
         self.0.public_modulus_len() * 8
     }
 
-    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 §8.2), JWS's `RS256`; the same message gives the same signature.
+    /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 §8.2), JWS's `RS256`; the same message gives the same
+    /// signature.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let mut signature = vec![0; self.0.public_modulus_len()];
         let signed = self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature);
@@ -74,7 +75,8 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// `der` as PEM in a text of exactly its size, so that no copy of it is left behind when the text moves into a secret.
+/// `der` as PEM in a text of exactly its size, so that no copy of it is left behind when the text moves into
+/// a secret.
 pub(super) fn pem_text(label: &str, der: &[u8]) -> String {
     let mut encoded = Zeroizing::new(vec![0; der.len().div_ceil(3) * 4]);
     let written = STANDARD.encode_slice(der, &mut encoded).unwrap_or_default();

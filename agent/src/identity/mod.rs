@@ -1,8 +1,8 @@
 //! Certificates and what they are used for (protocol.md §5.7).
 //!
-//! A [`Certificate`](certificate::Certificate) with its [`PrivateKey`](key::PrivateKey) is what tokens are signed with;
-//! [`issue`] makes one, [`fitness`] says whether one will do and for how long. Where they are kept is the `store`'s,
-//! signing tokens with them is `token`'s.
+//! A [`Certificate`](certificate::Certificate) with its [`PrivateKey`](key::PrivateKey) is what tokens are
+//! signed with; [`issue`] makes one, [`fitness`] says whether one will do and for how long. Where they are
+//! kept is the `store`'s, signing tokens with them is `token`'s.
 
 pub mod fitness;
 pub mod issue;

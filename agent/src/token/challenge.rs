@@ -1,6 +1,8 @@
-//! The relay's challenge (protocol.md §5.3, RFC 6750 §3, RFC 9110 §11.6.1): who it is and whose tokens it trusts.
+//! The relay's challenge (protocol.md §5.3, RFC 6750 §3, RFC 9110 §11.6.1): who it is and whose tokens it
+//! trusts.
 //!
-//! Reading is forgiving, since every gateway on the way may have had its hands in it; what follows is `choice`'s.
+//! Reading is forgiving, since every gateway on the way may have had its hands in it; what follows is
+//! `choice`'s.
 
 use super::principal::{Principal, Realm};
 

@@ -1,4 +1,5 @@
-//! Which token a challenge calls for (protocol.md §5.3): a pure function of the challenge and of what is configured.
+//! Which token a challenge calls for (protocol.md §5.3): a pure function of the challenge and of what is
+//! configured.
 
 use super::Error;
 use super::challenge::Challenge;
@@ -26,8 +27,8 @@ pub enum Choice {
     },
 }
 
-/// Chooses by the rows of protocol.md §5.3 in their order. An issuer that is offered but not configured here, such as a
-/// token service, is passed over and named in the error.
+/// Chooses by the rows of protocol.md §5.3 in their order. An issuer that is offered but not configured here,
+/// such as a token service, is passed over and named in the error.
 pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<Choice, Error> {
     if challenge.client_id.is_empty() {
         return Err(Error::NoClientId);

@@ -1,7 +1,8 @@
 //! When challenge and token are got, renewed and forgotten (protocol.md §5.3, §5.8): a machine without I/O.
 //!
-//! It asks for two things, the relay's challenge and a signature, one at a time; whoever drives it does both and reports back.
-//! Which token a challenge calls for is `choice`'s; what a rejected batch waits for is the outbox's.
+//! It asks for two things, the relay's challenge and a signature, one at a time; whoever drives it does both
+//! and reports back. Which token a challenge calls for is `choice`'s; what a rejected batch waits for is the
+//! outbox's.
 
 use super::Error;
 use super::challenge::Challenge;
@@ -171,7 +172,8 @@ struct Token {
 }
 
 impl Keeper {
-    /// A keeper that knows nothing yet; its first [`Input::Wake`] makes it ask. The seed spreads the attempts of many hosts.
+    /// A keeper that knows nothing yet; its first [`Input::Wake`] makes it ask. The seed spreads the attempts
+    /// of many hosts.
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             settings,
@@ -261,7 +263,8 @@ impl Keeper {
         }
     }
 
-    /// The challenge led to an audience: the attempt goes on with a signature unless the token in hand is good for it.
+    /// The challenge led to an audience: the attempt goes on with a signature unless the token in hand is
+    /// good for it.
     fn sign_or_rest(&mut self, now: Now) {
         match self.unsigned_audience(now.unix) {
             Some(audience) => self.sign(now, audience),
@@ -384,7 +387,8 @@ impl Keeper {
         self.error = None;
     }
 
-    /// The attempt failed: the next one after a back-off with jitter, or after what the relay asked for where that is longer.
+    /// The attempt failed: the next one after a back-off with jitter, or after what the relay asked for where
+    /// that is longer.
     fn failed(&mut self, now: Now, error: Error, asked_wait: Option<Duration>) {
         self.error = Some(error);
         self.failures = self.failures.saturating_add(1);

@@ -1,8 +1,8 @@
 //! Server-to-server tokens: challenge, choice, claims, signer, keeper (protocol.md §5).
 //!
-//! One token's way: the relay's [`challenge`] names whom it trusts; [`choice`] says which token that calls for;
-//! its [`claims`] are signed by the [`signer`] with the host's certificate; the [`keeper`] says when all of that happens.
-//! Certificates themselves are `identity`'s; requests to the relay are `forwarder`'s.
+//! One token's way: the relay's [`challenge`] names whom it trusts; [`choice`] says which token that calls
+//! for; its [`claims`] are signed by the [`signer`] with the host's certificate; the [`keeper`] says when all
+//! of that happens. Certificates themselves are `identity`'s; requests to the relay are `forwarder`'s.
 
 pub mod keeper;
 pub mod choice;

@@ -1,4 +1,5 @@
-//! Principals and audiences (protocol.md §5.1): `id@realm` and `id/authority@realm`, compared without regard to case.
+//! Principals and audiences (protocol.md §5.1): `id@realm` and `id/authority@realm`, compared without regard
+//! to case.
 
 use std::fmt;
 
@@ -89,7 +90,8 @@ pub struct Audience {
 }
 
 impl Audience {
-    /// Reads `id/authority@realm`, split at the first `/` and the last `@`; `None` where one of them is missing.
+    /// Reads `id/authority@realm`, split at the first `/` and the last `@`; `None` where one of them is
+    /// missing.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, realm) = text.trim().rsplit_once('@')?;
         let (id, authority) = name.split_once('/')?;

@@ -1,7 +1,7 @@
 //! Signs claims as a JWS with the host's certificate (protocol.md §5.2, RFC 7515 §3.1).
 //!
-//! Pure arithmetic, under a millisecond, deterministic; when something is signed is the `keeper`'s. The key is parsed once, not
-//! at each signature, and never leaves [`PrivateKey`].
+//! Pure arithmetic, under a millisecond, deterministic; when something is signed is the `keeper`'s. The key
+//! is parsed once, not at each signature, and never leaves [`PrivateKey`].
 
 use super::Error;
 use super::claims::Claims;
@@ -42,7 +42,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A signer with `certificate` and its `key`; whether they fit is asked at each signature, since time goes by.
+    /// A signer with `certificate` and its `key`; whether they fit is asked at each signature, since time
+    /// goes by.
     pub fn new(certificate: Certificate, key: PrivateKey) -> Self {
         let x5t = certificate.thumbprint().x5t();
         let header = encode(&Header { typ: "JWT", alg: "RS256", x5t });
@@ -54,7 +55,8 @@ impl Signer {
         &self.certificate
     }
 
-    /// Signs `claims`; refuses with a certificate that does not fit (protocol.md §5.7) when they begin to be valid.
+    /// Signs `claims`; refuses with a certificate that does not fit (protocol.md §5.7) when they begin to be
+    /// valid.
     pub fn sign(&self, claims: &Claims) -> Result<SignedToken, Error> {
         let begin = UnixMs::from_seconds(claims.nbf);
         fitness::check(&self.certificate, &self.key, begin)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::token::challenge::Challenge;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use std::future::Future;
@@ -170,9 +170,11 @@ impl Authority {
         self.0.pem().into_bytes()
     }
 
-    fn acceptor(&self, host: &str) -> TlsAcceptor {
+    fn acceptor(&self, host: &str, last_year: i32) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(last_year, 12, 31);
+        let leaf = params.signed_by(&key, &self.0).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -234,7 +236,8 @@ fn what_an_answer_says_is_read() {
 #[test]
 fn connections_are_kept_and_those_closed_by_the_relay_are_replaced() {
     on_runtime(async {
-        // Two answers a connection, then it is closed: every second post finds a closed one or one about to be.
+        // Two answers a connection, then it is closed: every second post finds a closed one or one about to
+        // be.
         let running = Relay::answering(vec![ok(), ok()]).run(None, "127.0.0.1").await;
         let client = client(Duration::from_secs(20));
         for _ in 0..8 {
@@ -356,14 +359,16 @@ fn only_trusted_certificates_of_the_right_name_get_a_token() {
     on_runtime(async {
         let (own, other, renewed) = (Authority::new(), Authority::named("Other CA"), Authority::new());
         let cases = [
-            (&own, "localhost", "localhost", None),
-            (&own, "127.0.0.1", "127.0.0.1", None),
-            (&other, "localhost", "localhost", Some("UnknownIssuer")),
-            (&renewed, "localhost", "localhost", Some("BadSignature")),
-            (&own, "relay.example", "localhost", Some("not valid for name")),
+            (&own, "localhost", 2999, "localhost", None),
+            (&own, "127.0.0.1", 2999, "127.0.0.1", None),
+            (&other, "localhost", 2999, "localhost", Some("UnknownIssuer")),
+            (&renewed, "localhost", 2999, "localhost", Some("BadSignature")),
+            (&own, "relay.example", 2999, "localhost", Some("not valid for name")),
+            (&own, "localhost", 2020, "localhost", Some("expired")),
         ];
-        for (signed_by, certified, host, expected) in cases {
-            let running = Relay::answering(vec![ok()]).run(Some(signed_by.acceptor(certified)), host).await;
+        for (signed_by, certified, last_year, host, expected) in cases {
+            let acceptor = signed_by.acceptor(certified, last_year);
+            let running = Relay::answering(vec![ok()]).run(Some(acceptor), host).await;
             let outcome = Client::new(&settings(Some(own.pem()))).unwrap().post(post(&running)).await;
             match (outcome, expected) {
                 (Ok(answer), None) => assert_eq!(answer.status, 200),

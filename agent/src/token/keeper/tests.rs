@@ -383,7 +383,8 @@ fn any_input() -> impl Strategy<Value = (u64, u8, u64)> {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: one thing at a time, ten seconds between attempts, and in the end a token.
+    /// Whatever comes in whatever order: one thing at a time, ten seconds between attempts, and in the end a
+    /// token.
     #[test]
     fn it_gets_a_token_in_the_end(inputs in proptest::collection::vec(any_input(), 0..60), seed: u64) {
         let mut bench = Bench { keeper: Keeper::new(settings(), seed), now: START };
