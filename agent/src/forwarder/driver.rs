@@ -331,7 +331,7 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
             continue;
         };
         let room = CONTENT_BYTES_MAX.saturating_sub(content.len());
-        content.extend(bytes.iter().take(room));
+        content.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
         if bytes.len() > room {
             return Ok((content.freeze(), true));
         }

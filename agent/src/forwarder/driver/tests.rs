@@ -319,8 +319,8 @@ fn a_silent_relay_ends_the_wait_in_time() {
 
 #[test]
 fn what_is_no_whole_answer_is_a_failure() {
-    let endless_head = format!("HTTP/1.1 200 OK\nX: {}\n\n", "x".repeat(2 * HEAD_BYTES_MAX));
     type Case<'a> = (&'a str, fn(&Failure) -> bool);
+    let endless_head = format!("HTTP/1.1 200 OK\nX: {}\n\n", "x".repeat(2 * HEAD_BYTES_MAX));
     let cases: [Case<'_>; 6] = [
         ("", |failure| matches!(failure, Failure::Closed(_))),
         ("HTTP/1.1 20", |failure| matches!(failure, Failure::Closed(_))),
