@@ -75,8 +75,9 @@ fn tell(args: &Args, claims: &Claims, signed: &SignedToken, context: &mut Contex
         return Ok(context.screen.json(&shown)?);
     }
     if args.decode {
-        context.screen.json(&header)?;
-        context.screen.json(&payload)?;
+        context.screen.line(String::from_utf8_lossy(&decoded(text, 0)))?;
+        context.screen.line(String::from_utf8_lossy(&decoded(text, 1)))?;
+        context.screen.line("")?;
     }
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let lifetime = humantime::format_duration(std::time::Duration::from_secs(life)).to_string();
@@ -93,9 +94,12 @@ fn tell(args: &Args, claims: &Claims, signed: &SignedToken, context: &mut Contex
     Ok(context.screen.fields(&fields)?)
 }
 
-/// One of the token's JSON parts.
-fn part(token: &str, index: usize) -> Value {
+/// One of the token's JSON parts, as it stands there.
+fn decoded(token: &str, index: usize) -> Vec<u8> {
     let encoded = token.split('.').nth(index).unwrap_or_default();
-    let decoded = URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
-    serde_json::from_slice(&decoded).unwrap_or_default()
+    URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default()
+}
+
+fn part(token: &str, index: usize) -> Value {
+    serde_json::from_slice(&decoded(token, index)).unwrap_or_default()
 }
