@@ -1,7 +1,7 @@
 //! The metrics' names and labels (product.md §3.3), written in OpenMetrics text from [`Figures`].
 
 use super::Figures;
-use crate::counters::{FlowCounters, Histogram, SourceCounters};
+use crate::counters::{Count, FlowCounters, Histogram, SourceCounters};
 use crate::time::UnixMs;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -38,38 +38,39 @@ impl Collector for Exposition {
 type Sample<'a, N> = (Vec<(&'static str, &'a str)>, N);
 
 fn sources(to: &mut DescriptorEncoder, figures: &Figures) -> fmt::Result {
-    let of_each = |read: &dyn Fn(&SourceCounters) -> Vec<(&'static str, &'static str, u64)>| {
-        let mut samples = Vec::new();
-        for source in &figures.sources {
-            for (label, value, number) in read(&source.counters) {
-                let mut labels = vec![("source", source.name.as_str())];
-                labels.extend((!label.is_empty()).then_some((label, value)));
-                samples.push((labels, number));
-            }
-        }
-        samples
-    };
     let mailboxes =
-        of_each(&|it| vec![("state", "watched", it.watched.get()), ("state", "waiting", it.waiting.get())]);
+        of_each(figures, "state", &[("watched", |it| &it.watched), ("waiting", |it| &it.waiting)]);
     let mailboxes = mailboxes.into_iter().map(|(labels, number)| (labels, number as f64)).collect();
     gauge(to, "mailboxes", "Mailboxes that a source watches, or waits to watch", mailboxes)?;
-    let observations = of_each(&|it| {
-        vec![
-            ("kind", "reading", it.readings.get()),
-            ("kind", "hint", it.hints.get()),
-            ("kind", "skipped", it.skipped.get()),
-            ("kind", "unknown", it.unknown.get()),
-        ]
-    });
-    counter(to, "observations", "What sources said, by what it was worth", observations)?;
-    let logins = of_each(&|it| {
-        vec![("result", "ok", it.logins_ok.get()), ("result", "refused", it.logins_refused.get())]
-    });
-    counter(to, "logins", "Log-ins at mail servers", logins)?;
-    let lost = of_each(&|it| vec![("", "", it.connections_lost.get())]);
+    let kinds: &[Labeled] = &[
+        ("reading", |it| &it.readings),
+        ("hint", |it| &it.hints),
+        ("skipped", |it| &it.skipped),
+        ("unknown", |it| &it.unknown),
+    ];
+    counter(to, "observations", "What sources said, by what it was worth", of_each(figures, "kind", kinds))?;
+    let results: &[Labeled] = &[("ok", |it| &it.logins_ok), ("refused", |it| &it.logins_refused)];
+    counter(to, "logins", "Log-ins at mail servers", of_each(figures, "result", results))?;
+    let lost = of_each(figures, "", &[("", |it| &it.connections_lost)]);
     counter(to, "connections_lost", "Connections to mail servers that failed or ended", lost)?;
-    let corrections = of_each(&|it| vec![("", "", it.sweep_corrections.get())]);
+    let corrections = of_each(figures, "", &[("", |it| &it.sweep_corrections)]);
     counter(to, "sweep_corrections", "Counts that only a sweep found", corrections)
+}
+
+/// A label's value with the number that stands under it.
+type Labeled = (&'static str, fn(&SourceCounters) -> &Count);
+
+/// A sample per source and label value; with an empty label, one per source.
+fn of_each<'a>(figures: &'a Figures, label: &'static str, labeled: &[Labeled]) -> Vec<Sample<'a, u64>> {
+    let mut samples = Vec::new();
+    for source in &figures.sources {
+        for (value, read) in labeled {
+            let mut labels = vec![("source", source.name.as_str())];
+            labels.extend((!label.is_empty()).then_some((label, *value)));
+            samples.push((labels, read(&source.counters).get()));
+        }
+    }
+    samples
 }
 
 fn flow(to: &mut DescriptorEncoder, flow: &FlowCounters) -> fmt::Result {

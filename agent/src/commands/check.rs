@@ -51,23 +51,23 @@ fn tell(config: &Config, path: &Path, print: bool, context: &mut Context) -> Res
 
 /// The whole configuration as TOML, defaults marked.
 fn printed(settings: &[Setting]) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut section = "";
     for setting in settings {
         if setting.section != section {
             section = &setting.section;
             let is_source = section.starts_with("source.");
             let head = if is_source { "[[source]]".to_owned() } else { format!("[{section}]") };
-            text.push_str(&format!("\n{head}\n"));
+            lines.extend([String::new(), head]);
         }
         let (key, value) = (setting.key, &setting.value);
-        text.push_str(&match (value.is_empty(), setting.is_default) {
-            (true, _) => format!("# {key} is not set\n"),
-            (false, true) => format!("{key} = {value}  # default\n"),
-            (false, false) => format!("{key} = {value}\n"),
+        lines.push(match (value.is_empty(), setting.is_default) {
+            (true, _) => format!("# {key} is not set"),
+            (false, true) => format!("{key} = {value}  # default"),
+            (false, false) => format!("{key} = {value}"),
         });
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn advice_json(advice: &Advice) -> Value {

@@ -127,15 +127,11 @@ fn relay(status: &Status) -> String {
     if !it.is_enabled {
         return "disabled; `mailbadge proxy enable` starts forwarding".to_owned();
     }
-    let mut text =
-        format!("{} as {}, {} in flight", it.uri, it.organization.as_deref().unwrap_or("?"), it.in_flight);
-    if let Some(offset) = it.clock_offset_seconds {
-        text.push_str(&format!(", its clock {offset:+.1} s"));
-    }
-    if let Some(trouble) = &it.trouble {
-        text.push_str(&format!("; {trouble}"));
-    }
-    text
+    let organization = it.organization.as_deref().unwrap_or("?");
+    let clock =
+        it.clock_offset_seconds.map(|offset| format!(", its clock {offset:+.1} s")).unwrap_or_default();
+    let trouble = it.trouble.as_ref().map(|trouble| format!("; {trouble}")).unwrap_or_default();
+    format!("{} as {organization}, {} in flight{clock}{trouble}", it.uri, it.in_flight)
 }
 
 fn last_batch(status: &Status, now: UnixMs) -> String {

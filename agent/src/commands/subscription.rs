@@ -80,7 +80,7 @@ impl Add {
     fn request(&self) -> Request {
         let text = |option: &Option<String>| option.clone().unwrap_or_default();
         let app_id = text(&self.app_id);
-        let by_app = if app_id.ends_with(".mowa") { "GCM" } else { "APNS" };
+        let by_app = if app_id.rsplit('.').next() == Some("mowa") { "GCM" } else { "APNS" };
         Request {
             mailbox: text(&self.mailbox),
             device_notification_id: text(&self.device_id),

@@ -79,10 +79,10 @@ fn tell(args: &Args, claims: &Claims, signed: &SignedToken, context: &mut Contex
         context.screen.line(String::from_utf8_lossy(&decoded(text, 1)))?;
         context.screen.line("")?;
     }
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let x5t = header.get("x5t").and_then(Value::as_str).unwrap_or_default().to_owned();
     let lifetime = humantime::format_duration(std::time::Duration::from_secs(life)).to_string();
     let mut fields = vec![
-        ("X5t", word(&header["x5t"])),
+        ("X5t", x5t),
         ("Issuer", claims.iss.clone()),
         ("Audience", claims.aud.clone()),
         ("TrustedForDelegation", claims.trustedfordelegation.to_owned()),

@@ -50,7 +50,7 @@ impl<'d> Sheet<'d> {
     /// The line, from 1, on which this byte stands.
     pub(super) fn line(&self, byte: usize) -> usize {
         let before = self.text.as_bytes().get(..byte).unwrap_or_default();
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        1 + memchr::memchr_iter(b'\n', before).count()
     }
 
     pub(super) fn section<'s>(

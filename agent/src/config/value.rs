@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// `None` where the text is not a spelling of a value.
+type Parse<T> = dyn Fn(&str) -> Option<T>;
+
 /// One way to spell a value as a text.
 pub(super) struct Spelling<T> {
     /// What to say where it is something else: "a duration …".
     pub(super) expected: String,
-    /// `None` where the text is not a spelling of a value.
-    pub(super) parse: Box<dyn Fn(&str) -> Option<T>>,
+    /// Reads it.
+    pub(super) parse: Box<Parse<T>>,
 }
 
 /// Where to listen: a path or an address.

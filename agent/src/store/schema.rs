@@ -5,11 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 /// What `PRAGMA application_id` says of our databases: "mbdg".
 const APPLICATION_ID: i64 = 0x6d62_6467;
 
-/// Step n leads from schema version n to n + 1.
-const STEPS: [&str; 1] = [VERSION_1];
-
 /// The schema version of this mailbadge.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+pub(super) const VERSION: i64 = 1;
+
+/// Step n leads from schema version n to n + 1.
+const STEPS: [&str; VERSION as usize] = [VERSION_1];
 
 // Keys grow and are never used twice, so that a count written behind cannot meet a later registration.
 const VERSION_1: &str = "

@@ -55,7 +55,8 @@ fn a_subscription_comes_back_as_it_was_added() {
 #[test]
 fn the_same_id_or_the_same_device_replaces_the_former_registration() {
     // What is added after ("u1", "id-a", "a") and ("u1", "id-b", "b"), which of the two it replaces, who is left.
-    let rows: [(&str, &str, &str, &[usize], &[&str]); 5] = [
+    type Row = (&'static str, &'static str, &'static str, &'static [usize], &'static [&'static str]);
+    let rows: [Row; 5] = [
         ("u1", "id-a", "a", &[0], &["u1 a", "u1 b"]),
         ("u1", "id-a", "new", &[0], &["u1 b", "u1 new"]),
         ("u2", "id-a", "a", &[0], &["u1 b", "u2 a"]),
@@ -221,6 +222,9 @@ fn store_path(state: &Path) -> PathBuf {
     state.join("mailbadge.db")
 }
 
+/// What the damage is called, how it is done, what the error must name.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 #[test]
 fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
     let foreign = |path: &Path| {
@@ -230,7 +234,7 @@ fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
     let newer = |path: &Path| {
         rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     };
-    let spoil: [(&str, &dyn Fn(&Path), &str); 5] = [
+    let spoil: [Spoil; 5] = [
         ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
         ("text", &|path| fs::write(path, "not a database, but quite long ".repeat(99)).unwrap(), "damaged"),
         ("missing", &|path| fs::rename(path, path.with_extension("db-wal")).unwrap(), "damaged"),
