@@ -2,87 +2,11 @@
 
 use serde_json::Value;
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 use std::thread;
-
-/// A host with a configuration and a state directory of its own.
-struct Host {
-    dir: tempfile::TempDir,
-}
-
-/// How a command ended.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Host {
-    fn new() -> Self {
-        Self::with("")
-    }
-
-    fn with(more: &str) -> Self {
-        let host = Self { dir: tempfile::tempdir().unwrap() };
-        host.configure(&format!("organization = \"fabrikam.com\"\nstate-dir = \"state\"\n{more}"));
-        host
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn configure(&self, text: &str) {
-        fs::write(self.path("mailbadge.toml"), text).unwrap();
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
-        command.arg("agent").args(line.split_whitespace()).arg("--config").arg(self.path("mailbadge.toml"));
-        command.current_dir(self.dir.path()).env_remove("RUST_LOG").stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, line: &str) -> Ended {
-        Ended::of(&self.command(line).output().unwrap())
-    }
-
-    fn run_with_input(&self, line: &str, input: &str) -> Ended {
-        let mut command = self.command(line);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        Ended::of(&child.wait_with_output().unwrap())
-    }
-
-    /// Runs with `--json`, expects success.
-    fn json(&self, line: &str) -> Value {
-        let ended = self.run(&format!("{line} --json"));
-        assert_eq!(ended.code, 0, "{line}: {}", ended.err);
-        serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{line}: {error}: {}", ended.out))
-    }
-}
-
-impl Ended {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let code = output.status.code().expect("ended by itself");
-        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
-    }
-
-    #[track_caller]
-    fn refused(&self, code: i32, parts: &[&str]) {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        for part in parts {
-            assert!(self.err.contains(part), "{part:?} is not in {:?}", self.err);
-        }
-        assert_eq!(self.out, "", "nothing on standard output");
-    }
-}
+use support::command_line::Host;
 
 const IPHONE: &str = "--app-id com.microsoft.exchange.iphone --device-id \
                       00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
@@ -113,7 +37,7 @@ fn a_missing_or_wrong_configuration_ends_with_78_and_names_file_line_and_key() {
         host.run(line).refused(78, &["mailbadge.toml:3: relay.timeoud: unknown key", "timeout"]);
     }
     let ended = host.run("check --json");
-    let told: Value = serde_json::from_str(&ended.out).unwrap();
+    let told = ended.json();
     assert_eq!(
         (ended.code, &told["Errors"][0]["Line"], &told["Errors"][0]["Key"]),
         (78, &3.into(), &"relay.timeoud".into())
@@ -206,7 +130,7 @@ fn certificates_are_listed_shown_and_exported_without_their_keys() {
     let shown = host.run(&format!("certificate show {}", thumbprint.to_lowercase())).out;
     assert!(shown.contains(&format!("Thumbprint           : {thumbprint}\n")), "{shown}");
     let der = fs::read(host.path("out/OAuthCert.cer")).unwrap();
-    let exported = Command::output(&mut host.command("certificate export")).unwrap();
+    let exported = host.command("certificate export").output().unwrap();
     assert_eq!((exported.status.code(), exported.stdout), (Some(0), der.clone()));
     let pem = host.run("certificate export --format pem").out;
     assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && !pem.contains("PRIVATE"), "{pem}");
@@ -388,7 +312,7 @@ fn answered_by(answer: &str) -> (Host, thread::JoinHandle<()>) {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(answer.as_bytes()).unwrap();
         // What was asked is read, so that closing does not reset the connection.
-        std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
+        stream.read(&mut [0; 1024]).unwrap();
     });
     (host, server)
 }

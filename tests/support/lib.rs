@@ -1,6 +1,7 @@
 //! What tests, benches and the demo share: private mail servers, processes that end with the test, waiting for a condition.
 
 pub mod cloud;
+pub mod command_line;
 pub mod dovecot;
 pub mod host;
 pub mod imap_client;
