@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use support::dovecot::{Dovecot, MASTER_USER, USER_PASSWORD};
+use support::dovecot::{Dovecot, USER_PASSWORD};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
 
@@ -118,11 +118,4 @@ fn real(dovecot: &Dovecot, mailbox: &str, deed: Deed) -> io::Result<()> {
         Deed::ReadAll => client.store("1:*", '+', "\\Seen"),
         Deed::Deliver | Deed::Delete => client.expunge("*"),
     }
-}
-
-/// The `[[source]]` tables for a real Dovecot: its plugin tells us, IMAP sweeps.
-pub(crate) fn dovecot_sources(dovecot: &Dovecot, dict: &str) -> String {
-    let port = dovecot.imap().port();
-    let imap = support::stand::imap_source(port, "auto").replace("agent", MASTER_USER);
-    format!("[[source]]\nkind = \"dovecot\"\nlisten = \"{dict}\"\nmode = \"0666\"\n\n{imap}")
 }

@@ -1,9 +1,8 @@
 //! `cargo demo`: simulator, agent and page on loopback; counts rise and fall on phones until Ctrl-C.
 
-use crate::mail::{Deed, Mail, dovecot_sources};
+use crate::mail::{Deed, Mail};
 use clap::Parser;
 use mailbadge::time::driver::Clock;
-use mailbadge_sim::peers::device::App;
 use mailbadge_sim::peers::mail_store::MailStore;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -11,9 +10,10 @@ use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::dovecot::{Dovecot, MASTER_PASSWORD, Options};
+use support::cloud::{Cloud, ORGANIZATION};
+use support::dovecot::{Dovecot, Options};
+use support::host::{APPS, Host, badges, device_id};
 use support::process::try_until;
-use support::stand::{ORGANIZATION, Phone, Stand};
 
 /// How long devices may take to agree with their mailbox.
 const AGREE_MAX: Duration = Duration::from_secs(20);
@@ -58,12 +58,12 @@ pub(crate) fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Everything that runs.
+/// Everything that runs; ends in this order.
 struct Demo {
-    stand: Stand,
+    host: Host,
     mail: Mail,
+    cloud: Cloud,
     names: Vec<String>,
-    phones: Vec<Phone>,
     clock: Clock,
     is_ending: Arc<AtomicBool>,
 }
@@ -91,96 +91,83 @@ fn show(args: &Args, out: &mut impl Write) -> io::Result<bool> {
     }
     if args.once {
         let word = if is_true { "every device agreed with its mailbox" } else { "not every device agreed" };
-        writeln!(out, "\n{word}: {} devices, {deeds} changes", demo.phones.len())?;
+        writeln!(out, "\n{word}: {} devices, {deeds} changes", demo.names.len() * APPS.len())?;
     }
     Ok(is_true)
 }
 
 fn start(args: &Args) -> io::Result<Demo> {
     let count = args.mailboxes as usize;
-    let store = (!args.dovecot).then(|| MailStore::new(count, ORGANIZATION));
-    let mut stand = Stand::new(store)?;
-    let dict = stand.folder().join("dict.sock").display().to_string();
-    let (mail, sources) = if args.dovecot {
-        let dovecot = real_server(args.mailboxes, &dict)?;
-        let sources = dovecot_sources(&dovecot, &dict);
-        (Mail::Real(Box::new(dovecot)), sources)
-    } else {
-        let store = stand.world().mail_store.clone().ok_or_else(|| io::Error::other("no mail store"))?;
-        (Mail::Simulated(store), stand.imap_source("auto"))
+    let cloud = Cloud::start_with((!args.dovecot).then(|| MailStore::new(count, ORGANIZATION)));
+    let mut host = Host::new();
+    let (mail, sources) = match cloud.mail_store() {
+        Some((store, address)) => (Mail::Simulated(store), host.imap_source_at(address, "auto")),
+        None => {
+            let dovecot = real_server(args.mailboxes, host.dict())?;
+            let sources = host.dovecot_source() + &host.imap_source(&dovecot, "auto");
+            (Mail::Real(Box::new(dovecot)), sources)
+        }
     };
-    stand.configure("max-hold = \"100ms\"", &sources, MASTER_PASSWORD)?;
-    stand.set_up()?;
+    host.configure_with(&cloud, "max-hold = \"100ms\"", &sources);
     let names = mail.names(count);
-    let of_mailbox = |(number, name): (usize, &String)| [0, 1].map(|phone| Phone::new(name, number, phone));
-    let phones: Vec<Phone> = names.iter().enumerate().flat_map(of_mailbox).collect();
-    stand.subscribe(&phones)?;
-    stand.start_agent()?;
+    host.subscribe(&names);
+    for name in &names {
+        APPS.iter().for_each(|app| cloud.name_device(*app, &device_id(name), name));
+    }
+    host.start();
     let is_ending = Arc::new(AtomicBool::new(false));
     let ending = Arc::clone(&is_ending);
-    stand.spawn(async move {
+    cloud.spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             ending.store(true, Ordering::Relaxed);
         }
     });
-    Ok(Demo { stand, mail, names, phones, clock: Clock::start(), is_ending })
+    Ok(Demo { host, mail, cloud, names, clock: Clock::start(), is_ending })
 }
 
 /// A real Dovecot, or a word on how to get one.
-fn real_server(users: u32, dict: &str) -> io::Result<Dovecot> {
+fn real_server(users: u32, dict: String) -> io::Result<Dovecot> {
     let is_there =
         Command::new("dovecot").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_there {
         let text = "no Dovecot here; on Debian: apt-get install dovecot-core dovecot-imapd dovecot-lmtpd";
         return Err(io::Error::other(text));
     }
-    Ok(Dovecot::start(Options { users, dict: Some(format!("proxy:{dict}:unseen")), ..Options::default() }))
+    Ok(Dovecot::start(Options { users, dict: Some(dict), ..Options::default() }))
 }
 
 impl Demo {
     fn welcome(&self, out: &mut impl Write) -> io::Result<()> {
-        let simulator = &self.stand.simulator;
         let mail = match &self.mail {
             Mail::Simulated(_) => "simulated, ",
             Mail::Real(_) => "Dovecot, ",
         };
         writeln!(out, "mailbadge demo: all on loopback, nothing to configure\n")?;
-        writeln!(out, "  page    {}   <- open this in a browser", simulator.page_url)?;
-        writeln!(out, "  relay   {}", simulator.relay_url)?;
-        writeln!(out, "  mail    {mail}{} mailboxes, two phones each", self.names.len())?;
-        writeln!(out, "  agent   logs to {}", self.stand.folder().join("agent.log").display())?;
+        writeln!(out, "  page    {}   <- open this in a browser", self.cloud.page_url())?;
+        writeln!(out, "  relay   {}", self.cloud.url())?;
+        writeln!(out, "  mail    {mail}{} mailboxes, a phone and a tablet each", self.names.len())?;
+        writeln!(out, "  agent   logs to {}", self.host.folder().join("agent.log").display())?;
         writeln!(out, "\nCtrl-C ends it.\n")
     }
 
     /// Waits until all devices show what is true, and says how long that took.
     fn agree(&self, out: &mut impl Write, name: &str, deed: &str) -> io::Result<bool> {
         let begin = self.clock.now().moment;
-        let truth: Vec<(String, u32)> = self
-            .names
-            .iter()
-            .map(|name| Ok((name.clone(), self.mail.unseen(name)?)))
-            .collect::<io::Result<_>>()?;
-        let of =
-            |mailbox: &str| truth.iter().find(|(name, _)| name == mailbox).map_or(0, |(_, unseen)| *unseen);
-        let agreed = try_until(AGREE_MAX, || self.stand.wrong(&self.phones, of).is_empty().then_some(()));
-        let took = self.clock.now().moment.since(begin);
-        let phones = self.phones.iter().filter(|phone| phone.mailbox == name);
-        let badges: Vec<String> = phones.map(|phone| self.badge(phone)).collect();
+        let truth: Vec<u32> =
+            self.names.iter().map(|name| self.mail.unseen(name)).collect::<io::Result<_>>()?;
+        let is_true = |(name, unseen): (&String, &u32)| badges(&self.cloud, name) == [Some(*unseen); 2];
+        let agreed = try_until(AGREE_MAX, || self.names.iter().zip(&truth).all(is_true).then_some(()));
+        let millis = self.clock.now().moment.since(begin).as_millis();
         let verdict = if agreed.is_some() { "ok" } else { "WRONG" };
-        let unseen = if deed.is_empty() { String::new() } else { format!("{:>3} unseen", of(name)) };
-        let millis = took.as_millis();
-        writeln!(
-            out,
-            "  {name:<20} {deed:<10} {unseen:<11} {:<28} {verdict:<5} {millis:>5} ms",
-            badges.join("  ")
-        )?;
+        let numbers =
+            self.names.iter().zip(&truth).find(|(known, _)| *known == name).map(|(name, unseen)| {
+                let [phone, tablet] =
+                    badges(&self.cloud, name).map(|badge| badge.map_or("-".to_owned(), |n| n.to_string()));
+                format!("{unseen:>3} unseen   phone {phone:<3} tablet {tablet:<3}")
+            });
+        let numbers = numbers.unwrap_or_default();
+        writeln!(out, "  {name:<20} {deed:<10} {numbers:<36} {verdict:<5} {millis:>5} ms")?;
         out.flush()?;
         Ok(agreed.is_some())
-    }
-
-    fn badge(&self, phone: &Phone) -> String {
-        let name = if phone.app == App::Mowa { "Android" } else { "iPhone" };
-        let badge = self.stand.badge(phone).map_or_else(|| "-".to_owned(), |badge| badge.to_string());
-        format!("{name} {badge}")
     }
 }

@@ -1,10 +1,13 @@
 //! The relay and its devices in this process, on real sockets: what stands on each icon can be looked at directly.
 
 use mailbadge_sim::peers::device::{App, Tap};
+use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
 use mailbadge_sim::serve::{Options, Running, start};
+use parking_lot::Mutex;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -25,6 +28,11 @@ pub struct Cloud {
 impl Cloud {
     /// Starts it on free loopback ports; nobody's certificate is trusted yet.
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// The same with a simulated mail server, where a store is given.
+    pub fn start_with(store: Option<MailStore>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -37,7 +45,8 @@ impl Cloud {
             registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
             ..Tenant::default()
         };
-        let options = Options { tenants: vec![tenant], ..Options::default() };
+        let mail_store = store.map(|store| Arc::new(Mutex::new(store)));
+        let options = Options { tenants: vec![tenant], mail_store, ..Options::default() };
         let running = runtime.block_on(start(options)).expect("loopback has free ports");
         Self { running, runtime }
     }
@@ -45,6 +54,28 @@ impl Cloud {
     /// What `proxy enable --uri` takes.
     pub fn url(&self) -> &str {
         &self.running.relay_url
+    }
+
+    /// The page for people.
+    pub fn page_url(&self) -> &str {
+        &self.running.page_url
+    }
+
+    /// The simulated mail server's store and address.
+    pub fn mail_store(&self) -> Option<(Arc<Mutex<MailStore>>, SocketAddr)> {
+        Some((self.running.world.mail_store.clone()?, self.running.imap_addr?))
+    }
+
+    /// Has something run beside.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Tells the page whose inbox a device shows.
+    pub fn name_device(&self, app: App, device: &str, mailbox: &str) {
+        if let Some(device) = self.running.world.relay.lock().devices.make(app, device) {
+            device.mailbox = Some(mailbox.into());
+        }
     }
 
     /// What `relay.ca-file` takes.

@@ -7,6 +7,7 @@ use mailbadge_sim::peers::device::App;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Devices of each mailbox: a phone and a tablet.
-const APPS: [App; 2] = [App::Iphone, App::Ipad];
+pub const APPS: [App; 2] = [App::Iphone, App::Ipad];
 
 /// A configured agent.
 pub struct Host {
@@ -53,20 +54,35 @@ impl Host {
 
     /// A source of the kind `imap`; `watch` as in the configuration.
     pub fn imap_source(&self, dovecot: &Dovecot, watch: &str) -> String {
+        self.imap_source_at(dovecot.imap(), watch)
+    }
+
+    /// The same for any server on loopback whose master user is [`MASTER_USER`].
+    pub fn imap_source_at(&self, address: SocketAddr, watch: &str) -> String {
         let password = self.folder.path().join("imap.password");
         fs::write(&password, MASTER_PASSWORD).expect("own folder");
         fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("own file");
         format!(
             "[[source]]\nkind = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nlogin = \"master\"\n\
              master-user = \"{MASTER_USER}\"\npassword-file = \"imap.password\"\nwatch = \"{watch}\"\nlogin-rate = 200\n",
-            dovecot.imap().port()
+            address.port()
         )
+    }
+
+    /// Where its files are: configuration, state, `agent.log`.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Configures the agent for this relay and these sources, makes its certificate, has the relay trust it.
     pub fn configure(&self, cloud: &Cloud, sources: &str) {
+        self.configure_with(cloud, "", sources);
+    }
+
+    /// The same with further keys of `[relay]`.
+    pub fn configure_with(&self, cloud: &Cloud, relay: &str, sources: &str) {
         let text = format!(
-            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n[admin]\nlisten = \"{}\"\n{sources}",
+            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[admin]\nlisten = \"{}\"\n{sources}",
             cloud.ca_file().display(),
             self.admin_socket().display()
         );

@@ -9,7 +9,6 @@ pub mod lmtp;
 pub mod process;
 mod requirement;
 pub mod simulation;
-pub mod stand;
 
 pub use process::wait_until;
 pub use requirement::required;
