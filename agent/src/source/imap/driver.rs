@@ -1,53 +1,36 @@
 //! The IMAP source on real sockets and clocks: starts connections as the roster says, wakes them when they are due. Decides
 //! nothing: that is the roster's and the session's.
 
-use super::connection::driver::Connection;
-use super::connection::{ALARM, ASK, Link, STOP, SWEEP};
+mod connection;
+mod link;
+mod stream;
+mod trial;
+
+pub use stream::Error;
+pub use trial::{Checked, check_login};
+
+use super::Settings;
 use super::exchange::Errand;
 use super::roster::{Input, Output, Report, Roster};
 use super::session::Session;
 use super::traits::Traits;
-use super::{Settings, Tls};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
 use crate::time::Moment;
 use crate::time::driver::Clock;
+use connection::Connection;
+use link::{ALARM, ASK, Link, STOP, SWEEP};
 use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls_pki_types::ServerName;
-use rustls_platform_verifier::Verifier;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use stream::Server;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 
 /// How long stopping waits for connections to close.
 const STOP_WAIT: Duration = Duration::from_secs(5);
-
-/// Why a source cannot be started.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The name is neither a host name nor an address.
-    #[error("source {source_name}: {name} is no name a certificate can carry; set server-name")]
-    ServerName {
-        /// Of which source.
-        source_name: String,
-        /// The name.
-        name: String,
-    },
-    /// TLS cannot be set up at all.
-    #[error("source {source_name}: TLS cannot be set up: {reason}")]
-    Tls {
-        /// Of which source.
-        source_name: String,
-        /// What is wrong.
-        reason: rustls::Error,
-    },
-}
 
 /// A running source. Every call but [`ImapSource::stop`] returns at once and may be repeated.
 #[derive(Debug)]
@@ -57,13 +40,13 @@ pub struct ImapSource {
 }
 
 /// What connections and the hall share.
-pub(super) struct Shared {
-    pub(super) settings: Arc<Settings>,
-    pub(super) id: SourceId,
-    pub(super) observer: Arc<dyn Observer>,
-    pub(super) clock: Clock,
-    pub(super) counters: Arc<SourceCounters>,
-    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+struct Shared {
+    settings: Arc<Settings>,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+    server: Server,
     traits: Arc<Traits>,
     seed: u64,
     runtime: tokio::runtime::Handle,
@@ -92,7 +75,7 @@ pub fn start(
     counters: Arc<SourceCounters>,
     seed: u64,
 ) -> Result<ImapSource, Error> {
-    let tls = connector(&settings)?;
+    let server = Server::new(&settings)?;
     let roster = Roster::new(&settings, seed);
     let shared = Arc::new(Shared {
         settings: Arc::new(settings),
@@ -100,7 +83,7 @@ pub fn start(
         observer,
         clock,
         counters,
-        tls,
+        server,
         traits: Arc::default(),
         seed,
         runtime: tokio::runtime::Handle::current(),
@@ -196,7 +179,7 @@ impl Shared {
         }
     }
 
-    pub(super) fn report(self: &Arc<Self>, mailbox: MailboxId, number: u32, report: Report) {
+    fn report(self: &Arc<Self>, mailbox: MailboxId, number: u32, report: Report) {
         self.tell(Input::Connection(mailbox, number, report));
     }
 
@@ -238,7 +221,7 @@ impl Shared {
     }
 
     /// A connection is gone for good, however it went.
-    pub(super) fn ended(&self, mailbox: MailboxId, number: u32, alarm: Option<Moment>) {
+    fn ended(&self, mailbox: MailboxId, number: u32, alarm: Option<Moment>) {
         if let Some(at) = alarm {
             self.alarms.lock().remove(&(at, mailbox, number));
         }
@@ -254,7 +237,7 @@ impl Shared {
     }
 
     /// Replaces a connection's alarm.
-    pub(super) fn set_alarm(&self, before: Option<Moment>, at: Moment, mailbox: MailboxId, number: u32) {
+    fn set_alarm(&self, before: Option<Moment>, at: Moment, mailbox: MailboxId, number: u32) {
         let mut alarms = self.alarms.lock();
         if let Some(before) = before {
             alarms.remove(&(before, mailbox, number));
@@ -291,24 +274,5 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// TLS as configured: the system's roots and the extra ones, the provider by name.
-fn connector(settings: &Settings) -> Result<Option<(TlsConnector, ServerName<'static>)>, Error> {
-    if settings.tls == Tls::None {
-        return Ok(None);
-    }
-    let source_name = settings.name.clone();
-    let name = settings.server_name.clone().unwrap_or_else(|| settings.host.clone());
-    let server = ServerName::try_from(name.clone())
-        .map_err(|_| Error::ServerName { source_name: source_name.clone(), name })?;
-    let failed = |reason| Error::Tls { source_name: source_name.clone(), reason };
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        Verifier::new_with_extra_roots(settings.extra_roots.clone(), provider.clone()).map_err(failed)?;
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(Some((TlsConnector::from(Arc::new(config)), server)))
-}
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,6 @@
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
 pub mod driver;
-mod connection;
 pub mod roster;
 pub mod governor;
 pub mod session;

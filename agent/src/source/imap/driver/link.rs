@@ -1,7 +1,4 @@
-//! How the hall reaches a running connection: flags and a waker, nothing that waits. The connection itself is in
-//! [`driver`].
-
-pub(super) mod driver;
+//! How the hall reaches a running connection: flags and a waker, nothing that waits.
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -2,97 +2,31 @@
 //! of a thread share, the session takes them at once, and its answers are short; so an idle connection holds a socket, its
 //! session and a waker.
 
-use super::{ALARM, ASK, Link, STOP, SWEEP};
+use super::Shared;
+use super::link::{ALARM, ASK, Link, STOP, SWEEP};
+use super::stream::Stream;
 use crate::event::{MailboxId, News, Verdict};
-use crate::source::imap::driver::Shared;
 use crate::source::imap::exchange::{Ending, Input, Output};
 use crate::source::imap::roster::Report;
 use crate::source::imap::session::Session;
 use crate::time::Moment;
-use socket2::{SockRef, TcpKeepalive};
 use std::cell::RefCell;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
-use zeroize::Zeroize;
+use std::task::{Context, Poll};
+use tokio::io::ReadBuf;
 
 /// The buffer that all connections of a thread read into.
 const BUFFER: usize = 16 * 1024;
 /// Reads of one connection before others have their turn.
 const READS_MAX: usize = 16;
-/// The TCP connection must stand after this long.
-const CONNECT_WAIT: Duration = Duration::from_secs(30);
-/// TCP keep-alive: first probe after this long without traffic, then between probes.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_mins(2), Duration::from_secs(30));
 
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Stream, String>> + Send>>;
-
-/// A connected stream; TLS is boxed since most watch without.
-pub(in crate::source::imap) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    pub(in crate::source::imap) fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    /// Writes what it takes of `unsent`.
-    pub(in crate::source::imap) fn poll_send(
-        &mut self,
-        context: &mut Context<'_>,
-        unsent: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
-        if unsent.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        while !unsent.is_empty() {
-            match ready!(self.poll_write(context, unsent)) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    unsent.get_mut(..written).unwrap_or_default().zeroize();
-                    unsent.drain(..written);
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        // Nothing stays with an idle connection.
-        *unsent = Vec::new();
-        self.poll_flush(context)
-    }
-}
 
 enum Wire {
     Opening(Opening),
@@ -101,7 +35,7 @@ enum Wire {
 }
 
 /// A running connection; ready when it is over, and has reported so.
-pub(in crate::source::imap) struct Connection {
+pub(super) struct Connection {
     shared: Arc<Shared>,
     link: Arc<Link>,
     session: Session,
@@ -114,6 +48,14 @@ pub(in crate::source::imap) struct Connection {
     is_starting_tls: bool,
 }
 
+async fn connect(shared: Arc<Shared>) -> Result<Stream, String> {
+    shared.server.connect().await
+}
+
+async fn secure(shared: Arc<Shared>, stream: Stream) -> Result<Stream, String> {
+    shared.server.secure(stream).await
+}
+
 /// What the future's next step is.
 enum Step {
     Again,
@@ -122,7 +64,7 @@ enum Step {
 }
 
 impl Connection {
-    pub(in crate::source::imap) fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         link: Arc<Link>,
         session: Session,
@@ -265,11 +207,8 @@ impl Connection {
     }
 
     fn begin_tls(&mut self) {
-        match std::mem::replace(&mut self.wire, Wire::Closed) {
-            Wire::Open(Stream::Plain(stream)) => {
-                self.wire = Wire::Opening(Box::pin(secure(self.shared.clone(), stream)));
-            }
-            other => self.wire = other,
+        if let Wire::Open(stream) = std::mem::replace(&mut self.wire, Wire::Closed) {
+            self.wire = Wire::Opening(Box::pin(secure(self.shared.clone(), stream)));
         }
     }
 
@@ -326,34 +265,4 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.ended(self.mailbox, self.link.number, self.alarm);
     }
-}
-
-/// A TCP connection to the configured server, without Nagle's delay and with keep-alive.
-pub(in crate::source::imap) async fn connect(shared: Arc<Shared>) -> Result<Stream, String> {
-    let settings = &shared.settings;
-    let address = (settings.host.as_str(), settings.port);
-    let place = format!("{}:{}", settings.host, settings.port);
-    let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(format!("cannot connect to {place}: {error}")),
-        Err(_) => {
-            return Err(format!("cannot connect to {place}: no answer within {} s", CONNECT_WAIT.as_secs()));
-        }
-    };
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
-    let is_set = stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-    is_set.map_err(|error| format!("cannot set up the socket to {place}: {error}"))?;
-    Ok(Stream::Plain(stream))
-}
-
-/// The TLS handshake; how long it may take is the log-in's limit.
-pub(in crate::source::imap) async fn secure(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-) -> Result<Stream, String> {
-    let place = format!("{}:{}", shared.settings.host, shared.settings.port);
-    let Some((connector, name)) = &shared.tls else { return Err(format!("no TLS set up for {place}")) };
-    let secured = connector.connect(name.clone(), stream).await;
-    let secured = secured.map_err(|error| format!("TLS with {place} failed: {error}"))?;
-    Ok(Stream::Tls(Box::new(secured)))
 }
