@@ -227,6 +227,39 @@ impl Callable for Relay {
     }
 }
 
+#[derive(Subcommand)]
+pub(super) enum Quirk {
+    /// Known ones, and which are on.
+    List,
+    /// Switches one on.
+    On {
+        /// Its name, for example silent-drop.
+        quirk: String,
+        /// For this mailbox alone.
+        #[arg(long)]
+        mailbox: Option<String>,
+    },
+    /// Switches one off.
+    Off {
+        /// Its name.
+        quirk: String,
+        /// For this mailbox alone.
+        #[arg(long)]
+        mailbox: Option<String>,
+    },
+}
+
+impl Callable for Quirk {
+    fn call(&self) -> anyhow::Result<Call> {
+        let (quirk, mailbox, on) = match self {
+            Self::List => return Ok(Call::get("/control/quirks")),
+            Self::On { quirk, mailbox } => (quirk, mailbox, true),
+            Self::Off { quirk, mailbox } => (quirk, mailbox, false),
+        };
+        Ok(Call::post("/control/quirks", &json!({ "quirk": quirk, "mailbox": mailbox, "on": on })))
+    }
+}
+
 /// A realm or thumbprint as a part of a path: what would need escaping is none.
 fn segment(text: &str) -> anyhow::Result<&str> {
     let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));

@@ -37,6 +37,8 @@ enum Command {
     Device(ControlArgs<control::Device>),
     /// Faults of the relay: switch on and off.
     Fault(ControlArgs<control::Fault>),
+    /// Oddities of the simulated IMAP server: switch on and off, for a mailbox or for all.
+    Quirk(ControlArgs<control::Quirk>),
     /// The relay's listener: stop, start, another certificate.
     Relay(ControlArgs<control::Relay>),
 }
@@ -71,6 +73,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tenant(args) => control::run(&args.control, &args.call),
         Command::Device(args) => control::run(&args.control, &args.call),
         Command::Fault(args) => control::run(&args.control, &args.call),
+        Command::Quirk(args) => control::run(&args.control, &args.call),
         Command::Relay(args) => control::run(&args.control, &args.call),
     };
     match outcome {
@@ -103,6 +106,7 @@ mod tests {
             "device gone --app-id com.microsoft.exchange.mowa --device-id reg-1",
             "fault add delay ms=200 --rate 0.5 --for 10s",
             "fault clear",
+            "quirk on silent-drop --mailbox user1",
             "relay stop",
         ];
         for line in good {

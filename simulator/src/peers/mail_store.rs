@@ -275,6 +275,11 @@ impl MailStore {
         self.account(account).map_or(self.everywhere, |account| account.quirks.with(self.everywhere))
     }
 
+    /// The quirks that were switched for this account alone.
+    pub fn quirks_of_its_own(&self, account: AccountId) -> Quirks {
+        self.account(account).map_or(Quirks::default(), |account| account.quirks)
+    }
+
     /// The quirks of the whole host.
     pub const fn everywhere(&self) -> Quirks {
         self.everywhere

@@ -89,7 +89,7 @@ fn perform(
     }
 }
 
-fn no_store() -> Problem {
+pub(super) fn no_store() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is no mail host here; start with --mail-store N")
 }
 

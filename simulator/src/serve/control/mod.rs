@@ -5,6 +5,7 @@
 pub(super) mod devices;
 pub(super) mod faults;
 pub(super) mod mailboxes;
+mod quirks;
 pub(super) mod record;
 mod tenants;
 pub(super) mod view;
@@ -50,6 +51,7 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/control/relay/start", post(faults::start))
         .route("/control/relay/stop", post(faults::stop))
         .route("/control/relay/certificate", post(faults::certificate))
+        .route("/control/quirks", get(quirks::list).post(quirks::switch))
         .route("/control/mailboxes", get(mailboxes::list))
         .route("/control/mailboxes/{name}/{action}", post(mailboxes::act))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such control call"))
