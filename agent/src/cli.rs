@@ -1,7 +1,8 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, certificate, check, probe, proxy, run, setup, status, subscription, token,
+    Context, Exit, Failure, Screen, certificate, check, log, probe, proxy, run, setup, status, subscription,
+    token,
 };
 use crate::time::driver::Clock;
 use clap::error::ErrorKind;
@@ -46,8 +47,9 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let screen = Screen::standard(cli.json);
-    let mut context = Context { config: cli.config, verbosity: cli.verbose, screen, clock: Clock::start() };
+    log::start(matches!(cli.command, Command::Run(_)), cli.verbose, cli.json);
+    let mut context =
+        Context { config: cli.config, screen: Screen::standard(cli.json), clock: Clock::start() };
     match dispatch(cli.command, &mut context) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => tell(&failure, &mut context.screen),

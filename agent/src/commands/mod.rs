@@ -13,6 +13,7 @@ pub mod status;
 pub mod probe;
 pub mod token;
 mod relay;
+pub mod log;
 mod screen;
 
 pub use screen::Screen;
@@ -114,8 +115,6 @@ impl From<identity::Error> for Failure {
 pub struct Context {
     /// `--config`.
     pub config: Option<PathBuf>,
-    /// How often `-v` was given.
-    pub verbosity: u8,
     /// Where the result goes, and whether as JSON.
     pub screen: Screen,
     /// The clocks.

@@ -39,8 +39,9 @@ impl Screen {
 
     /// The whole result for programs.
     pub fn json(&mut self, result: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer_pretty(&mut self.out, result)?;
-        writeln!(self.out)
+        let mut text = serde_json::to_vec_pretty(result)?;
+        text.push(b'\n');
+        self.bytes(&text)
     }
 
     /// Names and values, the colons under each other.
@@ -65,12 +66,10 @@ impl Screen {
             padded.join("  ").trim_end().to_owned()
         };
         let head = aligned(&mut heads.iter().copied());
-        let head = self.bold(&head);
-        self.line(head)?;
-        for row in rows {
-            self.line(aligned(&mut row.iter().map(String::as_str)))?;
-        }
-        Ok(())
+        let mut lines = vec![self.bold(&head)];
+        lines.extend(rows.iter().map(|row| aligned(&mut row.iter().map(String::as_str))));
+        // In one piece: a line at a time would be a system call at a time.
+        self.line(lines.join("\n"))
     }
 
     /// A heading.

@@ -16,6 +16,9 @@ pub(super) struct Spelling<T> {
     pub(super) parse: Box<Parse<T>>,
 }
 
+/// Bytes of a Unix socket's path that Linux takes.
+const SOCKET_PATH_MAX: usize = 107;
+
 /// Where to listen: a path or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -85,15 +88,17 @@ impl Spelling<u32> {
 impl Spelling<Place> {
     /// A Unix path or `host:port`.
     pub(super) fn place() -> Self {
-        Self::new("an absolute path of a Unix socket or an address like \"127.0.0.1:9924\"", place)
+        Self::new(
+            "an absolute path of a Unix socket (107 bytes at most) or an address like \"127.0.0.1:9924\"",
+            place,
+        )
     }
 }
 
 impl Spelling<Option<Place>> {
     /// A Unix path, a loopback address, or `off`.
     pub(super) fn loopback_place() -> Self {
-        let expected =
-            "\"off\", an absolute path of a Unix socket or a loopback address like \"127.0.0.1:9924\"";
+        let expected = "\"off\", an absolute path of a Unix socket (107 bytes at most) or a loopback address like \"127.0.0.1:9924\"";
         Self::new(expected, |text| match place(text) {
             _ if text == "off" => Some(None),
             Some(Place::Tcp(address)) if !address.ip().is_loopback() => None,
@@ -104,7 +109,7 @@ impl Spelling<Option<Place>> {
 
 fn place(text: &str) -> Option<Place> {
     if text.starts_with('/') {
-        return Some(Place::Unix(PathBuf::from(text)));
+        return (text.len() <= SOCKET_PATH_MAX).then(|| Place::Unix(PathBuf::from(text)));
     }
     if let Some(port) = text.strip_prefix("localhost:") {
         let port = port.parse().ok()?;
@@ -165,6 +170,8 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(place(text), expected, "{text}");
         }
+        assert!(place(&format!("/{}", "a".repeat(106))).is_some());
+        assert_eq!(place(&format!("/{}", "a".repeat(107))), None);
         let admin = |text| (Spelling::loopback_place().parse)(text);
         assert_eq!(admin("off"), Some(None));
         assert_eq!(admin("192.0.2.1:99"), None);

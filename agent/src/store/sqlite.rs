@@ -219,3 +219,37 @@ fn described(path: &Path, cause: rusqlite::Error) -> StoreError {
         _ => StoreError::Database { path, cause },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMs = UnixMs(1_767_268_500_000);
+
+    #[test]
+    fn a_lock_that_another_process_holds_too_long_is_named_and_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let (ours, other) =
+            (SqliteStore::open(&state, NOW).unwrap(), SqliteStore::open(&state, NOW).unwrap());
+        ours.connection.lock().db.busy_timeout(Duration::from_millis(20)).unwrap();
+        other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+        assert!(ours.proxy().is_ok(), "reading goes on beside a writer");
+        other.connection.lock().db.execute_batch("ROLLBACK").unwrap();
+        assert!(ours.change_proxy(&ProxyChange::default(), NOW).is_ok());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_what_was_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("state"), NOW).unwrap();
+        let pages: i64 = store.read(|db| db.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();
+        store.read(|db| db.pragma_update(None, "max_page_count", pages)).unwrap();
+        let uri = Some("u".repeat(100_000));
+        let error = store.change_proxy(&ProxyChange { uri, ..ProxyChange::default() }, NOW).unwrap_err();
+        assert!(error.to_string().contains("full"), "{error}");
+        assert_eq!(store.proxy().unwrap().uri, crate::store::DEFAULT_PROXY_URI);
+    }
+}
