@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -27,20 +28,36 @@ const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How much of what a failed command wrote is shown.
 const SHOWN_CHARS_MAX: usize = 2000;
 
-/// An agent's program with its folder: configuration, state, sockets and log.
+/// An agent's program with its configuration, and a folder for what passes between it and us.
 pub(super) struct Agent {
     program: PathBuf,
     leading_args: Vec<OsString>,
+    configuration: PathBuf,
     folder: PathBuf,
 }
 
-/// The daemon while it runs; killed when dropped.
+/// The daemon while it runs; one that we started is killed when dropped.
 pub(super) struct Daemon {
-    child: Child,
-    /// Its process id.
-    pub(super) pid: u32,
-    admin: PathBuf,
+    /// `None`: it ran before us and goes on after us.
+    child: Option<Child>,
+    pid: u32,
+    admin: Admin,
     log: PathBuf,
+}
+
+/// Where an admin endpoint listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admin {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+impl Admin {
+    /// `http://HOST:PORT`, `HOST:PORT` or the path of a Unix socket.
+    pub(super) fn parse(text: &str) -> Self {
+        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        if text.starts_with('/') { Self::Unix(text.into()) } else { Self::Tcp(authority.to_owned()) }
+    }
 }
 
 impl Agent {
@@ -51,9 +68,19 @@ impl Agent {
         folder: &Path,
         configuration: &str,
     ) -> Result<Self> {
-        let agent = Self { program, leading_args, folder: folder.to_owned() };
-        write_private(&agent.file("mailbadge.toml"), configuration)?;
-        Ok(agent)
+        let file = folder.join("mailbadge.toml");
+        write_private(&file, configuration)?;
+        Ok(Self::configured(program, leading_args, folder, file))
+    }
+
+    /// One that is configured already.
+    pub(super) fn configured(
+        program: PathBuf,
+        leading_args: Vec<OsString>,
+        folder: &Path,
+        configuration: PathBuf,
+    ) -> Self {
+        Self { program, leading_args, configuration, folder: folder.to_owned() }
     }
 
     /// A file of this agent's folder.
@@ -85,14 +112,15 @@ impl Agent {
         command.arg("run").stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let pid = child.id().context("the agent ended at once")?;
-        let mut daemon = Daemon { child, pid, admin: self.file("admin.sock"), log };
+        let admin = Admin::Unix(self.file("admin.sock"));
+        let mut daemon = Daemon { child: Some(child), pid, admin, log };
         daemon.wait_until_ready().await?;
         Ok(daemon)
     }
 
     fn base(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.leading_args).arg("--config").arg(self.file("mailbadge.toml"));
+        command.args(&self.leading_args).arg("--config").arg(&self.configuration);
         command
     }
 }
@@ -103,25 +131,28 @@ impl Daemon {
         Usage::of(self.pid).with_context(|| format!("the agent is gone; {}", self.last_words()))
     }
 
-    /// `GET` at the admin endpoint: status and body.
-    pub(super) async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let stream = UnixStream::connect(&self.admin).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
-        let request = hyper::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        connection.abort();
-        let body = body.map_err(|error| anyhow::anyhow!("the admin endpoint's answer: {error}"))?;
-        Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+    /// A daemon that runs already, once it says that it is ready.
+    pub(super) async fn adopt(pid: u32, admin: Admin) -> Result<Self> {
+        let mut daemon = Self { child: None, pid, admin, log: PathBuf::new() };
+        daemon.usage()?;
+        daemon.wait_until_ready().await?;
+        Ok(daemon)
     }
 
-    /// Asks it to drain and end.
+    /// `GET` at the admin endpoint: status and body.
+    pub(super) async fn get(&self, path: &str) -> Result<(u16, String)> {
+        match &self.admin {
+            Admin::Unix(socket) => get(UnixStream::connect(socket).await?, path).await,
+            Admin::Tcp(authority) => get(TcpStream::connect(authority).await?, path).await,
+        }
+    }
+
+    /// Asks one that we started to drain and end.
     pub(super) async fn stop(mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
         let ended = Command::new("kill").arg("-TERM").arg(self.pid.to_string()).status().await?;
         ensure!(ended.success(), "the agent was gone before it was stopped; {}", self.last_words());
-        let status = timeout(STOP_TIMEOUT, self.child.wait()).await;
+        let status = timeout(STOP_TIMEOUT, child.wait()).await;
         let status = status.with_context(|| format!("the agent did not end within {STOP_TIMEOUT:?}"))??;
         ensure!(status.success(), "the agent ended with {status}; {}", self.last_words());
         Ok(())
@@ -130,7 +161,7 @@ impl Daemon {
     async fn wait_until_ready(&mut self) -> Result<()> {
         let ready = async {
             loop {
-                if let Some(status) = self.child.try_wait()? {
+                if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                     bail!("the agent ended with {status}; {}", self.last_words());
                 }
                 if let Ok((200, _)) = self.get("/readyz").await {
@@ -162,6 +193,21 @@ impl Daemon {
     }
 }
 
+async fn get(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    path: &str,
+) -> Result<(u16, String)> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", "localhost").body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    connection.abort();
+    let body = body.map_err(|error| anyhow::anyhow!("the admin endpoint's answer: {error}"))?;
+    Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+}
+
 /// Writes a file that only we may read, as the agent demands of secrets.
 pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
@@ -170,4 +216,21 @@ pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admin_endpoint_is_named_as_people_name_it() {
+        let table = [
+            ("http://127.0.0.1:9924/", Admin::Tcp("127.0.0.1:9924".into())),
+            ("127.0.0.1:9924", Admin::Tcp("127.0.0.1:9924".into())),
+            ("/run/mailbadge/admin.sock", Admin::Unix("/run/mailbadge/admin.sock".into())),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Admin::parse(text), expected);
+        }
+    }
 }

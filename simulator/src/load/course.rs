@@ -1,7 +1,7 @@
 //! The course of a load test: bring everything up, watch until every icon is true, keep quiet, do the plan, wait
 //! until every icon is true again, count.
 
-use super::agent::{Agent, Daemon, write_private};
+use super::agent::{Admin, Agent, Daemon, write_private};
 use super::dict::{self, DictPool};
 use super::host::{Host, Told};
 use super::ledger::{DeviceIndex, Wrong};
@@ -64,14 +64,17 @@ impl Stage {
         let (folder, temporary) = folder(args.folder.as_deref())?;
         let running = serve::start(serve_options(args, &host, &folder)).await?;
         running.world.relay.lock().devices.set_tap(Some(Arc::clone(&host) as Arc<_>));
-        let configuration = args.configuration(&folder, &running)?;
-        let agent = Agent::configure(args.agent_program(), args.agent_arg.clone(), &folder, &configuration)?;
+        let agent = agent(args, &folder, &running)?;
         introduce(&agent, &running).await?;
-        let daemon = agent.start().await?;
+        let daemon = match (args.agent_pid, &args.admin) {
+            (Some(pid), Some(admin)) => Daemon::adopt(pid, Admin::parse(admin)).await?,
+            _ => agent.start().await?,
+        };
         let pool = match args.source {
             Source::Imap => None,
             Source::Dovecot => {
-                let options = dict_options(args, agent.file("dict.sock"));
+                let socket = args.dict.clone().unwrap_or_else(|| agent.file("dict.sock"));
+                let options = dict_options(args, socket);
                 Some(DictPool::connect(&options, args.mailboxes as usize, host.started).await?)
             }
         };
@@ -157,6 +160,9 @@ impl Stage {
             pool.begin();
         }
         let plan = Plan::new(plan_settings(args), args.seed);
+        for quirk in &args.quirk {
+            self.host.store.lock().set_quirk(None, *quirk, true);
+        }
         let progress = progress(plan.expected(), "changes");
         let (before, since): (Usage, Duration) = (self.daemon.usage()?, self.host.now());
         let mut pool = self.pool.take();
@@ -235,6 +241,15 @@ impl Stage {
     }
 }
 
+/// The agent with a configuration of ours, or with its own.
+fn agent(args: &Args, folder: &Path, running: &Running) -> Result<Agent> {
+    let (program, leading) = (args.agent_program(), args.agent_arg.clone());
+    match &args.agent_config {
+        Some(file) => Ok(Agent::configured(program, leading, folder, file.clone())),
+        None => Agent::configure(program, leading, folder, &args.configuration(folder, running)?),
+    }
+}
+
 /// The agent's certificate at the relay, the relay's address at the agent.
 async fn introduce(agent: &Agent, running: &Running) -> Result<()> {
     let export = agent.file("export");
@@ -258,8 +273,9 @@ async fn introduce(agent: &Agent, running: &Running) -> Result<()> {
 
 fn serve_options(args: &Args, host: &Arc<Host>, folder: &Path) -> serve::Options {
     let settings = imap_server::Settings { window: args.window, ..imap_server::Settings::default() };
-    let imap = imap::Options { settings, seed: args.seed, ..imap::Options::default() };
+    let imap = imap::Options { listen: args.imap, settings, seed: args.seed, ..imap::Options::default() };
     serve::Options {
+        relay_listen: args.relay,
         state_dir: Some(folder.join("relay")),
         mail_store: (args.source == Source::Imap).then(|| Arc::clone(&host.store)),
         imap,

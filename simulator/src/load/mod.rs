@@ -18,12 +18,13 @@ pub use plan::{Mix, Shape};
 pub use report::Report;
 
 use crate::peers::dovecot_client;
-use crate::peers::mail_store::Credentials;
+use crate::peers::mail_store::{Credentials, Quirk};
 use crate::serve::{ImapTls, Running};
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,6 +98,27 @@ pub struct Args {
     /// Keeps the agent's configuration, state and log there.
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
+    /// Tests a daemon that runs already and goes on afterwards; its sources and relay must be this program's addresses.
+    #[arg(long, value_name = "PID", requires_all = ["admin", "agent_config", "folder"])]
+    pub agent_pid: Option<u32>,
+    /// Its admin endpoint: URL or path of a Unix socket.
+    #[arg(long, value_name = "URL", requires = "agent_pid")]
+    pub admin: Option<String>,
+    /// Its configuration, for commands: the relay's URL and the subscriptions become its state.
+    #[arg(long, value_name = "FILE", requires = "agent_pid")]
+    pub agent_config: Option<PathBuf>,
+    /// Where it listens for Dovecot [default: dict.sock in --folder].
+    #[arg(long, value_name = "PATH", requires = "agent_pid")]
+    pub dict: Option<PathBuf>,
+    /// Where the relay listens; its authority is ca.pem in --folder/relay.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub relay: SocketAddr,
+    /// Where the IMAP server listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub imap: SocketAddr,
+    /// Switched on at the IMAP server, for all mailboxes, when the load begins; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub quirk: Vec<Quirk>,
     /// Nothing happens for that long before the load: memory and CPU of an idle agent.
     #[arg(long, value_name = "D", default_value = "5s", value_parser = humantime::parse_duration)]
     pub quiet: Duration,

@@ -5,6 +5,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
 
+/// Mailboxes from which on memory is also told for each.
+const EACH_SHOWN_FROM: usize = 500;
+
 /// Percentiles of a histogram, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Percentiles {
@@ -174,62 +177,109 @@ fn bytes(bytes: f64) -> String {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Asked { source, mailboxes, devices_per_mailbox, rate, seconds, shape, mix, seed, .. } =
-            &self.asked;
-        let mut line = |name: &str, value: String| writeln!(f, "{name:<18}{value}");
-        line(
-            "Asked",
-            format!(
-                "{source}, {mailboxes} mailboxes × {devices_per_mailbox} devices, {rate}/s {shape} for {seconds} s, {mix}, seed {seed}"
-            ),
-        )?;
-        let already = self.changes_shown_already;
+        let Self { source, mailboxes, devices_per_mailbox, rate, seconds, shape, mix, seed, .. } = self;
+        write!(f, "{source}, {mailboxes} mailboxes × {devices_per_mailbox} devices, ")?;
+        write!(f, "{rate}/s {shape} for {seconds} s, {mix}, seed {seed}")
+    }
+}
+
+impl fmt::Display for WrongBadge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mailbox, device, truth, shown } = self;
+        let shown = shown.map_or("nothing".to_owned(), |shown| shown.to_string());
+        write!(f, "{mailbox}, device {device}: shows {shown}, should show {truth}")
+    }
+}
+
+impl Report {
+    fn changes_line(&self) -> String {
         let per_second = self.changes as f64 / self.elapsed_seconds.max(f64::EPSILON);
-        line("Changes", format!("{} ({per_second:.0}/s; {already} shown already)", self.changes))?;
-        line("Acknowledgements", self.acknowledgements.to_string())?;
-        line("Latency", format!("{}  (from due to shown)", self.latency_ms))?;
-        line("Generator late", self.generator_lateness_ms.to_string())?;
+        format!("{} ({per_second:.0}/s; {} shown already)", self.changes, self.changes_shown_already)
+    }
+
+    /// What only one of the sources has.
+    fn source_line(&self) -> (&'static str, String) {
         if self.asked.source == "dovecot" {
-            line("Mail server waits", self.mail_server_wait_ms.to_string())?;
-        } else {
-            let Logins { count, seconds, per_second_max, later } = self.logins;
-            let allowed = self.asked.login_rate;
-            line(
-                "Log-ins",
-                format!(
-                    "{count} in {seconds:.1} s, {per_second_max}/s at most ({allowed}/s allowed), {later} later"
-                ),
-            )?;
+            return ("Mail server waits", self.mail_server_wait_ms.to_string());
         }
-        let settled = self
-            .settle_seconds
-            .map_or("never".to_owned(), |seconds| format!("{seconds:.2} s after the last step"));
-        line("All true", format!("{:.1} s after subscribing, {settled}", self.first_truth_seconds))?;
+        let Logins { count, seconds, per_second_max, later } = self.logins;
+        let allowed = self.asked.login_rate;
+        let rate = format!("{per_second_max}/s at most ({allowed}/s allowed)");
+        ("Log-ins", format!("{count} in {seconds:.1} s, {rate}, {later} later"))
+    }
+
+    fn truth_line(&self) -> String {
+        let settled = self.settle_seconds.map(|seconds| format!("{seconds:.2} s after the last step"));
+        let settled = settled.as_deref().unwrap_or("never after the last step");
+        format!("{:.1} s after subscribing, {settled}", self.first_truth_seconds)
+    }
+
+    fn memory_line(&self) -> String {
         let agent = &self.agent;
         let [empty, watching, end] =
             [agent.rss_empty_bytes, agent.rss_watching_bytes, agent.rss_end_bytes].map(|b| bytes(b as f64));
-        let each = bytes(agent.rss_per_mailbox_bytes);
-        line(
-            "Agent's memory",
-            format!("{empty} empty, {watching} watching ({each} a mailbox), {end} at the end"),
-        )?;
-        line(
-            "Agent's CPU",
-            format!(
-                "{:.2} % of a core idle over {:.0} s, {:.1} % under load",
-                agent.cpu_idle_percent, agent.idle_seconds, agent.cpu_load_percent
-            ),
-        )?;
-        for failure in &self.failures {
-            line("Failure", failure.clone())?;
-        }
-        line("Wrong badges", self.wrong.to_string())?;
-        for WrongBadge { mailbox, device, truth, shown } in &self.wrong_ones {
-            let shown = shown.map_or("nothing".to_owned(), |shown| shown.to_string());
-            line("", format!("{mailbox}, device {device}: shows {shown}, should show {truth}"))?;
+        // With few mailboxes what is needed once outweighs what each needs.
+        let each = if self.asked.mailboxes >= EACH_SHOWN_FROM {
+            format!(" ({} a mailbox)", bytes(agent.rss_per_mailbox_bytes))
+        } else {
+            String::new()
+        };
+        format!("{empty} empty, {watching} watching{each}, {end} at the end")
+    }
+
+    fn cpu_line(&self) -> String {
+        let AgentFigures { cpu_idle_percent, idle_seconds, cpu_load_percent, .. } = self.agent;
+        format!(
+            "{cpu_idle_percent:.2} % of a core idle over {idle_seconds:.0} s, {cpu_load_percent:.1} % under load"
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (source, of_source) = self.source_line();
+        let lines = [
+            ("Asked", self.asked.to_string()),
+            ("Changes", self.changes_line()),
+            ("Acknowledgements", self.acknowledgements.to_string()),
+            ("Latency", format!("{}  (from due to shown)", self.latency_ms)),
+            ("Generator late", self.generator_lateness_ms.to_string()),
+            (source, of_source),
+            ("All true", self.truth_line()),
+            ("Agent's memory", self.memory_line()),
+            ("Agent's CPU", self.cpu_line()),
+        ];
+        let failures = self.failures.iter().map(|failure| ("Failure", failure.clone()));
+        let wrong = std::iter::once(("Wrong badges", self.wrong.to_string()));
+        let wrong_ones = self.wrong_ones.iter().map(|one| ("", one.to_string()));
+        for (name, value) in lines.into_iter().chain(failures).chain(wrong).chain(wrong_ones) {
+            writeln!(f, "{name:<18}{value}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_in_milliseconds() {
+        let mut micros = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+        assert_eq!(Percentiles::of(&micros).to_string(), "none measured");
+        (1..=1000).for_each(|ms| micros.record(ms * 1000).unwrap());
+        let percentiles = Percentiles::of(&micros);
+        assert!((499.0..502.0).contains(&percentiles.p50), "{percentiles}");
+        assert!((989.0..992.0).contains(&percentiles.p99), "{percentiles}");
+    }
+
+    #[test]
+    fn bytes_are_written_as_people_read_them() {
+        let table = [(0.0, "0 B"), (1023.0, "1023 B"), (1536.0, "1.50 KiB"), (3_145_728.0, "3.0 MiB")];
+        for (number, text) in table {
+            assert_eq!(bytes(number), text);
+        }
     }
 }
