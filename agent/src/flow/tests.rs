@@ -41,7 +41,8 @@ impl Bench {
             organization: "fabrikam.com".to_owned(),
             relay_authority: "relay.example".to_owned(),
         };
-        let settings = keeper::Settings { configured, may_delegate: false, lifetime: Duration::from_hours(24) };
+        let settings =
+            keeper::Settings { configured, may_delegate: false, lifetime: Duration::from_hours(24) };
         flow.handle(Input::Relay(Some(settings)), now);
         Self { flow, tracker, now, modseq: 0 }
     }
