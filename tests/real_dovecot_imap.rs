@@ -4,13 +4,16 @@
 
 use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
-use mailbadge::source::imap::driver::{ImapSource, start};
-use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::source::imap::driver::{ImapSource, check_login, start};
+use mailbadge::source::imap::{Login, Method, Settings, Tls, Watch};
 use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
 use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls_pki_types::CertificateDer;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options, USER_PASSWORD};
@@ -204,9 +207,7 @@ fn a_wrong_master_password_is_tried_once_and_told() {
         separator: "*".into(),
         password: "wrong-password-of-a-test".to_owned().into(),
     };
-    // One log-in a second: the first answer is there before the second could go.
-    let slow = Settings { login, login_rate: 1, ..settings(server.imap(), Watch::Auto) };
-    let watching = Watching::start(slow);
+    let watching = Watching::start(Settings { login, ..settings(server.imap(), Watch::Auto) });
     let failure = wait_until("the refusal to be told", LIMIT, || watching.source().failure());
     assert!(failure.contains("AUTHENTICATIONFAILED") && !failure.contains("wrong-password"), "{failure}");
     assert_eq!(watching.counters.logins_refused.get(), 1);
@@ -227,4 +228,61 @@ fn a_mailbox_that_does_not_exist_leaves_the_others_alone() {
     LmtpClient::connect(server.lmtp()).unwrap().deliver("u2").unwrap();
     watching.wait_unseen(2, 1, "delivered");
     assert_eq!(watching.source().failure(), None);
+}
+
+/// A certificate authority of its own, and Dovecot's configuration with a certificate for `mail.test` from it.
+struct Secured {
+    root: CertificateDer<'static>,
+    extra: String,
+    implicit_port: u16,
+    _folder: tempfile::TempDir,
+}
+
+impl Secured {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf =
+            CertificateParams::new(["mail.test".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let (certificate, secret) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        fs::write(&certificate, leaf.pem()).unwrap();
+        fs::write(&secret, key.serialize_pem()).unwrap();
+        let implicit_port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let extra = format!(
+            "ssl = required\nssl_cert = <{}\nssl_key = <{}\nservice imap-login {{\n  inet_listener imaps {{\n    \
+             port = {implicit_port}\n    ssl = yes\n  }}\n}}\n",
+            certificate.display(),
+            secret.display()
+        );
+        Self { root: authority.der().clone(), extra, implicit_port, _folder: folder }
+    }
+}
+
+#[test]
+fn starttls_and_implicit_tls_reach_only_the_server_whose_certificate_is_right() {
+    if !required("dovecot") {
+        return;
+    }
+    let secured = Secured::new();
+    let server = Dovecot::start(Options { users: 1, extra: secured.extra.clone(), ..Options::default() });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let check = |tls: Tls, name: &str, roots: Vec<CertificateDer<'static>>| {
+        let port = if tls == Tls::Implicit { secured.implicit_port } else { server.imap().port() };
+        let plain = settings(server.imap(), Watch::Auto);
+        let settings = Settings { tls, port, server_name: Some(name.into()), extra_roots: roots, ..plain };
+        runtime.block_on(check_login(settings, "u1", Clock::start())).map_err(|error| error.to_string())
+    };
+    let root = || vec![secured.root.clone()];
+    for tls in [Tls::StartTls, Tls::Implicit] {
+        let checked = check(tls, "mail.test", root()).unwrap();
+        assert_eq!((checked.method, checked.unseen), (Method::Notify, 0));
+        let wrong_name = check(tls, "other.test", root()).unwrap_err();
+        assert!(wrong_name.contains("TLS with") && wrong_name.contains("not valid for name"), "{wrong_name}");
+        let own = Secured::new();
+        let unknown = check(tls, "mail.test", vec![own.root.clone()]).unwrap_err();
+        assert!(unknown.contains("TLS with"), "{unknown}");
+    }
 }

@@ -107,7 +107,7 @@ impl Roster {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             watch: settings.watch,
-            governor: Governor::new(settings.login_rate, rng.u64(..)),
+            governor: Governor::new(settings.login_rate, settings.login.is_shared(), rng.u64(..)),
             sweep: Sweep::new(settings.sweep_interval, rng.u64(..)),
             polls: Sweep::new(settings.poll_interval.min(settings.sweep_interval), rng.u64(..)),
             entries: HashMap::new(),
