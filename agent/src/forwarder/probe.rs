@@ -286,7 +286,7 @@ impl Probe {
         match diagnostics.split(';').next().unwrap_or_default().trim() {
             "2000000" | "2000009" => format!(
                 "The relay does not know the certificate {thumbprint} as ours: register it there (`mailbadge \
-                 auth credential`)."
+                 certificate export` writes it)."
             ),
             "2000002" => {
                 String::from("The relay finds the token outside its lifetime: compare both machines' clocks.")

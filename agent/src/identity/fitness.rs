@@ -18,21 +18,19 @@ pub const FRIENDLY_NAME_MARK: &str = "OAuth";
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unfit {
     /// Its key is no RSA key.
-    #[error("certificate {0} has no RSA key; `mailbadge certificate new` makes one that fits")]
+    #[error("certificate {0} has no RSA key; `mailbadge setup` makes one that fits")]
     NotRsa(String),
     /// Its key is too short.
-    #[error(
-        "certificate {0} has a key of {1} bits; 2048 are the least, `mailbadge certificate new` makes such a one"
-    )]
+    #[error("certificate {0} has a key of {1} bits; 2048 are the least, `mailbadge setup` makes such a one")]
     TooShort(String, usize),
     /// The private key is another one's.
-    #[error("the private key does not belong to certificate {0}; import both again")]
+    #[error("the private key does not belong to certificate {0}; `mailbadge setup` makes both anew")]
     WrongKey(String),
     /// Not valid yet.
     #[error("certificate {0} is not valid before {1}; check this machine's clock")]
     TooEarly(String, String),
     /// Not valid any more.
-    #[error("certificate {0} has expired on {1}; `mailbadge certificate new` makes another")]
+    #[error("certificate {0} has expired on {1}; `mailbadge setup` makes another")]
     Expired(String, String),
 }
 

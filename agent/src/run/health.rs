@@ -97,8 +97,7 @@ impl Health for Hall {
         if ledger.certificate.is_none() {
             reasons.push("certificate: there is none; run `mailbadge setup`".to_owned());
         }
-        let of_source = |source: Shown| Some(format!("source {}: {}", source.name, source.trouble?));
-        reasons.extend(self.sources(of_source).into_iter().flatten());
+        reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
         reasons
     }
 

@@ -102,7 +102,7 @@ fn every_failure_names_its_component_and_what_to_do() {
         (vec![status(403)], Authentication, "before it even asks"),
         (vec![status(401)], Authentication, "do not agree on whose tokens"),
         (vec![Ok(stranger)], Authentication, "do not agree on whose tokens"),
-        (vec![challenge(), refusal("2000000")], Authentication, "mailbadge auth credential"),
+        (vec![challenge(), refusal("2000000")], Authentication, "mailbadge certificate export"),
         (vec![challenge(), refusal("2000001")], Authentication, "auth.realm"),
         (vec![challenge(), refusal("2000002")], Authentication, "clocks"),
         (vec![challenge(), refusal("2000003")], Authentication, "relay.example:8443"),
