@@ -39,7 +39,7 @@ pub struct Tracker {
     enrolled: AtomicU32,
     ready: Mutex<VecDeque<MailboxId>>,
     later: Mutex<BTreeSet<(Moment, MailboxId)>>,
-    unsaved: Mutex<Vec<MailboxId>>,
+    unsaved: Mutex<VecDeque<MailboxId>>,
     numbers: AtomicU64,
     bell: OnceLock<Bell>,
 }
@@ -152,7 +152,7 @@ impl Tracker {
             return None;
         };
         if record.mark_unsaved() {
-            self.unsaved.lock().push(mailbox);
+            self.unsaved.lock().push_back(mailbox);
         }
         drop(record);
         Some(Notification {
@@ -197,7 +197,7 @@ impl Tracker {
         let Some(mut record) = self.record(mailbox) else { return };
         transition(&mut record);
         if record.mark_unsaved() {
-            self.unsaved.lock().push(mailbox);
+            self.unsaved.lock().push_back(mailbox);
         }
         self.settle(mailbox, record, now);
     }
@@ -213,7 +213,7 @@ impl Tracker {
                 (bell.ring)();
             }
         } else if record.stage() == Stage::Idle
-            && let Some(until) = record.held_until().filter(|until| *until > now.moment)
+            && let Some(until) = record.held_until(now)
         {
             self.later.lock().insert((until, mailbox));
         }
@@ -244,13 +244,18 @@ impl Tracker {
         self.ready.lock().len()
     }
 
-    /// What devices show that was not stored yet, of up to `max` mailboxes; `None` for those that something is in
-    /// flight to. The caller stores it, or gives it back by [`Tracker::not_saved`].
+    /// Mailboxes whose devices show something that was not stored yet.
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.lock().len()
+    }
+
+    /// What devices show that was not stored yet, of up to `max` mailboxes, those that waited longest first; `None` for
+    /// devices that something is in flight to. The caller stores it, or gives it back by [`Tracker::not_saved`].
     pub fn take_unsaved(&self, max: usize) -> Vec<(MailboxId, SubscriptionKey, Option<u32>)> {
-        let mailboxes = {
+        let mailboxes: Vec<MailboxId> = {
             let mut unsaved = self.unsaved.lock();
-            let keep = unsaved.len().saturating_sub(max);
-            unsaved.split_off(keep)
+            let count = unsaved.len().min(max);
+            unsaved.drain(..count).collect()
         };
         let mut rows = Vec::with_capacity(mailboxes.len());
         for mailbox in mailboxes {

@@ -142,14 +142,16 @@ impl Shared {
     async fn post(&self, post: &Post) -> Result<Answer, Failure> {
         let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
         let head = self.head(post)?;
+        let mut first_failure = None;
         if let Some(connection) = self.kept_alive(&post.url).await {
             match self.exchange(connection, &head, post).await {
                 Ok(answer) => return Ok(answer),
-                Err(Broken { is_before_answer: true, .. }) => {}
+                Err(Broken { is_before_answer: true, failure }) => first_failure = Some(failure),
                 Err(Broken { failure, .. }) => return Err(failure),
             }
         }
-        let connection = self.connect(&post.url).await?;
+        // The first request may have arrived: a second connection that fails does not say that nothing did.
+        let connection = self.connect(&post.url).await.map_err(|failure| first_failure.unwrap_or(failure))?;
         self.exchange(connection, &head, post).await.map_err(|broken| broken.failure)
     }
 

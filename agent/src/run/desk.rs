@@ -52,7 +52,7 @@ impl Desk {
     }
 
     fn ask(&self, mailbox: MailboxId) {
-        if let Some((_, source)) = self.askable.read().first() {
+        for (_, source) in self.askable.read().iter() {
             source.ask(mailbox);
         }
     }

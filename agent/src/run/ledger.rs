@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Mailboxes stored in one transaction, at most.
-const ROWS_MAX: usize = 10_000;
+const MAILBOXES_PER_COMMIT: usize = 10_000;
 /// How often expired subscriptions are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 
@@ -86,24 +86,25 @@ impl Ledger {
         Ok(changed)
     }
 
-    /// Stores what devices show (protocol of `store::doubt`).
+    /// Stores what devices show. A new page of notes begins first; what was unsaved then covers all that the older
+    /// pages say, so that they can go, however much moves meanwhile.
     pub(super) fn save(&mut self) -> Result<(), StoreError> {
-        let mut rows = self.tracker.take_unsaved(ROWS_MAX);
-        if rows.is_empty() {
+        let mut left = self.tracker.unsaved();
+        if left == 0 {
             return Ok(());
         }
-        if let Err(error) = self.doubt.lock().turn() {
-            self.tracker.not_saved(&rows);
-            return Err(error);
-        }
-        while !rows.is_empty() {
+        self.doubt.lock().turn()?;
+        left = left.max(self.tracker.unsaved());
+        while left > 0 {
+            let count = left.min(MAILBOXES_PER_COMMIT);
+            left -= count;
+            let rows = self.tracker.take_unsaved(count);
             let shown: Vec<(SubscriptionKey, Option<u32>)> =
                 rows.iter().map(|(_, key, shown)| (*key, *shown)).collect();
             if let Err(error) = self.store.record_shown(&shown) {
                 self.tracker.not_saved(&rows);
                 return Err(error);
             }
-            rows = self.tracker.take_unsaved(ROWS_MAX);
         }
         self.doubt.lock().settle()
     }

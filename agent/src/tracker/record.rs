@@ -216,13 +216,14 @@ impl Record {
         is_due
     }
 
-    /// When a device that waits may be sent to again, for an idle mailbox.
-    pub fn held_until(&self) -> Option<Moment> {
+    /// When the first device that waits may be sent to again, for an idle mailbox.
+    pub fn held_until(&self, now: Now) -> Option<Moment> {
+        let unseen = self.known?.unseen;
         let until = |device: &Device| match device.hold {
-            Hold::Aside(moment) | Hold::Throttled(moment) => Some(moment),
+            Hold::Aside(moment) | Hold::Throttled(moment) => Some(moment).filter(|at| *at > now.moment),
             Hold::None => None,
         };
-        self.devices.iter().filter_map(until).min()
+        self.devices.iter().filter(|d| d.is_live(now) && d.differs(unseen)).filter_map(until).min()
     }
 
     /// Whether any live device shows something else than the count that was read.

@@ -269,6 +269,26 @@ fn a_kept_connection_that_dies_under_a_request_is_tried_once_more() {
 }
 
 #[test]
+fn a_relay_that_took_a_request_and_went_away_is_not_one_that_was_never_reached() {
+    on_runtime(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://127.0.0.1:{}/P", listener.local_addr().unwrap().port());
+        let url = Arc::new(RelayUrl::parse(&url).unwrap());
+        let relay = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            stream.write_all(&ok()).await.unwrap();
+            read_request(&mut stream).await
+        });
+        let running = Running { url, requests: Arc::default(), connections: Arc::default() };
+        let client = client(Duration::from_secs(20));
+        assert_eq!(client.post(post(&running)).await.map(|answer| answer.status), Ok(200));
+        assert!(matches!(client.post(post(&running)).await, Err(Failure::Closed(_))));
+        assert!(relay.await.unwrap().is_some(), "the second request was read whole");
+    });
+}
+
+#[test]
 fn a_redirect_is_an_answer_and_nothing_more() {
     on_runtime(async {
         let elsewhere = Relay::answering(vec![ok()]).run(None, "127.0.0.1").await;

@@ -27,7 +27,7 @@ fn device(key: i64, id: &str) -> Arc<Recipient> {
         device_id: id.into(),
         installation_id: None,
         last_update: UnixMs(0),
-        expires_at: at(10_000).unix,
+        expires_at: at(100_000).unix,
         background_sync: key == 32,
     })
 }
@@ -136,7 +136,7 @@ fn rejected_devices_wait_as_long_as_their_reason_says() {
     let rejected = [(SubscriptionKey(1), Rejection::Invalid), (SubscriptionKey(2), Rejection::Throttled)];
     record.acknowledge(&rejected, at(100));
     assert!(!record.make_ready(at(100)) && record.is_behind(at(100)));
-    assert_eq!(record.held_until(), Some(at(100).moment.after(THROTTLED_WAIT)));
+    assert_eq!(record.held_until(at(100)), Some(at(100).moment.after(THROTTLED_WAIT)));
     record.observe(DICT, News::Reading(reading(4, 7, 11, None)), at(200));
     assert!(record.make_ready(at(200)));
     let keys: Vec<i64> = record.take(at(200)).unwrap().recipients.iter().map(|r| r.key.0).collect();
@@ -151,7 +151,11 @@ fn a_notification_put_aside_waits_for_the_mailbox_to_change() {
     record.take(at(100)).unwrap();
     record.put_aside(at(100));
     assert!(!record.make_ready(at(200)));
-    assert_eq!(record.held_until(), Some(at(100).moment.after(ASIDE_WAIT)), "and is tried once an hour");
+    assert_eq!(
+        record.held_until(at(200)),
+        Some(at(100).moment.after(ASIDE_WAIT)),
+        "and is tried once an hour"
+    );
     record.observe(DICT, News::Reading(reading(4, 7, 11, None)), at(300));
     assert!(record.make_ready(at(300)));
 }
@@ -195,11 +199,32 @@ fn two_records_of_one_app_and_device_are_one_device() {
 fn an_expired_device_is_due_nothing() {
     let mut record = known_by(DICT, 10);
     record.subscribe(device(1, "a"), None, at(100));
-    assert!(!record.make_ready(at(10_000)) && !record.is_behind(at(10_000)));
+    assert!(!record.make_ready(at(100_000)) && !record.is_behind(at(100_000)));
 }
 
 #[test]
 fn a_record_stays_small() {
     assert!(size_of::<parking_lot::Mutex<Record>>() <= 128, "{}", size_of::<parking_lot::Mutex<Record>>());
     assert!(size_of::<Device>() <= 48, "{}", size_of::<Device>());
+}
+
+#[test]
+fn a_wait_that_is_over_or_moot_does_not_hide_another_one() {
+    let mut record = known_by(DICT, 10);
+    for (key, id) in [(1, "first"), (2, "second")] {
+        record.subscribe(device(key, id), None, at(100));
+    }
+    record.make_ready(at(100));
+    record.take(at(100)).unwrap();
+    let throttled = |key| [(SubscriptionKey(key), Rejection::Throttled)];
+    record.acknowledge(&throttled(1), at(100));
+    record.observe(DICT, News::Reading(reading(4, 7, 11, None)), at(200));
+    record.make_ready(at(200));
+    record.take(at(200)).unwrap();
+    record.acknowledge(&throttled(2), at(5_200));
+    let first_over = at(100).after(THROTTLED_WAIT);
+    assert!(record.make_ready(first_over));
+    record.take(first_over).unwrap();
+    record.acknowledge(&[], first_over);
+    assert_eq!(record.held_until(first_over), Some(at(5_200).moment.after(THROTTLED_WAIT)));
 }
