@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
+use support::deeds::Deed;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
@@ -110,27 +111,15 @@ fn open_to_all(folder: &TempDir) {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
-/// What a person or another mail program does to a mailbox.
-#[derive(Clone, Copy, Debug)]
-enum Deed {
-    Deliver(u32),
-    Append(u32, &'static str),
-    Seen(&'static str),
-    Unseen(&'static str),
-    Expunge(&'static str),
-    MoveOut(&'static str),
-    MoveIn(&'static str),
-}
-
 /// Each changes the count, so that none can pass for the one before it.
 const DEEDS: &[Deed] = &[
     Deed::Deliver(3),
-    Deed::Append(2, ""),
+    Deed::Append(2),
     Deed::Seen("1"),
     Deed::Unseen("1"),
     Deed::Seen("2:3"),
     Deed::Expunge("1"),
-    Deed::Append(1, ""),
+    Deed::Append(1),
     Deed::MoveOut("3:4"),
     Deed::MoveIn("1"),
     Deed::Deliver(1),
@@ -138,22 +127,6 @@ const DEEDS: &[Deed] = &[
     Deed::Unseen("2"),
     Deed::Expunge("1:*"),
 ];
-
-fn perform(deed: Deed, lmtp: &mut LmtpClient, imap: &mut ImapClient, user: &str) -> std::io::Result<()> {
-    imap.select("INBOX")?;
-    match deed {
-        Deed::Deliver(count) => (0..count).try_for_each(|_| lmtp.deliver(user).map(drop)),
-        Deed::Append(count, flags) => imap.append("INBOX", flags, count),
-        Deed::Seen(messages) => imap.store(messages, '+', "\\Seen"),
-        Deed::Unseen(messages) => imap.store(messages, '-', "\\Seen"),
-        Deed::Expunge(messages) => imap.expunge(messages),
-        Deed::MoveOut(messages) => imap.move_to(messages, "Trash"),
-        Deed::MoveIn(messages) => {
-            imap.select("Trash")?;
-            imap.move_to(messages, "INBOX")
-        }
-    }
-}
 
 #[test]
 fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
@@ -168,7 +141,7 @@ fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
     let mut witness = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
     for deed in DEEDS {
         let before = bench.recorder.last(1);
-        perform(*deed, &mut lmtp, &mut imap, "u1").unwrap_or_else(|error| panic!("{deed:?}: {error}"));
+        deed.perform("u1", &mut lmtp, &mut imap).unwrap_or_else(|error| panic!("{deed:?}: {error}"));
         let unseen = witness.status_unseen("INBOX").expect("STATUS");
         assert_ne!(before.map(|b| b.1), Some(unseen), "{deed:?} changes nothing: it would show nothing");
         let what = format!("{deed:?}: STATUS says {unseen}, known {:?}", bench.recorder.last(1));
@@ -195,7 +168,8 @@ fn a_delivery_does_not_wait_for_an_observer_that_stands_still() {
     bench.recorder.stall(true);
     for user in ["u1", "u2", "u1", "u3", "u1"] {
         let delivery = lmtp.deliver(user).expect("delivery");
-        assert!(delivery.took < Duration::from_millis(500), "{user} waited {:?}", delivery.took);
+        // An answer that does not come costs 16 s and more.
+        assert!(delivery.took < Duration::from_secs(3), "{user} waited {:?}", delivery.took);
     }
     assert_eq!(bench.recorder.last(1).map(|last| last.1), Some(1), "it stood still");
     bench.recorder.stall(false);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use support::cloud::Cloud;
+use support::deeds::Deed;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::host::{Host, badges, device_id};
 use support::imap_client::ImapClient;
@@ -51,47 +52,17 @@ fn all_badges_are_true(cloud: &Cloud, dovecot: &Dovecot, host: &Host, step: &str
     }
 }
 
-/// What happens to a mailbox, in one session of another mail program.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Deliver,
-    Append,
-    SetSeen,
-    ClearSeen,
-    Expunge,
-    MoveOut,
-    MoveIn,
-    AllSeen,
-}
-
-const STEPS: &[Step] = &[
-    Step::Deliver,
-    Step::Append,
-    Step::SetSeen,
-    Step::ClearSeen,
-    Step::Expunge,
-    Step::MoveOut,
-    Step::MoveIn,
-    Step::AllSeen,
+/// What happens to each mailbox.
+const STEPS: &[Deed] = &[
+    Deed::Deliver(3),
+    Deed::Append(2),
+    Deed::Seen("1:2"),
+    Deed::Unseen("1"),
+    Deed::Expunge("1"),
+    Deed::MoveOut("3:4"),
+    Deed::MoveIn("1"),
+    Deed::Seen("1:*"),
 ];
-
-fn perform(step: Step, dovecot: &Dovecot, lmtp: &mut LmtpClient, name: &str) -> std::io::Result<()> {
-    let mut imap = ImapClient::connect(dovecot.imap(), name, USER_PASSWORD)?;
-    imap.select("INBOX")?;
-    match step {
-        Step::Deliver => (0..3).try_for_each(|_| lmtp.deliver(name).map(drop)),
-        Step::Append => imap.append("INBOX", "", 2),
-        Step::SetSeen => imap.store("1:2", '+', "\\Seen"),
-        Step::ClearSeen => imap.store("1", '-', "\\Seen"),
-        Step::Expunge => imap.expunge("1"),
-        Step::MoveOut => imap.move_to("3:4", "Trash"),
-        Step::MoveIn => {
-            imap.select("Trash")?;
-            imap.move_to("1", "INBOX")
-        }
-        Step::AllSeen => imap.store("1:*", '+', "\\Seen"),
-    }
-}
 
 fn every_step_reaches_every_device(dict: bool) {
     if !required("dovecot") {
@@ -109,7 +80,9 @@ fn every_step_reaches_every_device(dict: bool) {
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     for step in STEPS {
         for name in names() {
-            perform(*step, &dovecot, &mut lmtp, &name).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+            let mut imap = ImapClient::connect(dovecot.imap(), &name, USER_PASSWORD).expect("imap");
+            let done = step.perform(&name, &mut lmtp, &mut imap);
+            done.unwrap_or_else(|error| panic!("{step:?}: {error}"));
         }
         all_badges_are_true(&cloud, &dovecot, &host, &format!("{step:?}"));
     }

@@ -178,7 +178,10 @@ impl Default for Host {
 
 /// The id of the mailbox's phone; its tablet has the same one with another app.
 pub fn device_id(mailbox: &str) -> String {
-    let digits: String = mailbox.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = String::new();
+    for byte in mailbox.bytes() {
+        let _ = write!(digits, "{byte:02x}");
+    }
     format!("{digits:0>64}")
 }
 

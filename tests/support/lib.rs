@@ -2,6 +2,7 @@
 
 pub mod cloud;
 pub mod command_line;
+pub mod deeds;
 pub mod dovecot;
 pub mod host;
 pub mod imap_client;
