@@ -131,7 +131,10 @@ impl Session {
             }),
             Reply::Expunge => self.idle_event(now, |idle| idle.exists = idle.exists.saturating_sub(1)),
             Reply::Vanished | Reply::Status(_) => self.idle_event(now, |_| ()),
-            Reply::Flags => self.idle_event(now, |idle| idle.round.has_flags = true),
+            Reply::Flags => self.idle_event(now, |idle| {
+                // Between DONE and its answer a server may tell what it kept back during IDLE.
+                idle.round.has_flags |= idle.step == Step::Idling;
+            }),
             Reply::Found(count) => self.idle_found(count),
             Reply::Continue => self.idle_started(now),
             Reply::Untagged(remark) => self.idle_remark(now, &remark),

@@ -224,11 +224,12 @@ fn after(name: &str) -> Played {
 }
 
 /// Traces that leave the session alive: in NOTIFY, at each step of IDLE, on a visit, in the middle of a log-in.
-const STATES: [&str; 9] = [
+const STATES: [&str; 10] = [
     "notify-uidvalidity",
     "notify-without-unseen",
     "notify-badevent",
     "idle",
+    "idle-flags-after-done",
     "idle-no-flags",
     "idle-no-inbox",
     "unasked-in-idle",
