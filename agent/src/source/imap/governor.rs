@@ -9,8 +9,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-/// A connection that lived this long after its log-in has survived: its failures before are forgotten.
-pub const SURVIVED: Duration = Duration::from_secs(30);
+/// A connection that lived this long after its log-in has survived: its failures before are forgotten. Longer than a server
+/// that went silent after the log-in takes to be noticed.
+pub const SURVIVED: Duration = Duration::from_mins(2);
 /// Log-ins begun and not yet decided, most at a time.
 pub const LOGINS_IN_FLIGHT_MAX: usize = 200;
 /// Longest wait after a connection was lost, or the server could not be reached.

@@ -125,6 +125,8 @@ impl Session {
     /// A line while INBOX is examined.
     pub(super) fn idle(&mut self, now: Now, reply: Reply<'_>) {
         match reply {
+            // Some servers repeat what is known before each continuation: no news, and no reason to end the IDLE.
+            Reply::Exists(count) if self.is_known(count) => {}
             Reply::Exists(count) => self.idle_event(now, |idle| {
                 idle.exists = count;
                 idle.round.has_exists = true;
@@ -141,6 +143,10 @@ impl Session {
             Reply::Tagged(_, answer) => self.idle_answer(now, &answer),
             _ => {}
         }
+    }
+
+    fn is_known(&self, count: u32) -> bool {
+        matches!(&self.phase, Phase::Idle(idle) if idle.exists == count)
     }
 
     /// Something changed: a search will tell what. Before the first search it is the server's answer to EXAMINE or STATUS.

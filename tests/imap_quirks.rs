@@ -1,0 +1,289 @@
+//! The agent's IMAP machines against the simulator's IMAP server in virtual time: under every quirk of sources.md §7 and by
+//! every way of watching, the last reading is the truth in the end, and the server was not asked to death on the way.
+
+use mailbadge::event::{MailboxId, News};
+use mailbadge::source::imap::exchange::{Errand, Input, Output};
+use mailbadge::source::imap::roster::{self, Report, Roster};
+use mailbadge::source::imap::session::Session;
+use mailbadge::source::imap::traits::Traits;
+use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::time::{Moment, Now, UnixMs};
+use mailbadge_sim::peers::imap_server;
+use mailbadge_sim::peers::mail_store::{AccountId, Flags, MailStore, Quirk};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages come and go for so long.
+const STORY: Duration = Duration::from_hours(1);
+/// Then the truth must be known within this: a sweep, and what a dead connection takes to be noticed.
+const BOUND: Duration = Duration::from_mins(20);
+/// Commands in all that time, most: a few for each of some 350 changes, confirmations and keep-alives beside them.
+const COMMANDS_MAX: usize = 1500;
+/// Log-ins in all that time, most; a poller has 80 to 100.
+const LOGINS_MAX: usize = 100;
+
+const MAILBOX: MailboxId = MailboxId(0);
+const ACCOUNT: AccountId = AccountId(0);
+
+/// One connection with a machine at either end and no delay between.
+struct Connection {
+    number: u32,
+    client: Session,
+    server: imap_server::Session,
+}
+
+/// What is under way between the machines.
+enum Flight {
+    ToServer(Vec<u8>),
+    ToClient(Vec<u8>),
+    ServerClosed,
+    Asked,
+    Reported(u32, Report),
+}
+
+struct World {
+    now: u64,
+    flights: VecDeque<Flight>,
+    rng: fastrand::Rng,
+    settings: Arc<Settings>,
+    traits: Arc<Traits>,
+    store: MailStore,
+    server_settings: Arc<imap_server::Settings>,
+    roster: Roster,
+    connection: Option<Connection>,
+    unseen: Option<u32>,
+    commands: usize,
+    logins: usize,
+    skipped: usize,
+}
+
+impl World {
+    fn new(watch: Watch, quirk: Option<Quirk>, seed: u64) -> Self {
+        let store = MailStore::new(1, "");
+        let master = store.credentials().master.clone().unwrap();
+        let login = Login::Master {
+            user: master.user,
+            separator: master.separator.into(),
+            password: master.password.into(),
+        };
+        let settings = Arc::new(Settings { watch, ..Settings::new("quirks", "127.0.0.1", login) });
+        let mut world = Self {
+            now: 0,
+            flights: VecDeque::new(),
+            rng: fastrand::Rng::with_seed(seed),
+            roster: Roster::new(&settings, seed),
+            settings,
+            traits: Arc::default(),
+            store,
+            server_settings: Arc::default(),
+            connection: None,
+            unseen: None,
+            commands: 0,
+            logins: 0,
+            skipped: 0,
+        };
+        if let Some(quirk) = quirk.filter(|quirk| !quirk.acts_once()) {
+            world.store.set_quirk(None, quirk, true);
+        }
+        let name = world.store.name(ACCOUNT).cloned().unwrap();
+        world.tell(roster::Input::Watch(MAILBOX, name));
+        world
+    }
+
+    fn clock(&self) -> Now {
+        Now { moment: Moment::from_micros(self.now), unix: UnixMs(1_800_000_000_000 + self.now / 1000) }
+    }
+
+    fn since_start(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+
+    fn tell(&mut self, input: roster::Input) {
+        self.roster.handle(self.clock(), input);
+        while let Some(output) = self.roster.poll_output() {
+            match output {
+                roster::Output::Connect { name, errand, number, .. } => self.connect(name, errand, number),
+                roster::Output::Ask(..) => self.flights.push_back(Flight::Asked),
+                roster::Output::HangUp(_) => panic!("nobody unwatches"),
+            }
+        }
+    }
+
+    fn connect(&mut self, name: Arc<str>, errand: Errand, number: u32) {
+        let seed = self.rng.u64(..);
+        let client = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
+        let server = imap_server::Session::new(self.server_settings.clone(), seed);
+        self.connection = Some(Connection { number, client, server });
+        self.client(Input::Connected);
+        self.server(imap_server::Input::Connected { is_tls: false });
+    }
+
+    fn client(&mut self, input: Input<'_>) {
+        let now = self.clock();
+        let Some(connection) = &mut self.connection else { return };
+        connection.client.handle(now, input);
+        let number = connection.number;
+        let report = |report| Flight::Reported(number, report);
+        while let Some(output) = connection.client.poll_output() {
+            self.flights.extend(match output {
+                Output::Send(outgoing) => {
+                    self.commands += 1;
+                    Some(Flight::ToServer(outgoing.bytes().to_vec()))
+                }
+                Output::News(News::Reading(reading)) => {
+                    self.unseen = Some(reading.unseen);
+                    reading.asked_at.map(|_| report(Report::Read))
+                }
+                Output::Close(ending) => Some(report(Report::Ended(ending))),
+                Output::LoggedIn => {
+                    self.logins += 1;
+                    Some(report(Report::LoggedIn))
+                }
+                Output::Watching(method) => Some(report(Report::Watching(method))),
+                Output::LoginRefused { refusal, text } => Some(report(Report::Refused(refusal, text))),
+                Output::Skipped => {
+                    self.skipped += 1;
+                    None
+                }
+                Output::Noticed | Output::StartTls | Output::News(News::Hint) => None,
+            });
+        }
+    }
+
+    fn server(&mut self, input: imap_server::Input<'_>) {
+        let now = self.since_start();
+        let Some(connection) = &mut self.connection else { return };
+        connection.server.handle(now, input, &mut self.store);
+        while let Some(output) = connection.server.poll_output() {
+            self.flights.push_back(match output {
+                imap_server::Output::Send(bytes) => Flight::ToClient(bytes),
+                imap_server::Output::Close => Flight::ServerClosed,
+                imap_server::Output::StartTls => panic!("nobody asked for TLS"),
+            });
+        }
+    }
+
+    /// Carries everything that is under way, cut anywhere.
+    fn settle(&mut self) {
+        while let Some(flight) = self.flights.pop_front() {
+            match flight {
+                Flight::ToServer(bytes) => self.server(imap_server::Input::Bytes(&bytes)),
+                Flight::ToClient(bytes) => {
+                    let (first, second) = bytes.split_at(self.rng.usize(0..=bytes.len()));
+                    self.client(Input::Bytes(first));
+                    self.client(Input::Bytes(second));
+                }
+                Flight::ServerClosed => self.client(Input::Closed),
+                Flight::Asked => self.client(Input::Ask),
+                Flight::Reported(number, report) => {
+                    if matches!(report, Report::Ended(_)) {
+                        self.server(imap_server::Input::Closed);
+                        self.connection = None;
+                        // What its ends still said goes nowhere; what the client told of itself does.
+                        self.flights.retain(|flight| matches!(flight, Flight::Reported(..)));
+                    }
+                    self.tell(roster::Input::Connection(MAILBOX, number, report));
+                }
+            }
+        }
+    }
+
+    /// Lets time pass until `end`, timer by timer.
+    fn pass(&mut self, end: Duration) {
+        let end = end.as_micros() as u64;
+        self.settle();
+        for turn in 0.. {
+            let client = self.connection.as_ref().and_then(|c| c.client.poll_timeout()).map(Moment::micros);
+            let server = self.connection.as_ref().and_then(|c| c.server.poll_timeout());
+            let server = server.map(|at| at.as_micros() as u64);
+            let roster = self.roster.poll_timeout().map(Moment::micros);
+            let Some(next) = [client, server, roster].into_iter().flatten().min().filter(|at| *at <= end)
+            else {
+                break;
+            };
+            assert!(turn < 100_000, "timers go in circles");
+            self.now = self.now.max(next);
+            if server.is_some_and(|at| at <= self.now) {
+                self.server(imap_server::Input::Timeout);
+            }
+            if client.is_some_and(|at| at <= self.now) {
+                self.client(Input::Timeout);
+            }
+            if roster.is_some_and(|at| at <= self.now) {
+                self.tell(roster::Input::Timeout);
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// Somebody uses the mailbox.
+    fn change(&mut self) {
+        let messages = self.store.messages(ACCOUNT);
+        let chosen = messages.get(self.rng.usize(0..messages.len().max(1))).copied();
+        match (self.rng.u8(0..10), chosen) {
+            (0..=4, _) | (_, None) => drop(self.store.deliver(ACCOUNT)),
+            (5..=6, Some(message)) => drop(self.store.set_seen(ACCOUNT, message.uid, true)),
+            (7, Some(message)) => drop(self.store.set_seen(ACCOUNT, message.uid, false)),
+            (8, Some(message)) => drop(self.store.expunge(ACCOUNT, message.uid)),
+            (_, Some(message)) if self.rng.bool() => {
+                self.store.set_flag(ACCOUNT, message.uid, Flags::FLAGGED, true);
+            }
+            (_, Some(_)) => drop(self.store.all_seen(ACCOUNT)),
+        }
+        self.server(imap_server::Input::StoreChanged);
+    }
+
+    fn play(&mut self, quirk: Option<Quirk>) {
+        let mut acts_once = quirk.filter(|quirk| quirk.acts_once());
+        while self.since_start() < STORY {
+            let wait = Duration::from_millis(self.rng.u64(0..20_000));
+            self.pass(self.since_start() + wait);
+            self.change();
+            if self.since_start() > STORY / 2
+                && let Some(quirk) = acts_once.take()
+            {
+                self.store.set_quirk(None, quirk, true);
+                self.server(imap_server::Input::StoreChanged);
+            }
+        }
+        // Under these no count can be known: they must end first.
+        if let Some(quirk @ (Quirk::SilentDrop | Quirk::ByeAfterLogin)) = quirk {
+            self.store.set_quirk(None, quirk, false);
+            self.server(imap_server::Input::StoreChanged);
+        }
+        self.pass(self.since_start() + BOUND);
+    }
+}
+
+fn check(watch: Watch, quirk: Option<Quirk>, seed: u64) -> Result<(), String> {
+    let mut world = World::new(watch, quirk, seed);
+    world.play(quirk);
+    let truth = world.store.status(ACCOUNT).unwrap().unseen;
+    let story = format!(
+        "{watch:?} {quirk:?} seed {seed}: {} commands, {} log-ins, {} lines skipped",
+        world.commands, world.logins, world.skipped
+    );
+    if world.unseen != Some(truth) {
+        return Err(format!("{story}: {:?} and not {truth}", world.unseen));
+    }
+    if world.commands > COMMANDS_MAX || world.logins > LOGINS_MAX || world.skipped > 0 {
+        return Err(story);
+    }
+    Ok(())
+}
+
+#[test]
+fn under_every_quirk_and_by_every_way_of_watching_the_truth_is_known_in_the_end() {
+    let quirks = std::iter::once(None).chain(Quirk::ALL.map(Some));
+    let mut failures = Vec::new();
+    for quirk in quirks {
+        for watch in [Watch::Auto, Watch::Idle, Watch::Poll, Watch::SweepOnly] {
+            for seed in 0..2 {
+                failures.extend(check(watch, quirk, seed).err());
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
