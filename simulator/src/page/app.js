@@ -39,7 +39,7 @@ function takeBatches(batches) {
   $('no-batches').hidden = state.batches.length > 0;
 }
 
-function takeRelay({ isUp, figures, tokens, tenants, faults }) {
+function takeRelay({ isUp, figures, tokens, tenants, faults, quirks }) {
   state.tokens = new Map(tokens.map((token) => [token.number, token]));
   state.isUp = isUp;
   $('tenants').replaceChildren(...tenants.map(view.tenant));
@@ -53,6 +53,7 @@ function takeRelay({ isUp, figures, tokens, tenants, faults }) {
   $('relay').className = `pill ${isUp ? 'up' : 'down'}`;
   $('relay-switch').textContent = isUp ? 'Stop relay' : 'Start relay';
   $('relay-switch').hidden = false;
+  $('quirks').replaceChildren(...quirks.map((quirk) => view.quirk(quirk, (name) => setQuirk(name, false))));
   $('faults').replaceChildren(...faults.map((fault) => view.fault(fault, (id) => ask('DELETE', `/control/faults/${id}`))));
 }
 
@@ -127,6 +128,7 @@ async function ask(method, path, body) {
 }
 
 const act = (name, action) => ask('POST', `/control/mailboxes/${encodeURIComponent(name)}/${action}`);
+const setQuirk = (quirk, isOn) => ask('POST', '/control/quirks', { quirk, on: isOn });
 const setGone = ({ appId, deviceId, isGone }) => ask('POST', '/control/devices', { appId, deviceId, isGone: !isGone });
 const shown = () => [...state.mailboxes.values()].filter((box) => box.name.toLowerCase().includes(state.filter));
 
@@ -151,6 +153,17 @@ form.addEventListener('submit', (event) => {
   ask('POST', '/control/faults', order);
 });
 
+$('quirk-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  setQuirk(event.target.quirk.value, true);
+});
+
+async function offerQuirks() {
+  const { known } = await ask('GET', '/control/quirks') ?? { known: [] };
+  $('quirk-form').quirk.append(...known.map((name) => view.element('option', { value: name }, name)));
+  $('quirks-part').hidden = known.length === 0;
+}
+
 // ---- begin
 
 function listen() {
@@ -174,7 +187,8 @@ async function begin() {
   $('more').hidden = more <= 0;
   $('more').textContent = `and ${more} more mailboxes that are not shown`;
   for (const id of ['deliver-all', 'read-all', 'filter']) $(id).hidden = !first.hasMailStore;
-  if (!first.hasMailStore) $('mailboxes-title').textContent = 'Phones';
+  if (first.hasMailStore) offerQuirks();
+  else $('mailboxes-title').textContent = 'Phones';
   draw();
   listen();
 }

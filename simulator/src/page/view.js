@@ -95,7 +95,7 @@ export function mailbox(box, devices, onAction, onGone) {
 
 export function batch(batch, token) {
   const time = new Date(batch.atMicros / 1000);
-  const word = batch.isProbe ? 'probe' : `${batch.notifications.length} ${batch.notifications.length === 1 ? 'count' : 'counts'}`;
+  const word = batch.isProbe ? 'probe' : `${batch.notificationCount} ${batch.notificationCount === 1 ? 'count' : 'counts'}`;
   const parts = [`${batch.accepted} taken`, batch.rejected ? `${batch.rejected} refused` : null].filter(Boolean).join(', ');
   const summary = element('summary', {}, element('strong', {}, `#${batch.number}`), element('span', {}, `${word} · ${parts}`), element('time', { dateTime: time.toISOString() }, clock(time)));
   const details = element('details', {}, summary);
@@ -108,13 +108,13 @@ export function batch(batch, token) {
 
 function inside(batch, token) {
   const head = element('tr', {}, ...['Notification', 'Devices', 'Unseen'].map((text) => element('th', {}, text)));
-  const rows = batch.notifications.slice(0, 50).map((n) => element(
+  const rows = batch.notifications.map((n) => element(
     'tr', {},
     element('td', {}, element('code', {}, n.id ?? '(none)')),
     element('td', {}, n.recipients.map((r) => short(r.deviceId ?? '?')).join(' ')),
     element('td', {}, String(n.unseenEmailCount ?? '–')),
   ));
-  const more = batch.notifications.length - rows.length;
+  const more = batch.notificationCount - rows.length;
   return element(
     'div', { className: 'inside' },
     element('table', {}, head, ...rows),
@@ -141,6 +141,12 @@ export function fault(fault, onRemove) {
   const button = element('button', { type: 'button', 'aria-label': `Switch off ${kind}` }, 'Switch off');
   button.addEventListener('click', () => onRemove(id));
   return element('li', {}, element('span', {}, `${words.join(' · ')} · hit ${hits}×`), button);
+}
+
+export function quirk(name, onRemove) {
+  const button = element('button', { type: 'button', 'aria-label': `Switch off ${name}` }, 'Switch off');
+  button.addEventListener('click', () => onRemove(name));
+  return element('li', {}, element('span', {}, name), button);
 }
 
 export function tenant(tenant) {

@@ -179,11 +179,14 @@ pub trait Tap: Send + Sync {
     fn arrived(&self, device: &Device, arrival: Arrival, now: UnixMicros);
 }
 
+/// Where a device of one app stands. Ids are long and looked up for every recipient of every batch.
+type Index = HashMap<Box<str>, u32, foldhash::fast::RandomState>;
+
 /// All devices, in the order in which they were first heard of.
 #[derive(Default)]
 pub struct Devices {
     all: Vec<Device>,
-    index: HashMap<App, HashMap<Box<str>, u32>>,
+    index: HashMap<App, Index>,
     version: u64,
     tap: Option<Arc<dyn Tap>>,
 }

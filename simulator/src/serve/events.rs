@@ -4,7 +4,7 @@
 //! told less often and misses nothing but numbers that were overwritten.
 
 use super::control::view;
-use super::control::{faults, record};
+use super::control::{faults, quirks, record};
 use super::{World, clock};
 use crate::peers::mail_store::AccountId;
 use axum::body::{Body, Bytes};
@@ -120,14 +120,21 @@ impl Told {
         let mut batches: Vec<_> = world.relay.lock().record.batches_after(self.batches).cloned().collect();
         self.batches = batches.last()?.number;
         let from = batches.len().saturating_sub(BATCHES_AT_ONCE);
-        Some(batches.split_off(from).iter().map(view::batch).collect::<Vec<Value>>().into())
+        let newest = batches.split_off(from);
+        let shown = newest.iter().map(|batch| view::batch(batch, record::NOTIFICATIONS_SHOWN));
+        Some(shown.collect::<Vec<Value>>().into())
     }
 
     fn relay(&mut self, world: &World) -> Option<Value> {
-        let mut now = json!({ "isUp": world.is_relay_up(), "figures": record::all_totals(world) });
+        let quirks = world.mail_store.as_ref().map(|store| quirks::everywhere(&store.lock()));
+        let mut now = json!({
+            "isUp": world.is_relay_up(),
+            "figures": record::all_totals(world),
+            "quirks": quirks.unwrap_or_default(),
+        });
         if let Some(now) = now.as_object_mut() {
             let relay = world.relay.lock();
-            now.insert("tokens".to_owned(), record::all_tokens(&relay).into());
+            now.insert("tokens".to_owned(), record::tokens_of(&relay, record::TOKENS_SHOWN).into());
             now.insert("tenants".to_owned(), record::all_tenants(&relay).into());
         }
         if let (Some(now), Value::Object(faults)) = (now.as_object_mut(), faults::all(world)) {

@@ -317,6 +317,10 @@ async fn the_control_api_shows_and_changes_everything() {
     let boxes = control(&running, Call::get("/control/mailboxes?offset=1&limit=1"), 200).await;
     assert_eq!((&boxes["mailboxes"][0]["unseen"], &boxes["count"]), (&json!(1), &json!(3)));
 
+    let quirk = json!({ "quirk": "silent-drop" });
+    let quirks = control(&running, Call::post("/control/quirks", &quirk), 200).await;
+    assert_eq!(quirks["everywhere"], json!(["silent-drop"]));
+
     let thumbprint = KeyCredential::from_der(&agent().1).expect("a certificate").thumbprint();
     let path = format!("/control/tenants/fabrikam.com/credentials/{thumbprint}");
     control(&running, Call::delete(&path), 200).await;
@@ -348,6 +352,7 @@ async fn what_the_control_api_does_not_understand_it_refuses_in_words() {
         (Call::delete("/control/tenants/nobody"), 404, "no tenant nobody"),
         (post("/control/mailboxes/nobody/deliver", json!({})), 404, "no mailbox nobody"),
         (post("/control/mailboxes/u1@fabrikam.com/burn", json!({})), 404, "unknown action"),
+        (post("/control/quirks", json!({ "quirk": "moody" })), 400, "unknown quirk"),
         (post("/control/relay/certificate", json!({ "key": "x" })), 400, "go together"),
     ];
     for (request, status, words) in cases {

@@ -5,7 +5,7 @@
 pub(super) mod devices;
 pub(super) mod faults;
 pub(super) mod mailboxes;
-mod quirks;
+pub(super) mod quirks;
 pub(super) mod record;
 mod tenants;
 pub(super) mod view;

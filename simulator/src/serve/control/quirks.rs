@@ -51,14 +51,22 @@ fn apply(store: &mut MailStore, switch: &Switch) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Names of the quirks of all mailboxes.
+pub(in crate::serve) fn everywhere(store: &MailStore) -> Vec<&'static str> {
+    names(store.everywhere())
+}
+
+fn names(quirks: Quirks) -> Vec<&'static str> {
+    quirks.iter().map(Quirk::name).collect()
+}
+
 fn view(store: &MailStore) -> Value {
-    let names = |quirks: Quirks| quirks.iter().map(Quirk::name).collect::<Vec<_>>();
     let own = |account: AccountId| store.quirks_of_its_own(account);
     let odd = store.names().filter(|(account, _)| own(*account) != Quirks::default());
     let mailboxes: Vec<Value> =
         odd.map(|(account, name)| json!({ "name": &**name, "quirks": names(own(account)) })).collect();
     let known = Quirk::ALL.map(Quirk::name);
-    json!({ "known": known, "everywhere": names(store.everywhere()), "mailboxes": mailboxes })
+    json!({ "known": known, "everywhere": everywhere(store), "mailboxes": mailboxes })
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `/control/state`, `/control/notifications`, `/control/tokens`, `/control/totals`: what the relay saw.
 
 use super::super::World;
-use super::{Answer, Shared, faults, mailboxes, view};
+use super::{Answer, Shared, faults, mailboxes, quirks, view};
 use crate::peers::relay::Relay;
+use crate::peers::relay::record::TOKENS_MAX;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
@@ -12,6 +13,10 @@ use serde_json::{Value, json};
 pub(in crate::serve) const BATCHES_AT_FIRST: usize = 20;
 /// Mailboxes that the page shows.
 pub(in crate::serve) const MAILBOXES_SHOWN: usize = 50;
+/// Notifications of a batch that the page shows.
+pub(in crate::serve) const NOTIFICATIONS_SHOWN: usize = 50;
+/// Tokens that the page knows.
+pub(in crate::serve) const TOKENS_SHOWN: usize = 20;
 /// Devices that the page shows.
 pub(in crate::serve) const DEVICES_SHOWN: usize = 200;
 
@@ -25,15 +30,19 @@ pub(super) struct After {
 pub(super) async fn notifications(State(world): Shared, Query(slice): Query<After>) -> Answer {
     // Cloned under the lock, which costs no body; written down outside of it.
     let batches: Vec<_> = world.relay.lock().record.batches_after(slice.after).cloned().collect();
-    Ok(Json(json!({ "batches": batches.iter().map(view::batch).collect::<Vec<Value>>() })))
+    let all = |batch| view::batch(batch, usize::MAX);
+    Ok(Json(json!({ "batches": batches.iter().map(all).collect::<Vec<Value>>() })))
 }
 
 pub(super) async fn tokens(State(world): Shared) -> Answer {
-    Ok(Json(json!({ "tokens": all_tokens(&world.relay.lock()) })))
+    Ok(Json(json!({ "tokens": tokens_of(&world.relay.lock(), TOKENS_MAX) })))
 }
 
-pub(in crate::serve) fn all_tokens(relay: &Relay) -> Vec<Value> {
-    relay.record.tokens().into_iter().map(view::token).collect()
+/// The newest tokens, oldest of them first.
+pub(in crate::serve) fn tokens_of(relay: &Relay, limit: usize) -> Vec<Value> {
+    let tokens = relay.record.tokens();
+    let from = tokens.len().saturating_sub(limit);
+    tokens.into_iter().skip(from).map(view::token).collect()
 }
 
 pub(in crate::serve) fn all_tenants(relay: &Relay) -> Vec<Value> {
@@ -60,15 +69,16 @@ pub(in crate::serve) fn all_totals(world: &World) -> Value {
 
 /// Everything that the page begins with; the events go on from there.
 pub(super) async fn state(State(world): Shared) -> Answer {
-    let (count, boxes) = world.mail_store.as_ref().map_or_else(Default::default, |store| {
+    let (count, boxes, quirks) = world.mail_store.as_ref().map_or_else(Default::default, |store| {
         let store = store.lock();
-        (store.count(), mailboxes::some(&store, 0, MAILBOXES_SHOWN))
+        (store.count(), mailboxes::some(&store, 0, MAILBOXES_SHOWN), quirks::everywhere(&store))
     });
     let mut state = json!({
         "relay": { "url": world.relay_url(), "isUp": world.is_relay_up() },
         "hasMailStore": world.mail_store.is_some(),
         "mailboxCount": count,
         "mailboxes": boxes,
+        "quirks": quirks,
         "figures": all_totals(&world),
     });
     let faults = faults::all(&world);
@@ -77,8 +87,8 @@ pub(super) async fn state(State(world): Shared) -> Answer {
     let newest = batches.len().saturating_sub(BATCHES_AT_FIRST);
     let more = json!({
         "devices": relay.devices.iter().take(DEVICES_SHOWN).map(view::device).collect::<Vec<Value>>(),
-        "batches": batches.iter().skip(newest).map(|batch| view::batch(batch)).collect::<Vec<Value>>(),
-        "tokens": all_tokens(&relay),
+        "batches": batches.iter().skip(newest).map(|batch| view::batch(batch, NOTIFICATIONS_SHOWN)).collect::<Vec<Value>>(),
+        "tokens": tokens_of(&relay, TOKENS_SHOWN),
         "tenants": all_tenants(&relay),
         "faults": faults.get("faults"),
     });

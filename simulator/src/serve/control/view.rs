@@ -43,10 +43,10 @@ pub(in crate::serve) fn mailbox(store: &MailStore, account: AccountId) -> Option
     }))
 }
 
-/// A batch with what stands in it; its notifications are `null` where the body is not to be shown.
-pub(in crate::serve) fn batch(batch: &BatchRecord) -> Value {
+/// A batch with what stands in it, `limit` notifications at most.
+pub(in crate::serve) fn batch(batch: &BatchRecord, limit: usize) -> Value {
     let notifications: Vec<Value> = Batch::read(&batch.body)
-        .map(|b| b.notifications.iter().map(notification).collect())
+        .map(|b| b.notifications.iter().take(limit).map(notification).collect())
         .unwrap_or_default();
     json!({
         "number": batch.number,
@@ -58,6 +58,7 @@ pub(in crate::serve) fn batch(batch: &BatchRecord) -> Value {
         "accepted": batch.accepted,
         "rejected": batch.rejected,
         "bytes": batch.body.len(),
+        "notificationCount": batch.notifications,
         "notifications": notifications,
     })
 }
