@@ -168,13 +168,13 @@ impl Shared {
         let (mailboxes, covered) = desk.roster.coverage();
         self.counters.watched.set(covered as u64);
         self.counters.waiting.set((mailboxes - covered) as u64);
-        let is_sooner = desk.roster.poll_timeout() != before;
+        let is_moved = desk.roster.poll_timeout() != before;
         drop(desk);
         // Outside the lock: a runtime that shuts down drops the task here and now, and that takes the lock.
         for connection in connections {
             self.runtime.spawn(connection);
         }
-        if is_sooner {
+        if is_moved {
             self.wake.notify_one();
         }
     }

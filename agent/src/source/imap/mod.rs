@@ -1,8 +1,8 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
-//! One count's way: the driver hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
-//! [`reply`] understands a line, [`login`], [`notify`], [`idle`] and [`status`] say what to do with it. The roster
-//! decides which mailbox connects when: the governor lets log-ins through, sweep says who is due.
+//! One count's way: the [`driver`] hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
+//! [`reply`] understands a line, `login`, `notify`, `idle` and `status` say what to do with it. The [`roster`]
+//! decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
 pub mod driver;

@@ -1,5 +1,5 @@
-//! The machine of one connection: bytes and time come in, bytes and news go out. It logs in ([`super::login`]), then watches
-//! by NOTIFY ([`super::notify`]) or IDLE ([`super::idle`]), or reads once and leaves ([`super::status`]). Here stand what
+//! The machine of one connection: bytes and time come in, bytes and news go out. It logs in (`login`), then watches
+//! by NOTIFY (`notify`) or IDLE (`idle`), or reads once and leaves (`status`). Here stand what
 //! these share: lines, the one command in flight, timers, what is due next. No socket, no clock.
 //!
 //! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
@@ -154,6 +154,11 @@ impl Session {
     /// What the server offers, as far as it is known by now.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The mailbox's name, as the mail server spells it.
+    pub fn mailbox(&self) -> &str {
+        &self.mailbox
     }
 
     /// Whether [`Output::Close`] was said.

@@ -9,7 +9,7 @@ use crate::event::{MailboxId, News, Verdict};
 use crate::source::imap::exchange::{Ending, Input, Output};
 use crate::source::imap::roster::Report;
 use crate::source::imap::session::Session;
-use crate::time::Moment;
+use crate::time::{Moment, Now};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -96,7 +96,7 @@ impl Connection {
         let mut is_unsure = false;
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::News(news) => is_unsure |= self.news(news),
+                Output::News(news) => is_unsure |= self.news(news, now),
                 Output::Send(outgoing) => self.unsent.extend_from_slice(outgoing.bytes()),
                 Output::StartTls => self.is_starting_tls = true,
                 Output::Close(ending) => {
@@ -110,10 +110,10 @@ impl Connection {
     }
 
     /// Hands the news on. True: the observer wants to know better.
-    fn news(&mut self, news: News) -> bool {
+    fn news(&mut self, news: News, now: Now) -> bool {
         let shared = &self.shared;
         shared.counters.readings.one();
-        let verdict = shared.observer.observe(self.mailbox, shared.id, news, shared.clock.now());
+        let verdict = shared.observer.observe(self.mailbox, shared.id, news, now);
         if let News::Reading(reading) = news
             && reading.asked_at.is_some()
         {
@@ -137,7 +137,8 @@ impl Connection {
             Output::Watching(method) => self.report(Report::Watching(method)),
             Output::LoginRefused { refusal, text } => {
                 counters.logins_refused.one();
-                tracing::warn!(source = %self.shared.settings.name, ?refusal, text, "log-in refused");
+                let mailbox = self.session.mailbox();
+                tracing::warn!(source = %self.shared.settings.name, mailbox, ?refusal, text, "log-in refused");
                 self.report(Report::Refused(refusal, text));
             }
             _ => {}
@@ -147,7 +148,7 @@ impl Connection {
     fn over(&mut self, ending: Ending) {
         if ending != Ending::Done {
             self.shared.counters.connections_lost.one();
-            tracing::debug!(source = %self.shared.settings.name, mailbox = self.mailbox.0, %ending, "connection ended");
+            tracing::debug!(source = %self.shared.settings.name, mailbox = self.session.mailbox(), %ending, "connection ended");
         }
         self.wire = Wire::Closed;
         self.report(Report::Ended(ending));

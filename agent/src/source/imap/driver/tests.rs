@@ -71,7 +71,7 @@ fn converse(mut stream: TcpStream, logins: &Logins) -> std::io::Result<()> {
                 write!(stream, "* STATUS INBOX (MESSAGES 9 UNSEEN 2)\r\n")?;
             }
             "STATUS" => {
-                write!(stream, "* STATUS INBOX (MESSAGES 9 UNSEEN 3 UIDVALIDITY 5)\r\n{tag} OK done\r\n")?
+                write!(stream, "* STATUS INBOX (MESSAGES 9 UNSEEN 3 UIDVALIDITY 5)\r\n{tag} OK done\r\n")?;
             }
             _ => write!(stream, "* BYE bye\r\n{tag} OK bye\r\n")?,
         }
