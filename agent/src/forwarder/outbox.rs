@@ -206,7 +206,7 @@ impl Outbox {
             took: now.moment.since(flight.departed_at),
         });
         match answer {
-            Disposition::Acknowledged { rejected } => self.accepted(flight, rejected),
+            Disposition::Acknowledged { rejected } => self.accepted(flight, rejected, now.moment),
             Disposition::Unauthorized { www_authenticate, cause } => {
                 self.unauthorized(flight, www_authenticate, cause, token_serial, now.moment)
             }
@@ -228,8 +228,11 @@ impl Outbox {
         }
     }
 
-    fn accepted(&mut self, flight: Flight, rejected: Vec<Rejected>) -> Settlement {
-        (self.pause, self.failures) = (None, 0);
+    /// A batch that left before trouble was known does not end a pause that the relay asked for meanwhile.
+    fn accepted(&mut self, flight: Flight, rejected: Vec<Rejected>, now: Moment) -> Settlement {
+        if self.pause.as_ref().is_none_or(|pause| pause.until <= now) {
+            (self.pause, self.failures) = (None, 0);
+        }
         self.accepted_in_a_row += 1;
         if self.accepted_in_a_row >= ACCEPTED_TO_GROW {
             self.accepted_in_a_row = 0;

@@ -102,6 +102,17 @@ fn after_trouble_one_batch_tries_until_one_is_accepted() {
 }
 
 #[test]
+fn a_batch_accepted_meanwhile_does_not_cut_short_the_wait_another_one_was_told() {
+    let mut outbox = outbox();
+    let first = outbox.depart(notifications(0..1), None, SERIAL, at(0).moment);
+    let second = outbox.depart(notifications(1..2), None, SERIAL, at(0).moment);
+    let exactly = Duration::from_secs(30);
+    outbox.settle(first.attempt, Disposition::Wait { exactly, cause: cause() }, SERIAL, at(10));
+    outbox.settle(second.attempt, Disposition::Acknowledged { rejected: Vec::new() }, SERIAL, at(20));
+    assert_eq!((outbox.room(at(20).moment), wait(&outbox, 10)), (Room::Closed, Some(exactly)));
+}
+
+#[test]
 fn batches_that_fail_together_count_once() {
     let mut outbox = outbox();
     let first = outbox.depart(notifications(0..1), None, SERIAL, at(0).moment);
