@@ -30,8 +30,7 @@ pub(super) struct Idle {
     unseen: u32,
     /// What the search in flight found.
     found: Option<u32>,
-    /// This search is the plain one that checks another's count.
-    is_check: bool,
+    search: Search,
     /// How many IDLEs in a row the server ended by itself, soon after they began.
     unasked_ends: u8,
     round: Round,
@@ -50,6 +49,17 @@ enum Step {
     Idling,
     /// DONE sent, the tagged answer awaited; the flag: the next IDLE went out with it.
     Ending(bool),
+}
+
+/// How the search in flight asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Search {
+    /// For the messages themselves.
+    Plain,
+    /// For their number (RFC 4731).
+    Counted,
+    /// For the messages themselves, to check a number (sources.md §1).
+    Check,
 }
 
 /// What one IDLE brought.
@@ -101,7 +111,7 @@ impl Session {
             exists: 0,
             unseen: 0,
             found: None,
-            is_check: false,
+            search: Search::Plain,
             unasked_ends: 0,
             round: Round::default(),
             rhythm: Rhythm::default(),
@@ -206,7 +216,7 @@ impl Session {
         let Phase::Idle(idle) = &self.phase else { return };
         let is_ok = answer.kind == Kind::Ok;
         match idle.step {
-            Step::Examining(_) if is_ok => self.search(now, false),
+            Step::Examining(_) if is_ok => self.search_unseen(now),
             Step::Examining(false) => {
                 self.set_step(Step::Making);
                 self.ask_status(now);
@@ -241,7 +251,7 @@ impl Session {
             return self.set_step(Step::Starting);
         }
         self.answered();
-        if self.wants_reading { self.search(now, false) } else { self.start_idle(now, "", Step::Starting) }
+        if self.wants_reading { self.search_unseen(now) } else { self.start_idle(now, "", Step::Starting) }
     }
 
     /// Flags that came with new mail prove nothing (sources.md §4.3).
@@ -254,18 +264,23 @@ impl Session {
         }
     }
 
-    /// Counts the unseen; `is_check`: once more, by a plain NOT SEEN.
-    fn search(&mut self, now: Now, is_check: bool) {
-        let is_counted = self.is_counting();
+    /// Counts the unseen as this server can.
+    fn search_unseen(&mut self, now: Now) {
+        let has_esearch = self.capabilities.has(Capabilities::ESEARCH);
+        let is_counting = has_esearch && !self.traits.is_count_total();
+        self.search(now, if is_counting { Search::Counted } else { Search::Plain });
+    }
+
+    fn search(&mut self, now: Now, search: Search) {
         let Phase::Idle(idle) = &mut self.phase else { return };
         idle.step = Step::Searching;
         idle.found = None;
-        idle.is_check = is_check;
+        idle.search = search;
         self.questioning(now);
-        let text = match (is_check, is_counted) {
-            (true, _) => "UID SEARCH NOT SEEN",
-            (false, true) => "UID SEARCH RETURN (COUNT) UNSEEN",
-            (false, false) => "SEARCH UNSEEN",
+        let text = match search {
+            Search::Plain => "SEARCH UNSEEN",
+            Search::Counted => "UID SEARCH RETURN (COUNT) UNSEEN",
+            Search::Check => "UID SEARCH NOT SEEN",
         };
         self.command(now, Command::Search, text);
     }
@@ -273,36 +288,33 @@ impl Session {
     fn searched(&mut self, now: Now, is_ok: bool) {
         self.answered();
         let Phase::Idle(idle) = &mut self.phase else { return };
-        let (found, before, exists) = (idle.found.filter(|_| is_ok), idle.unseen, idle.exists);
-        let is_check = idle.is_check;
-        let Some(unseen) = found else {
-            if self.is_counting() && !is_check {
-                // RETURN (COUNT) is promised and not kept.
-                self.traits.learn_count(false);
-                return self.search(now, false);
-            }
-            // Without an answer the question stays open; it must not become a storm.
-            self.question_after(now, ANSWER_WAIT);
-            return self.start_idle(now, "", Step::Starting);
-        };
+        let (search, before, exists) = (idle.search, idle.unseen, idle.exists);
+        let Some(unseen) = idle.found.filter(|_| is_ok) else { return self.unanswered(now, search) };
         idle.unseen = unseen;
-        let is_in_doubt = self.is_counting() && !self.traits.is_count_proven();
-        if is_in_doubt && is_check && before != unseen {
-            self.traits.learn_count(false);
-        } else if is_in_doubt && !is_check && unseen == exists && exists > 0 {
-            // As many unseen as there are messages: perhaps so, perhaps a server that counts them all (sources.md §1).
-            return self.search(now, true);
-        } else if is_in_doubt && !is_check && unseen < exists {
-            self.traits.learn_count(true);
+        match search {
+            // Learned by another connection while this answer was on its way.
+            Search::Counted if self.traits.is_count_total() => return self.search_unseen(now),
+            Search::Counted if self.traits.is_count_proven() => {}
+            // As many unseen as there are messages: perhaps so, perhaps a server that counts them all.
+            Search::Counted if unseen == exists && exists > 0 => return self.search(now, Search::Check),
+            Search::Counted if unseen < exists => self.traits.learn_count(true),
+            Search::Check if unseen != before => self.traits.learn_count(false),
+            _ => {}
         }
         let asked_at = Some(self.sent_at);
         self.news(Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at });
         self.start_idle(now, "", Step::Starting);
     }
 
-    /// Whether questions go out as `RETURN (COUNT)`.
-    fn is_counting(&self) -> bool {
-        self.capabilities.has(Capabilities::ESEARCH) && !self.traits.is_count_total()
+    /// The search brought no number. `RETURN (COUNT)` was promised and not kept: without it, at once. Else the question
+    /// stays open, and must not become a storm.
+    fn unanswered(&mut self, now: Now, search: Search) {
+        if search == Search::Counted {
+            self.traits.learn_count(false);
+            return self.search_unseen(now);
+        }
+        self.question_after(now, ANSWER_WAIT);
+        self.start_idle(now, "", Step::Starting);
     }
 
     fn start_idle(&mut self, now: Now, before: &str, step: Step) {

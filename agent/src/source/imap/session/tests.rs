@@ -260,6 +260,18 @@ fn a_line_that_never_ends_ends_the_connection_in_every_state() {
 }
 
 #[test]
+fn a_count_on_its_way_is_not_believed_once_another_connection_saw_that_they_are_totals() {
+    // Its last command is the counting search.
+    let mut played = after("idle-no-inbox");
+    played.session.traits.learn_count(false);
+    played.input(Input::Bytes(b"* ESEARCH (TAG \"a5\") UID COUNT 3\r\na5 OK done\r\n"));
+    assert_eq!(
+        played.session.poll_output().map(|output| written(&output)),
+        Some("C: a6 SEARCH UNSEEN\r\n".into())
+    );
+}
+
+#[test]
 fn an_idle_session_is_small_and_holds_no_buffer() {
     assert!(size_of::<Session>() <= 320, "{} bytes", size_of::<Session>());
     let played = after("notify-uidvalidity");
@@ -294,7 +306,7 @@ proptest! {
     fn whatever_a_server_sends_the_session_lives_or_closes(
         state in 0..STATES.len(),
         lines in proptest::collection::vec(
-            "(\\* |a[0-9]{1,2} |\\+ )?(OK|NO|BAD|BYE|[0-9]{1,3} (EXISTS|EXPUNGE|RECENT)|4 FETCH \\(FLAGS \\(\\\\Seen\\)\\)|SEARCH( [0-9]){0,3}|ESEARCH COUNT 3|STATUS INBOX \\((UNSEEN [0-9])?\\)|CAPABILITY (IDLE|NOTIFY)|\\[(NOTIFICATIONOVERFLOW|UIDVALIDITY 3)\\]|\\PC{0,8})( [a-z]{1,4})?",
+            "(\\* |a([0-9]{1,2}|4294967295) |\\+ )?(OK|NO|BAD|BYE|[0-9]{1,3} (EXISTS|EXPUNGE|RECENT)|4 FETCH \\(FLAGS \\(\\\\Seen\\)\\)|SEARCH( [0-9]){0,3}|ESEARCH COUNT 3|STATUS INBOX \\((UNSEEN [0-9])?\\)|CAPABILITY (IDLE|NOTIFY)|\\[(NOTIFICATIONOVERFLOW|UIDVALIDITY 3)\\]|\\PC{0,8})( [a-z]{1,4})?",
             0..40,
         ),
         waits in proptest::collection::vec(0u64..400, 0..40),
