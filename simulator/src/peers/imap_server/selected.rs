@@ -174,6 +174,17 @@ impl Session {
         }
     }
 
+    /// The selected mailbox, where its messages may be changed.
+    fn writable(&mut self) -> Result<&mut Selected, Answer> {
+        match self.selected.as_deref_mut() {
+            None => Err(Answer::bad("No mailbox selected.")),
+            Some(selected) if selected.is_read_only => {
+                Err(Answer::no("[NOPERM] Mailbox is opened read-only."))
+            }
+            Some(selected) => Ok(selected),
+        }
+    }
+
     /// `[UID] STORE set [+-]FLAGS[.SILENT] (flags)` (RFC 9051 §6.4.6).
     pub(super) fn store(
         &mut self,
@@ -182,10 +193,10 @@ impl Session {
         mut args: Args,
         by_uid: bool,
     ) -> Answer {
-        let Some(selected) = self.selected.as_deref_mut() else { return Answer::bad("No mailbox selected.") };
-        if selected.is_read_only {
-            return Answer::no("[NOPERM] Mailbox is opened read-only.");
-        }
+        let selected = match self.writable() {
+            Ok(selected) => selected,
+            Err(answer) => return answer,
+        };
         let (Some(set), Some(how)) = (args.text(), args.text()) else {
             return Answer::bad("Error in IMAP command STORE: Missing arguments.");
         };
@@ -210,10 +221,10 @@ impl Session {
 
     /// EXPUNGE and UID EXPUNGE (RFC 4315).
     pub(super) fn expunge(&mut self, step: &mut Step<'_>, account: AccountId, set: Option<&str>) -> Answer {
-        let Some(selected) = self.selected.as_deref() else { return Answer::bad("No mailbox selected.") };
-        if selected.is_read_only {
-            return Answer::no("[NOPERM] Mailbox is opened read-only.");
-        }
+        let selected = match self.writable() {
+            Ok(selected) => selected,
+            Err(answer) => return answer,
+        };
         let uids = match set.map(|set| selected.chosen(set, true)) {
             None => None,
             Some(Some(uids)) => Some(uids),
@@ -235,10 +246,10 @@ impl Session {
         mut args: Args,
         by_uid: bool,
     ) -> Answer {
-        let Some(selected) = self.selected.as_deref() else { return Answer::bad("No mailbox selected.") };
-        if selected.is_read_only {
-            return Answer::no("[NOPERM] Mailbox is opened read-only.");
-        }
+        let selected = match self.writable() {
+            Ok(selected) => selected,
+            Err(answer) => return answer,
+        };
         let (Some(set), Some(name)) = (args.text(), args.text()) else {
             return Answer::bad("Error in IMAP command MOVE: Missing arguments.");
         };
