@@ -311,3 +311,116 @@ fn seconds(claims: &Map<String, Value>, name: &str) -> Option<u64> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const NOW: UnixMicros = UnixMicros::from_seconds(1_795_420_860);
+
+    fn certificate(name: &str) -> KeyCredential {
+        let path = format!("{}/../fixtures/certificates/{name}.cer", env!("CARGO_MANIFEST_DIR"));
+        KeyCredential::read(&std::fs::read(path).expect("the fixture")).expect("a certificate")
+    }
+
+    /// A token of a fixture's key, with these claims put over good ones.
+    fn token(signer: &str, over: &Value) -> String {
+        let path = format!("{}/../fixtures/certificates/{signer}.key.pem", env!("CARGO_MANIFEST_DIR"));
+        let pem = std::fs::read(path).expect("the fixture");
+        let key = rustls_pki_types::pem::PemObject::from_pem_slice(&pem).expect("PEM");
+        let rustls_pki_types::PrivateKeyDer::Pkcs8(key) = key else { panic!("PKCS#8") };
+        let key = aws_lc_rs::signature::RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).expect("RSA");
+        let mut claims = json!({
+            "iss": "app@fabrikam.com", "nameid": "app@fabrikam.com", "aud": "relay/h@fabrikam.com",
+            "nbf": NOW.seconds(), "exp": NOW.seconds() + 600,
+        });
+        for (name, value) in over.as_object().expect("claims") {
+            claims[name] = value.clone();
+        }
+        let parts = [json!({ "alg": "RS256" }), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let message = parts.join(".");
+        let mut signature = vec![0; key.public_modulus_len()];
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let rs256 = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
+        key.sign(rs256, &random, message.as_bytes(), &mut signature).expect("a signature");
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn tenants() -> Tenants {
+        let partner =
+            Issuer::new("app", "fabrikam.com").with(certificate("agent")).with(certificate("expired"));
+        let mut tenants = Tenants::default();
+        let tenant = Tenant {
+            id: "11111111-2222-3333-4444-555555555555".to_owned(),
+            accepted_domains: vec!["fabrikam.com".to_owned()],
+            partner_applications: vec![partner],
+            ..Tenant::default()
+        };
+        tenants.put(tenant).expect("a good tenant");
+        tenants
+    }
+
+    fn judge(token: &str) -> Result<Accepted, Refusal> {
+        let tenants = tenants();
+        let check = TokenCheck { own_application_id: "relay", tenants: &tenants, authority: "h", now: NOW };
+        check.check(token)
+    }
+
+    #[test]
+    fn any_certificate_of_the_issuer_may_sign_but_not_an_expired_one() {
+        assert!(judge(&token("agent", &json!({}))).is_ok());
+        let expired = judge(&token("expired", &json!({}))).expect_err("it expired");
+        assert_eq!(expired.category, Category::InvalidSignature);
+        assert!(expired.reason.contains("expired"));
+        let stranger = judge(&token("stranger", &json!({}))).expect_err("nobody knows it");
+        assert_eq!(stranger.category, Category::InvalidSignature);
+    }
+
+    #[test]
+    fn of_two_faults_the_one_that_is_checked_first_is_told() {
+        let cases = [
+            (json!({ "aud": "other/x@", "exp": 0 }), Category::InvalidToken),
+            (json!({ "aud": "relay/x@", "iss": "nobody" }), Category::InvalidResource),
+            (json!({ "aud": "relay/h@", "iss": "nobody" }), Category::InvalidResource),
+            (json!({ "iss": "who@where", "exp": 0 }), Category::InvalidToken),
+            (json!({ "exp": 0, "aud": "relay/h@nowhere" }), Category::TokenExpired),
+            (json!({ "aud": "relay/h@nowhere", "nameid": "x" }), Category::InvalidTenant),
+            (json!({ "nameid": "x", "smtp": "a@b" }), Category::InvalidToken),
+            (json!({ "smtp": "a@b" }), Category::NotAppOnly),
+        ];
+        for (claims, category) in cases {
+            let refusal = judge(&token("agent", &claims)).expect_err("refused");
+            assert_eq!(refusal.category, category, "{claims}");
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_holds_only_here_and_while_it_lives() {
+        let accepted = judge(&token("agent", &json!({}))).expect("good");
+        assert!(accepted.holds("H", NOW));
+        assert!(!accepted.holds("other", NOW));
+        assert!(accepted.holds("h", NOW.after(Duration::from_mins(15))));
+        assert!(!accepted.holds("h", NOW.after(Duration::from_secs(600 + 301))));
+        assert!(!accepted.holds("h", NOW.shifted_ms(-301_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged_without_a_panic(text: String, header: String, claims: String) {
+            prop_assert!(judge(&text).is_err());
+            let parts = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+            let token = format!("{}.", parts.join("."));
+            prop_assert!(judge(&token).is_err());
+        }
+
+        #[test]
+        fn any_claims_are_judged_without_a_panic(aud: String, iss: String, nameid: String, nbf: i64, exp: u64) {
+            let claims = json!({ "aud": aud, "iss": iss, "nameid": nameid, "nbf": nbf, "exp": exp.to_string() });
+            let parts = [json!({ "alg": "RS256" }), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+            let token = format!("{}.AAAA", parts.join("."));
+            prop_assert!(judge(&token).is_err());
+        }
+    }
+}
