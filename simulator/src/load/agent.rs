@@ -128,7 +128,8 @@ impl Agent {
 impl Daemon {
     /// Memory and processor time so far.
     pub(super) fn usage(&self) -> Result<Usage> {
-        Usage::of(self.pid).with_context(|| format!("the agent is gone; {}", self.last_words()))
+        Usage::of(self.pid)
+            .with_context(|| format!("the agent, process {}, is gone; {}", self.pid, self.last_words()))
     }
 
     /// A daemon that runs already, once it says that it is ready.
@@ -149,12 +150,11 @@ impl Daemon {
 
     /// Asks one that we started to drain and end.
     pub(super) async fn stop(mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let Some(child) = &mut self.child else { return Ok(()) };
         let ended = Command::new("kill").arg("-TERM").arg(self.pid.to_string()).status().await?;
-        ensure!(ended.success(), "the agent was gone before it was stopped; {}", self.last_words());
         let status = timeout(STOP_TIMEOUT, child.wait()).await;
         let status = status.with_context(|| format!("the agent did not end within {STOP_TIMEOUT:?}"))??;
-        ensure!(status.success(), "the agent ended with {status}; {}", self.last_words());
+        ensure!(ended.success() && status.success(), "the agent ended with {status}; {}", self.last_words());
         Ok(())
     }
 
@@ -183,8 +183,11 @@ impl Daemon {
         }
     }
 
-    /// The end of its log.
+    /// The end of its log, where it is ours.
     fn last_words(&self) -> String {
+        if self.child.is_none() {
+            return "its log tells why".to_owned();
+        }
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(5).collect();
         let lines: Vec<&str> = lines.into_iter().rev().collect();
