@@ -198,8 +198,8 @@ impl Session {
     }
 
     fn is_expected(&self, tag: u32) -> bool {
-        let is_last_idle =
-            matches!(&self.phase, Phase::Idle(idle) if idle.is_reissuing()) && tag.checked_add(1) == Some(self.tag);
+        let is_last_idle = matches!(&self.phase, Phase::Idle(idle) if idle.is_reissuing())
+            && tag.checked_add(1) == Some(self.tag);
         self.in_flight.is_some() && (tag == self.tag || is_last_idle)
     }
 
