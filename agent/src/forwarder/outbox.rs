@@ -292,7 +292,7 @@ impl Outbox {
         }
         let (shortest, longest) = BACK_OFF;
         let ceiling = shortest.saturating_mul(1 << self.failures.min(16)).min(longest);
-        let span = (ceiling - shortest).as_micros() as u64;
+        let span = ceiling.saturating_sub(shortest).as_micros() as u64;
         shortest + Duration::from_micros(self.rng.u64(0..=span))
     }
 

@@ -40,9 +40,10 @@ impl Troubles {
     fn set(&self, place: usize, room: &str, trouble: Option<String>) {
         let mut all = self.0.lock();
         let Some(known) = all.get_mut(place).filter(|known| **known != trouble) else { return };
-        match &trouble {
-            Some(trouble) => tracing::error!(room, "{trouble}"),
-            None => tracing::info!(room, "all is well again"),
+        if let Some(trouble) = &trouble {
+            tracing::error!(room, "{trouble}");
+        } else {
+            tracing::info!(room, "all is well again");
         }
         *known = trouble;
     }

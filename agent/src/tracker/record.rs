@@ -172,7 +172,7 @@ impl Record {
         self.land(|device, count| match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
             None => (device.shown, device.hold) = (Some(count), Hold::None),
             Some((_, Rejection::Throttled)) => {
-                device.hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT))
+                device.hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT));
             }
             Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = aside(now),
         });

@@ -101,17 +101,14 @@ impl Checker {
         let Some(history) = self.history.get(mailbox) else { return };
         let floor = self.floors.get(device).copied().unwrap_or(0);
         let since = history.iter().enumerate().skip(floor).find(|(_, count)| **count == badge);
-        match since {
-            Some((at, _)) => {
-                self.floors.insert(device.to_owned(), at);
-            }
-            None => {
-                let counts = history.get(floor..).unwrap_or_default().to_vec();
-                self.broken(
-                    now,
-                    &format!("{device} shows {badge}, its mailbox had {counts:?} since what it showed"),
-                );
-            }
+        if let Some((at, _)) = since {
+            self.floors.insert(device.to_owned(), at);
+        } else {
+            let counts = history.get(floor..).unwrap_or_default().to_vec();
+            self.broken(
+                now,
+                &format!("{device} shows {badge}, its mailbox had {counts:?} since what it showed"),
+            );
         }
     }
 

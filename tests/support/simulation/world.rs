@@ -101,7 +101,7 @@ impl World {
             now: 0,
             queue: BTreeMap::new(),
             events: 0,
-            rng: fastrand::Rng::with_seed(plan.seed ^ 0x776f_726c_64),
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x0077_6f72_6c64),
             names,
             agent: None,
             life: 0,

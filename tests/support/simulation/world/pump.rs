@@ -76,7 +76,7 @@ impl World {
                 is_active = true;
                 match output {
                     imap_server::Output::Send(bytes) => {
-                        self.transmit(number, 1, Event::ToClient(number, bytes))
+                        self.transmit(number, 1, Event::ToClient(number, bytes));
                     }
                     imap_server::Output::Close => {
                         self.transmit(number, 1, Event::ClientClosed(number));
