@@ -56,7 +56,7 @@ struct Device {
     #[serde(rename = "appId")]
     app: String,
     #[serde(rename = "deviceId")]
-    device: String,
+    id: String,
     #[serde(rename = "lastSubscriptionUpdate")]
     updated: String,
 }
@@ -91,7 +91,7 @@ async fn accept(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
     for element in &batch.notifications {
         black_box((&element.id, element.payload.unseen));
         element.recipients.iter().for_each(|device| {
-            black_box((&device.app, &device.device, &device.updated));
+            black_box((&device.app, &device.id, &device.updated));
         });
     }
     Ok(Response::new(Empty::new()))

@@ -56,12 +56,12 @@ fn session(criterion: &mut Criterion) {
     assert_eq!(readings(many.as_bytes()), LINES);
     group.throughput(Throughput::Elements(LINES as u64));
     group.bench_function("session, 256 lines a read", |bencher| {
-        bencher.iter(|| readings(black_box(many.as_bytes())))
+        bencher.iter(|| readings(black_box(many.as_bytes())));
     });
     let one = pushed(1);
     group.throughput(Throughput::Elements(1));
     group.bench_function("session, one line a read", |bencher| {
-        bencher.iter(|| readings(black_box(one.as_bytes())))
+        bencher.iter(|| readings(black_box(one.as_bytes())));
     });
     group.finish();
 }
@@ -76,7 +76,7 @@ fn line(criterion: &mut Criterion) {
         bencher.iter(|| reply::decode(black_box(Line { bytes, folded: 0 })));
     });
     group.bench_function("STATUS by imap-codec", |bencher| {
-        bencher.iter(|| reply::decode_by_codec(black_box(bytes)))
+        bencher.iter(|| reply::decode_by_codec(black_box(bytes)));
     });
     group.finish();
 }

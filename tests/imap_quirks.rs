@@ -1,6 +1,8 @@
 //! The agent's IMAP machines against the simulator's IMAP server in virtual time: under every quirk of sources.md §7 and by
 //! every way of watching, the last reading is the truth in the end, and the server was not asked to death on the way.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
 use mailbadge::event::{MailboxId, News};
 use mailbadge::source::imap::exchange::{Errand, Input, Output};
 use mailbadge::source::imap::roster::{self, Report, Roster};

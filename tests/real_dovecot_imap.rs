@@ -2,6 +2,8 @@
 //!
 //! Without the rest of the agent: an observer that only records stands in for it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
 use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use mailbadge::source::imap::driver::{ImapSource, check_login, start};

@@ -74,7 +74,7 @@ fn show(args: &Args, out: &mut impl Write) -> io::Result<bool> {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut deeds = 0;
     let mut is_true = demo.agree(out, "at the start", "")?;
-    while !demo.is_ending.load(Ordering::Relaxed) && !(args.once && deeds == DEEDS_ONCE) {
+    while !demo.is_ending.load(Ordering::Relaxed) && (!args.once || deeds < DEEDS_ONCE) {
         let name = rng.choice(&demo.names).cloned().unwrap_or_default();
         let deed = match rng.u32(0..10) {
             0..5 => Deed::Deliver,
@@ -100,19 +100,20 @@ fn start(args: &Args) -> io::Result<Demo> {
     let count = args.mailboxes as usize;
     let cloud = Cloud::start_with((!args.dovecot).then(|| MailStore::new(count, ORGANIZATION)));
     let mut host = Host::new();
-    let (mail, sources) = match cloud.mail_store() {
-        Some((store, address)) => (Mail::Simulated(store), host.imap_source_at(address, "auto")),
-        None => {
-            let dovecot = real_server(args.mailboxes, host.dict())?;
-            let sources = host.dovecot_source() + &host.imap_source(&dovecot, "auto");
-            (Mail::Real(Box::new(dovecot)), sources)
-        }
+    let (mail, sources) = if let Some((store, address)) = cloud.mail_store() {
+        (Mail::Simulated(store), host.imap_source_at(address, "auto"))
+    } else {
+        let dovecot = real_server(args.mailboxes, host.dict())?;
+        let sources = host.dovecot_source() + &host.imap_source(&dovecot, "auto");
+        (Mail::Real(Box::new(dovecot)), sources)
     };
     host.configure_with(&cloud, "max-hold = \"100ms\"", &sources);
     let names = mail.names(count);
     host.subscribe(&names);
     for name in &names {
-        APPS.iter().for_each(|app| cloud.name_device(*app, &device_id(name), name));
+        for app in APPS {
+            cloud.name_device(app, &device_id(name), name);
+        }
     }
     host.start();
     let is_ending = Arc::new(AtomicBool::new(false));
