@@ -184,10 +184,7 @@ async fn each_fault_of_the_wire_is_what_a_client_sees() {
         assert_eq!(answer.is_ok(), is_answered, "{kind:?}: {answer:?}");
         assert_eq!(badge(&running) == Some(count), is_shown, "{kind:?}");
     }
-    assert!(
-        clock::now().since(started) >= Duration::from_millis(100),
-        "slow bytes and delay take their time"
-    );
+    assert!(clock::now().since(started) >= Duration::from_millis(50), "the delay takes its time");
     running.stop().await;
 }
 
