@@ -189,30 +189,64 @@ fn esearch(rest: &[u8]) -> Reply<'_> {
     count.map_or(Reply::Other, Reply::Found)
 }
 
-/// Exactly what a server pushes by the thousand: `INBOX (NAME number …)`, known names in capitals, single spaces.
+/// Exactly what a server pushes by the thousand: `INBOX (NAME number …)`, known names in capitals, single spaces. Anything
+/// else is left to the general way.
 fn fast_status(rest: &[u8]) -> Option<StatusItems> {
-    let mut list = rest.strip_prefix(b"INBOX (")?.strip_suffix(b")")?;
-    if list.ends_with(b" ") {
-        return None;
-    }
+    let mut list = rest.strip_prefix(b"INBOX (")?;
     let mut items = StatusItems::default();
-    while !list.is_empty() {
-        let (name, after) = word(list);
-        let (value, after) = (word(after).0, word(after).1);
-        let value = number(value)?;
+    loop {
+        let (name, after) = fast_name(list)?;
+        let (value, after) = fast_number(after)?;
         match name {
-            b"UNSEEN" => items.unseen = Some(u32::try_from(value).ok()?),
-            b"HIGHESTMODSEQ" => items.modseq = NonZeroU64::new(value).map(ModSeq),
-            b"MESSAGES" => items.messages = Some(u32::try_from(value).ok()?),
-            b"UIDNEXT" => items.uid_next = Some(NonZeroU32::new(u32::try_from(value).ok()?)?),
-            b"UIDVALIDITY" => {
+            Name::Unseen => items.unseen = Some(u32::try_from(value).ok()?),
+            Name::HighestModSeq => items.modseq = NonZeroU64::new(value).map(ModSeq),
+            Name::Messages => items.messages = Some(u32::try_from(value).ok()?),
+            Name::UidNext => items.uid_next = Some(NonZeroU32::new(u32::try_from(value).ok()?)?),
+            Name::UidValidity => {
                 items.uid_validity = Some(UidValidity(NonZeroU32::new(u32::try_from(value).ok()?)?));
             }
+        }
+        match after.split_first()? {
+            (b' ', more) => list = more,
+            (b')', []) => return Some(items),
             _ => return None,
         }
-        list = after;
     }
-    Some(items)
+}
+
+/// An item's name, as [`fast_status`] knows it.
+#[derive(Clone, Copy)]
+enum Name {
+    Messages,
+    UidNext,
+    Unseen,
+    HighestModSeq,
+    UidValidity,
+}
+
+fn fast_name(list: &[u8]) -> Option<(Name, &[u8])> {
+    let is = |name: &[u8], found| list.strip_prefix(name).map(|after| (found, after));
+    match list.first()? {
+        b'M' => is(b"MESSAGES ", Name::Messages),
+        b'H' => is(b"HIGHESTMODSEQ ", Name::HighestModSeq),
+        _ => is(b"UNSEEN ", Name::Unseen)
+            .or_else(|| is(b"UIDNEXT ", Name::UidNext))
+            .or_else(|| is(b"UIDVALIDITY ", Name::UidValidity)),
+    }
+}
+
+/// A number of at most 19 digits, which 64 bits always hold, and what follows it.
+fn fast_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut value = 0;
+    for (length, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' if length < 19 => value = value * 10 + u64::from(byte - b'0'),
+            b'0'..=b'9' => return None,
+            _ if length == 0 => return None,
+            _ => return Some((value, bytes.get(length..)?)),
+        }
+    }
+    None
 }
 
 /// The general way, for everything that is data. imap-codec wants the line end.
@@ -333,6 +367,18 @@ mod tests {
             line in "(\\* |a[0-9]{1,11} |\\+ )?((STATUS|INBOX|OK|NO|BYE|FETCH|SEARCH|ESEARCH|COUNT|FLAGS|[0-9]{1,21}|\\[|\\]|\\(|\\)|\\{3\\}\r\n|\"|\\\\Seen|~|=| ){1,2}){0,12}"
         ) {
             let _ = understood(line.as_bytes());
+        }
+
+        #[test]
+        fn the_fast_way_takes_what_servers_push(
+            items in proptest::collection::vec((0usize..5, 1u32..), 1..6),
+        ) {
+            let names = ["MESSAGES", "UIDNEXT", "UNSEEN", "HIGHESTMODSEQ", "UIDVALIDITY"];
+            let list: Vec<String> = items.iter().map(|(name, value)| format!("{} {value}", names[*name])).collect();
+            let rest = format!("INBOX ({})", list.join(" "));
+            let fast = fast_status(rest.as_bytes()).map(Reply::Status);
+            prop_assert!(fast.is_some());
+            prop_assert_eq!(fast, by_codec(format!("* STATUS {rest}").as_bytes()));
         }
 
         #[test]
