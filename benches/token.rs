@@ -2,10 +2,10 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use mailbadge::identity::issue::self_signed;
+use mailbadge::identity::principal::{Audience, Principal, Realm};
 use mailbadge::time::UnixMs;
 use mailbadge::token::challenge::Challenge;
 use mailbadge::token::claims::Claims;
-use mailbadge::token::principal::{Audience, Principal, Realm};
 use mailbadge::token::signer::Signer;
 use std::hint::black_box;
 use std::time::Duration;

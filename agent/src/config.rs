@@ -16,10 +16,10 @@ pub use advice::{Advice, check};
 pub use value::is_dns_domain;
 
 use crate::forwarder::driver;
+use crate::identity::principal::Principal;
 use crate::source::{dovecot, imap as imap_source};
 use crate::token::choice::Configured;
 use crate::token::keeper;
-use crate::token::principal::Principal;
 use crate::{admin, subscription};
 use sheet::Sheet;
 use std::fmt;

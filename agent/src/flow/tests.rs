@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::event::{ModSeq, News, Reading, Recipient, SourceId, UidValidity};
+use crate::identity::principal::Principal;
 use crate::time::UnixMs;
 use crate::token::choice::Configured;
-use crate::token::principal::Principal;
 use std::num::{NonZeroU32, NonZeroU64};
 
 const CHALLENGE: &str =

@@ -1,4 +1,4 @@
-//! Certificates and what they are used for (protocol.md §5.7).
+//! Who the agent is and whom it knows: principals (protocol.md §5.1), certificates and what they are used for (§5.7).
 //!
 //! A [`Certificate`](certificate::Certificate) with its [`PrivateKey`](key::PrivateKey) is what tokens are
 //! signed with; [`issue`] makes one, [`fitness`] says whether one will do and for how long. Where they are
@@ -8,6 +8,7 @@ pub mod fitness;
 pub mod issue;
 pub mod certificate;
 pub mod key;
+pub mod principal;
 
 use thiserror::Error;
 

@@ -4,7 +4,7 @@
 //! Reading is forgiving, since every gateway on the way may have had its hands in it; what follows is
 //! `choice`'s.
 
-use super::principal::{Principal, Realm};
+use crate::identity::principal::{Principal, Realm};
 
 /// How many trusted issuers are kept of one challenge.
 pub const ISSUERS_MAX: usize = 64;

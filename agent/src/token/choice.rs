@@ -3,7 +3,7 @@
 
 use super::Error;
 use super::challenge::Challenge;
-use super::principal::{Audience, Principal, Realm};
+use crate::identity::principal::{Audience, Principal, Realm};
 
 /// What the agent can present.
 #[derive(Clone, Debug, PartialEq, Eq)]

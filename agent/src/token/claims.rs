@@ -2,7 +2,7 @@
 //!
 //! Signing is the `signer`'s; for whom a token is made is `choice`'s.
 
-use super::principal::{Audience, Principal};
+use crate::identity::principal::{Audience, Principal};
 use crate::time::UnixMs;
 use serde::Serialize;
 use std::time::Duration;

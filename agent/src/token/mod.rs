@@ -9,7 +9,6 @@ pub mod choice;
 pub mod challenge;
 pub mod claims;
 pub mod signer;
-pub mod principal;
 
 use thiserror::Error;
 

@@ -3,9 +3,9 @@
 use super::*;
 use crate::identity::certificate::Certificate;
 use crate::identity::key::PrivateKey;
+use crate::identity::principal::Principal;
 use crate::time::Moment;
 use crate::token::choice::Configured;
-use crate::token::principal::Principal;
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use std::time::Duration;

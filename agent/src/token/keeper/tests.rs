@@ -1,7 +1,7 @@
 //! The keeper in virtual time: what it asks for, when, and what it lets go with a batch meanwhile.
 
 use super::*;
-use crate::token::principal::Principal;
+use crate::identity::principal::Principal;
 use proptest::prelude::*;
 
 const ID: &str = "00000002-0000-0ff1-ce00-000000000000";
