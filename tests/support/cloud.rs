@@ -1,10 +1,13 @@
 //! The relay and its devices in this process, on real sockets: what stands on each icon can be looked at directly.
 
+use mailbadge::time::driver::Clock;
 use mailbadge_sim::peers::device::{App, Tap};
+use mailbadge_sim::peers::fault::{Kind, Order};
 use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
+use mailbadge_sim::peers::unix_time::UnixMicros;
 use mailbadge_sim::serve::{Options, Running, start};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -100,6 +103,19 @@ impl Cloud {
     /// Tells of every notification that arrives at a device.
     pub fn set_tap(&self, tap: Arc<dyn Tap>) {
         self.running.world.relay.lock().devices.set_tap(Some(tap));
+    }
+
+    /// Has something go wrong at the relay, until [`Cloud::heal`].
+    pub fn fail(&self, kind: Kind) {
+        let now = UnixMicros::from_ms(Clock::start().now().unix.0);
+        let order = Order { kind, rate: 1.0, duration_ms: None, count: None };
+        let added = self.running.world.relay.lock().faults.add(order, now);
+        added.expect("there is room for a fault");
+    }
+
+    /// Ends all faults of the relay.
+    pub fn heal(&self) {
+        self.running.world.relay.lock().faults.clear();
     }
 
     /// Takes the relay's listener down, its connections with it, or brings it up again.

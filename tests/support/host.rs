@@ -2,7 +2,7 @@
 
 use crate::cloud::{Cloud, ORGANIZATION};
 use crate::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER};
-use crate::process::{Running, program, spawn_agent, try_until};
+use crate::process::{Running, program, signal, spawn_agent, try_until};
 use mailbadge_sim::peers::device::App;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -24,6 +24,7 @@ pub const APPS: [App; 2] = [App::Iphone, App::Ipad];
 /// A configured agent.
 pub struct Host {
     running: Option<Running>,
+    environment: Vec<(&'static str, PathBuf)>,
     folder: TempDir,
 }
 
@@ -33,7 +34,12 @@ impl Host {
         // Short, since Unix sockets allow 107 bytes.
         let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
-        Self { running: None, folder }
+        Self { running: None, environment: Vec::new(), folder }
+    }
+
+    /// Gives the daemon a variable of its environment, from its next start on.
+    pub fn set_variable(&mut self, name: &'static str, value: PathBuf) {
+        self.environment.push((name, value));
     }
 
     /// Where Dovecot finds the agent, as Dovecot spells it.
@@ -81,17 +87,22 @@ impl Host {
 
     /// The same with further keys of `[relay]`.
     pub fn configure_with(&self, cloud: &Cloud, relay: &str, sources: &str) {
+        self.write_configuration(cloud, relay, sources);
+        self.command(&["setup"]).expect("setup");
+        let certificate = fs::read(self.folder.path().join("OAuthCert.cer")).expect("setup exports it");
+        cloud.trust(&certificate);
+        self.command(&["proxy", "enable", "--organization", ORGANIZATION, "--uri", cloud.url()])
+            .expect("proxy enable");
+    }
+
+    /// Writes the file alone, as an administrator who edits it.
+    pub fn write_configuration(&self, cloud: &Cloud, relay: &str, sources: &str) {
         let text = format!(
             "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[admin]\nlisten = \"{}\"\n{sources}",
             cloud.ca_file().display(),
             self.admin_socket().display()
         );
         fs::write(self.folder.path().join("mailbadge.toml"), text).expect("own folder");
-        self.command(&["setup"]).expect("setup");
-        let certificate = fs::read(self.folder.path().join("OAuthCert.cer")).expect("setup exports it");
-        cloud.trust(&certificate);
-        self.command(&["proxy", "enable", "--organization", ORGANIZATION, "--uri", cloud.url()])
-            .expect("proxy enable");
     }
 
     /// Subscribes two devices to each of these mailboxes.
@@ -131,7 +142,8 @@ impl Host {
     /// Starts the daemon and waits until it is ready. Panics, with its log, where it is not.
     pub fn start(&mut self) {
         let arguments = ["run", "--config", "mailbadge.toml"];
-        let mut running = spawn_agent(&arguments, self.folder.path()).expect("cargo built it");
+        let mut running =
+            spawn_agent(&arguments, self.folder.path(), &self.environment).expect("cargo built it");
         let mut answer = String::new();
         let is_ready = try_until(PATIENCE, || {
             answer = get(&self.admin_socket(), "/readyz").unwrap_or_else(|error| error.to_string());
@@ -140,6 +152,12 @@ impl Host {
         });
         assert_eq!(is_ready, Some(true), "the agent is not ready: {answer}\n{}", running.log());
         self.running = Some(running);
+    }
+
+    /// Sends the daemon a signal, by name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let running = self.running.as_ref().expect("it runs");
+        signal(running.pid(), name).expect("its pid is ours");
     }
 
     /// Kills the daemon without warning.

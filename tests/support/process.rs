@@ -137,18 +137,28 @@ pub fn program() -> PathBuf {
     found.unwrap_or_else(|| panic!("no `{name}` beside {}: build it with cargo", test.display()))
 }
 
-/// Starts the agent with these arguments, its output in `folder/agent.log`.
-pub fn spawn_agent(arguments: &[&str], folder: &Path) -> io::Result<Running> {
-    spawn("agent", arguments, folder)
+/// Starts the agent with these arguments and further variables in its environment, its output in `folder/agent.log`.
+pub fn spawn_agent(
+    arguments: &[&str],
+    folder: &Path,
+    environment: &[(&str, PathBuf)],
+) -> io::Result<Running> {
+    spawn("agent", arguments, folder, environment)
 }
 
 /// Starts the simulator with these arguments, its output in `folder/simulator.log`.
 pub fn spawn_simulator(arguments: &[&str], folder: &Path) -> io::Result<Running> {
-    spawn("simulator", arguments, folder)
+    spawn("simulator", arguments, folder, &[])
 }
 
-fn spawn(role: &str, arguments: &[&str], folder: &Path) -> io::Result<Running> {
+fn spawn(
+    role: &str,
+    arguments: &[&str],
+    folder: &Path,
+    environment: &[(&str, PathBuf)],
+) -> io::Result<Running> {
     let mut command = Command::new(program());
     command.arg(role).args(arguments).current_dir(folder);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Running::start(role, command, &folder.join(format!("{role}.log")))
 }
