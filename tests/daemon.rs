@@ -39,15 +39,19 @@ impl Scene {
         format!("{}name = \"{name}\"\n", self.host.imap_source_at(self.imap, "notify"))
     }
 
+    fn name(&self, mailbox: usize) -> &str {
+        self.names.get(mailbox).expect("there are two")
+    }
+
     fn deliver(&self, mailbox: usize) -> u32 {
         let mut store = self.store.lock();
-        let account = store.find(&self.names[mailbox]).expect("it is there");
+        let account = store.find(self.name(mailbox)).expect("it is there");
         store.deliver(account).expect("it takes messages");
         store.status(account).expect("it is there").unseen
     }
 
     fn wait_shown(&self, mailbox: usize, count: u32) {
-        let name = &self.names[mailbox];
+        let name = self.name(mailbox);
         wait_until(&format!("{name} shows {count}"), LIMIT, || {
             (badges(&self.cloud, name) == [Some(count); 2]).then_some(())
         });
@@ -132,7 +136,7 @@ fn the_service_manager_is_told_and_a_stop_delivers_what_is_under_way() {
     });
     scene.host.stop();
     told("STOPPING=1");
-    assert_eq!(badges(&scene.cloud, &scene.names[0]), [Some(late); 2], "it arrived before the end");
+    assert_eq!(badges(&scene.cloud, scene.name(0)), [Some(late); 2], "it arrived before the end");
     scene.cloud.heal();
     scene.host.start();
     let again = scene.deliver(1);
