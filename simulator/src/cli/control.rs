@@ -52,6 +52,12 @@ pub(super) enum Tenant {
         realm: String,
         /// DER or PEM.
         file: PathBuf,
+        /// Whose it is: partner, service-principal or token-service; without it as the organization is trusted.
+        #[arg(long)]
+        kind: Option<String>,
+        /// The application whose it is; Exchange, or the token service's own, unless given.
+        #[arg(long, value_name = "GUID")]
+        application_id: Option<String>,
     },
     /// Trusts a certificate no more.
     RemoveCredential {
@@ -71,11 +77,11 @@ impl Callable for Tenant {
                 &json!({ "id": id, "acceptedDomains": domain, "notificationsPerMinute": budget }),
             ),
             Self::Remove { realm } => Call::delete(&format!("/control/tenants/{}", segment(realm)?)),
-            Self::Credential { realm, file } => {
+            Self::Credential { realm, file, kind, application_id } => {
                 let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
-                let certificate = text_of(&bytes);
                 let path = format!("/control/tenants/{}/credentials", segment(realm)?);
-                Call::post(&path, &json!({ "certificate": certificate }))
+                let put = json!({ "key": text_of(&bytes), "kind": kind, "applicationId": application_id });
+                Call::post(&path, &put)
             }
             Self::RemoveCredential { realm, thumbprint } => {
                 let (realm, thumbprint) = (segment(realm)?, segment(thumbprint)?);

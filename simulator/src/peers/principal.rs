@@ -1,5 +1,10 @@
 //! Names of server-to-server tokens: who issued one and for whom it is (protocol.md §5.1).
 
+/// Exchange's application id: the relay's own and the agent's.
+pub const EXCHANGE_APPLICATION_ID: &str = "00000002-0000-0ff1-ce00-000000000000";
+/// The token service's application id.
+pub const TOKEN_SERVICE_APPLICATION_ID: &str = "00000001-0000-0000-c000-000000000000";
+
 /// `id@realm`. Compared without regard to case; `*` and nothing are the same empty realm.
 #[derive(Clone, Copy, Debug)]
 pub struct Principal<'a> {

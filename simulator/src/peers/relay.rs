@@ -11,6 +11,7 @@ pub mod token_check;
 use super::device::{Delivery, Devices, Stamp};
 use super::fault::{Faults, HTML, Instead, Wire, fault_answer};
 use super::http::{Request, Response};
+pub use super::principal::EXCHANGE_APPLICATION_ID;
 use super::tenant::Tenants;
 use super::unix_time::UnixMicros;
 use batch::{Batch, Drop, Notification, Recipient, Unreadable};
@@ -21,8 +22,6 @@ use token_check::{Category, Refusal, TokenCheck, decode};
 
 /// Requests are routed by what their path ends with, without regard to case.
 pub const PUBLISH_SUFFIX: &str = "/service.svc/PublishOnPremNotifications";
-/// Exchange's application id: the relay's own and the agent's.
-pub const EXCHANGE_APPLICATION_ID: &str = "00000002-0000-0ff1-ce00-000000000000";
 /// The header that marks a probe, and its value (protocol.md §4).
 pub const PROBE_HEADER: (&str, &str) = ("x-probetype", "X-MS-ClientAccess-LocalProbe");
 /// Longest `client-request-id` that is echoed, in bytes.

@@ -5,6 +5,7 @@
 pub mod credential;
 
 use credential::KeyCredential;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use thiserror::Error;
 
@@ -37,7 +38,7 @@ pub enum TenantError {
     Unknown(String),
 }
 
-/// Someone who signs tokens: a partner application or a token service.
+/// Someone who signs: a partner application, a token service, or a service principal with its assertions.
 #[derive(Clone, Debug, Default)]
 pub struct Issuer {
     /// The application id.
@@ -52,6 +53,12 @@ impl Issuer {
     /// An issuer without certificates yet.
     pub fn new(application_id: &str, realm: &str) -> Self {
         Self { application_id: application_id.to_owned(), realm: realm.to_owned(), credentials: Vec::new() }
+    }
+
+    /// Whether both are the same principal.
+    pub fn is(&self, other: &Self) -> bool {
+        self.application_id.eq_ignore_ascii_case(&other.application_id)
+            && self.realm.eq_ignore_ascii_case(&other.realm)
     }
 
     /// The same with one more certificate.
@@ -73,7 +80,9 @@ pub struct Tenant {
     pub partner_applications: Vec<Issuer>,
     /// Trusted to issue tokens for registered applications.
     pub token_services: Vec<Issuer>,
-    /// Applications whose tokens by a token service are taken.
+    /// Applications that the token service issues for, by assertions that they sign.
+    pub service_principals: Vec<Issuer>,
+    /// Further applications whose tokens by a token service are taken.
     pub registered_applications: Vec<String>,
     /// Notifications a minute it may send; nothing means no limit.
     pub notifications_per_minute: Option<u32>,
@@ -88,17 +97,44 @@ impl Tenant {
 
     /// Whether tokens of this application, issued by a token service, are taken.
     pub fn has_registered(&self, application_id: &str) -> bool {
-        self.registered_applications.iter().any(|id| id.eq_ignore_ascii_case(application_id))
+        let principals = self.service_principals.iter().map(|principal| &principal.application_id);
+        let mut all = self.registered_applications.iter().chain(principals);
+        all.any(|id| id.eq_ignore_ascii_case(application_id))
+    }
+
+    /// The issuers of a kind.
+    pub const fn issuers(&self, kind: IssuerKind) -> &Vec<Issuer> {
+        match kind {
+            IssuerKind::Partner => &self.partner_applications,
+            IssuerKind::TokenService => &self.token_services,
+            IssuerKind::ServicePrincipal => &self.service_principals,
+        }
+    }
+
+    const fn issuers_mut(&mut self, kind: IssuerKind) -> &mut Vec<Issuer> {
+        match kind {
+            IssuerKind::Partner => &mut self.partner_applications,
+            IssuerKind::TokenService => &mut self.token_services,
+            IssuerKind::ServicePrincipal => &mut self.service_principals,
+        }
     }
 }
 
 /// Which list of a tenant an issuer stands in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IssuerKind {
-    /// Signs for itself.
+    /// Signs its own tokens.
     Partner,
-    /// Signs for registered applications.
+    /// Signs tokens for registered applications.
     TokenService,
+    /// Signs assertions that a token service takes.
+    ServicePrincipal,
+}
+
+impl IssuerKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Partner, Self::TokenService, Self::ServicePrincipal];
 }
 
 /// All tenants. A number grows with every change, so that what was decided with older ones can be forgotten.
@@ -146,24 +182,16 @@ impl Tenants {
     ) -> Result<bool, TenantError> {
         let mut is_new = false;
         self.change(realm, |tenant| {
-            let list = match kind {
-                IssuerKind::Partner => &mut tenant.partner_applications,
-                IssuerKind::TokenService => &mut tenant.token_services,
-            };
-            let known = list.iter_mut().find(|i| {
-                i.application_id.eq_ignore_ascii_case(&issuer.application_id)
-                    && i.realm.eq_ignore_ascii_case(&issuer.realm)
-            });
-            match known {
-                Some(known) if known.credentials.iter().any(|c| c.x5t() == credential.x5t()) => {}
-                Some(known) => {
-                    is_new = true;
-                    known.credentials.push(credential);
-                }
-                None => {
-                    is_new = true;
-                    list.push(issuer.clone().with(credential));
-                }
+            let list = tenant.issuers_mut(kind);
+            if let Some(known) = list.iter_mut().find(|known| known.is(issuer)) {
+                // The same certificate again may come with other dates.
+                let before = known.credentials.len();
+                known.credentials.retain(|c| c.x5t() != credential.x5t());
+                is_new = known.credentials.len() == before;
+                known.credentials.push(credential);
+            } else {
+                is_new = true;
+                list.push(issuer.clone().with(credential));
             }
         })?;
         Ok(is_new)
@@ -173,10 +201,14 @@ impl Tenants {
     pub fn remove_credential(&mut self, realm: &str, name: &str) -> Result<usize, TenantError> {
         let mut removed = 0;
         self.change(realm, |tenant| {
-            for issuer in tenant.partner_applications.iter_mut().chain(&mut tenant.token_services) {
-                let before = issuer.credentials.len();
-                issuer.credentials.retain(|c| c.x5t() != name && !c.thumbprint().eq_ignore_ascii_case(name));
-                removed += before - issuer.credentials.len();
+            for kind in IssuerKind::ALL {
+                for issuer in tenant.issuers_mut(kind) {
+                    let before = issuer.credentials.len();
+                    issuer
+                        .credentials
+                        .retain(|c| c.x5t() != name && !c.thumbprint().eq_ignore_ascii_case(name));
+                    removed += before - issuer.credentials.len();
+                }
             }
         })?;
         Ok(removed)
@@ -222,7 +254,7 @@ fn check(tenant: &Tenant) -> Result<(), TenantError> {
     if !is_guid(&tenant.id) {
         return Err(TenantError::Id(tenant.id.clone()));
     }
-    for list in [&tenant.partner_applications, &tenant.token_services] {
+    for list in IssuerKind::ALL.map(|kind| tenant.issuers(kind)) {
         if list.len() > ISSUERS_MAX {
             return Err(TenantError::TooMany(ISSUERS_MAX, "issuers of a kind"));
         }

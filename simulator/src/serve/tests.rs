@@ -10,7 +10,7 @@ use crate::peers::tenant::credential::KeyCredential;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -335,6 +335,44 @@ async fn the_control_api_shows_and_changes_everything() {
 }
 
 #[tokio::test]
+async fn an_uploaded_key_credential_counts_for_the_token_service_and_for_direct_trust() {
+    let running = running().await;
+    let path = "/control/tenants/fabrikam.com/credentials";
+    let fixture = |name: &str| {
+        let path = format!("{}/../fixtures/certificates/{name}.cer", env!("CARGO_MANIFEST_DIR"));
+        STANDARD.encode(std::fs::read(path).expect("the fixture"))
+    };
+    let credential = json!({
+        "type": "AsymmetricX509Cert", "usage": "Verify", "key": fixture("agent"),
+        "startDate": "2026-01-01T00:00:00Z", "endDate": "2030-12-31T00:00:00Z", "applicationId": EXCHANGE_APPLICATION_ID,
+    });
+    let answer = control(&running, Call::post(path, &credential), 200).await;
+    assert_eq!(answer["kinds"], json!(["service-principal", "partner"]));
+    assert_eq!(answer["thumbprint"], "59413F962745C4AA967D1CC44DD1EA461B2EE706");
+    assert_eq!(answer["isNew"], true);
+    assert_eq!(control(&running, Call::post(path, &credential), 200).await["isNew"], false);
+    let other = json!({ "key": fixture("sts") });
+    let asked = format!("{path}?kind=service-principal");
+    assert_eq!(
+        control(&running, Call::post(&asked, &other), 200).await["kinds"],
+        json!(["service-principal"])
+    );
+
+    let tenants = control(&running, Call::get("/control/tenants"), 200).await;
+    let tenant = &tenants["tenants"][0];
+    assert_eq!(tenant["servicePrincipals"][0]["realm"], TENANT);
+    let thumbprints = |issuer: &Value| {
+        let list = issuer["credentials"].as_array().expect("a list").iter();
+        list.map(|c| c["thumbprint"].as_str().expect("text").to_owned()).collect::<Vec<String>>()
+    };
+    let (agent, sts) =
+        ("59413F962745C4AA967D1CC44DD1EA461B2EE706", "A11A9944111A316D25EE4A85F2473E99B3284FBA");
+    assert_eq!(thumbprints(&tenant["servicePrincipals"][0]), [agent, sts]);
+    assert_eq!(thumbprints(&tenant["partnerApplications"][0])[1..], [agent]);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_control_api_does_not_understand_it_refuses_in_words() {
     let running = running().await;
     let post = |path, body: Value| Call::post(path, &body);
@@ -346,6 +384,16 @@ async fn what_the_control_api_does_not_understand_it_refuses_in_words() {
         (post("/control/devices", json!({ "appId": "x", "deviceId": "y" })), 400, "unknown appId"),
         (post("/control/tenants", json!({ "id": "fabrikam" })), 400, "is not a GUID"),
         (post("/control/tenants/x/credentials", json!({ "certificate": "x" })), 400, "not a certificate"),
+        (
+            post("/control/tenants/fabrikam.com/credentials", json!({ "key": "", "usage": "Sign" })),
+            400,
+            "the usage Verify",
+        ),
+        (
+            post("/control/tenants/fabrikam.com/credentials", json!({ "key": "", "startDate": "tomorrow" })),
+            400,
+            "is no date",
+        ),
         (Call::delete("/control/tenants/nobody"), 404, "no tenant nobody"),
         (post("/control/mailboxes/nobody/deliver", json!({})), 404, "no mailbox nobody"),
         (post("/control/mailboxes/u1@fabrikam.com/burn", json!({})), 404, "unknown action"),

@@ -55,7 +55,7 @@ fn relay() -> Relay {
             partner_applications: issuers(&trust["partner_applications"]),
             token_services: issuers(&trust["token_services"]),
             registered_applications: texts(&trust["registered_applications"]),
-            notifications_per_minute: None,
+            ..Tenant::default()
         })
         .expect("a good tenant");
     relay

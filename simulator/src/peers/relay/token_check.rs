@@ -279,15 +279,17 @@ fn name_id(
     let Some(name) = text(claims, "nameid").and_then(Principal::parse) else {
         return refuse(Category::InvalidToken, "nameid is missing or is not app@realm");
     };
-    match kind {
-        IssuerKind::Partner if name.is(issuer.id, issuer.realm) => Ok(()),
-        IssuerKind::Partner => refuse(Category::InvalidToken, "nameid is not the issuer"),
-        IssuerKind::TokenService if !name.is(name.id, issuer.realm) => {
-            refuse(Category::InvalidToken, "nameid is of another realm than the issuer")
-        }
-        IssuerKind::TokenService if tenant.has_registered(name.id) => Ok(()),
-        IssuerKind::TokenService => refuse(Category::InvalidClient, "the application is not registered"),
+    if kind == IssuerKind::Partner {
+        let is_itself = name.is(issuer.id, issuer.realm);
+        return if is_itself { Ok(()) } else { refuse(Category::InvalidToken, "nameid is not the issuer") };
     }
+    if !name.is(name.id, issuer.realm) {
+        return refuse(Category::InvalidToken, "nameid is of another realm than the issuer");
+    }
+    if !tenant.has_registered(name.id) {
+        return refuse(Category::InvalidClient, "the application is not registered");
+    }
+    Ok(())
 }
 
 fn is_live(not_before_s: u64, expires_s: u64, now: UnixMicros) -> bool {

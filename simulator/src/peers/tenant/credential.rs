@@ -30,6 +30,9 @@ pub enum CredentialError {
     /// Too weak.
     #[error("the certificate's RSA key has {0} bits, {KEY_BITS_MIN} at least are needed")]
     TooSmall(usize),
+    /// Dates that the certificate does not cover.
+    #[error("start and end must lie in this order within the certificate's own validity")]
+    Dates,
 }
 
 /// An asymmetric `Verify` credential: the public half of a signing certificate.
@@ -90,6 +93,20 @@ impl KeyCredential {
         Self::from_der(&STANDARD.decode(base64).map_err(|_| CredentialError::Unreadable)?)
     }
 
+    /// The same, valid from `start` to `end` only; without one of them from or until when the certificate is.
+    pub fn between(
+        mut self,
+        start: Option<UnixMicros>,
+        end: Option<UnixMicros>,
+    ) -> Result<Self, CredentialError> {
+        let (start, end) = (start.unwrap_or(self.not_before), end.unwrap_or(self.not_after));
+        if start < self.not_before || end > self.not_after || start >= end {
+            return Err(CredentialError::Dates);
+        }
+        (self.not_before, self.not_after) = (start, end);
+        Ok(self)
+    }
+
     /// Base64url without padding of the SHA-1 of the DER, as a token's header names it.
     pub fn x5t(&self) -> &str {
         &self.x5t
@@ -108,7 +125,7 @@ impl KeyCredential {
         self.bits
     }
 
-    /// First and last instant of validity.
+    /// First and last instant at which it counts.
     pub const fn validity(&self) -> (UnixMicros, UnixMicros) {
         (self.not_before, self.not_after)
     }
@@ -147,6 +164,26 @@ mod tests {
                     assert_eq!((name.as_str(), error), ("small1024", CredentialError::TooSmall(1024)));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn dates_may_narrow_what_the_certificate_says_and_never_widen_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/certificates/agent.cer");
+        let whole = KeyCredential::read(&std::fs::read(path).expect("DER")).expect("a certificate");
+        let (start, end) = whole.validity();
+        let second = 1000;
+        let cases = [
+            (None, None, Some((start, end))),
+            (Some(start), Some(end), Some((start, end))),
+            (Some(start.shifted_ms(second)), None, Some((start.shifted_ms(second), end))),
+            (Some(start.shifted_ms(-second)), None, None),
+            (None, Some(end.shifted_ms(second)), None),
+            (Some(end), Some(start), None),
+        ];
+        for (from, until, expected) in cases {
+            let got = whole.clone().between(from, until);
+            assert_eq!(got.map(|c| c.validity()).ok(), expected, "{from:?} {until:?}");
         }
     }
 

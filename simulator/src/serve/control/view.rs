@@ -101,6 +101,7 @@ pub(in crate::serve) fn tenant(tenant: &Tenant) -> Value {
         "acceptedDomains": tenant.accepted_domains,
         "partnerApplications": issuers(&tenant.partner_applications),
         "tokenServices": issuers(&tenant.token_services),
+        "servicePrincipals": issuers(&tenant.service_principals),
         "registeredApplications": tenant.registered_applications,
         "notificationsPerMinute": tenant.notifications_per_minute,
     })
