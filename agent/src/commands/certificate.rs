@@ -2,8 +2,8 @@
 
 use super::{Context, Exit, Failure};
 use crate::identity::certificate::{Certificate, Thumbprint};
-use crate::identity::fitness;
 use crate::identity::key::PrivateKey;
+use crate::identity::{auth_config, fitness};
 use crate::store::{Store, StoreError};
 use crate::time::UnixMs;
 use secrecy::ExposeSecret;
@@ -81,11 +81,23 @@ pub fn kept(store: &dyn Store) -> Result<Vec<Signing>, Failure> {
 pub fn current(store: &dyn Store, now: UnixMs) -> Result<Signing, Failure> {
     let none =
         || Failure::new(Exit::Config, "there is no certificate to sign with; `mailbadge setup` makes one");
-    let thumbprint = store.current_certificate()?.ok_or_else(none)?;
+    let thumbprint = store.auth_config()?.current.ok_or_else(none)?;
     let signing = signing(store, &thumbprint)?;
     let unfit = |error: fitness::Unfit| Failure { exit: Exit::Config, error: Some(error.into()) };
     fitness::check(&signing.certificate, &signing.key, now).map_err(unfit)?;
     Ok(signing)
+}
+
+/// Signs with this certificate from now on.
+pub fn make_current(store: &dyn Store, signing: &Signing, now: UnixMs) -> Result<(), Failure> {
+    let before = store.auth_config()?;
+    let refused = |refusal: auth_config::Refusal| Failure { exit: Exit::Usage, error: Some(refusal.into()) };
+    let after =
+        auth_config::make_current(&before, (&signing.certificate, &signing.key), now).map_err(refused)?;
+    if store.replace_auth_config(&before, &after)? {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Unavailable, "the auth config was changed by somebody else meanwhile; try again"))
 }
 
 fn signing(store: &dyn Store, thumbprint: &str) -> Result<Signing, Failure> {
@@ -123,7 +135,7 @@ fn chosen(store: &dyn Store, thumbprint: Option<&str>) -> Result<Certificate, Fa
     let usage = |error: crate::identity::Error| Failure { exit: Exit::Usage, error: Some(error.into()) };
     let thumbprint = match thumbprint {
         Some(given) => given.parse::<Thumbprint>().map_err(usage)?.to_string(),
-        None => store.current_certificate()?.ok_or_else(|| {
+        None => store.auth_config()?.current.ok_or_else(|| {
             Failure::new(Exit::Config, "there is no current certificate; `mailbadge setup` makes one")
         })?,
     };
@@ -149,7 +161,7 @@ impl Shown {
     fn of(certificate: &Certificate, store: &dyn Store, now: UnixMs) -> Result<Self, Failure> {
         let thumbprint = certificate.thumbprint().to_string();
         Ok(Self {
-            is_current: store.current_certificate()?.as_ref() == Some(&thumbprint),
+            is_current: store.auth_config()?.current.as_ref() == Some(&thumbprint),
             thumbprint,
             x5t: certificate.thumbprint().x5t(),
             friendly_name: certificate.friendly_name().to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! Idempotent: a second run reuses what fits and says so. The recipe is `identity`'s.
 
-use super::certificate::{Signing, kept};
+use super::certificate::{Signing, kept, make_current};
 use super::{Context, Exit, Failure};
 use crate::config::is_dns_domain;
 use crate::identity::issue;
@@ -54,7 +54,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     }
     let signing = found.map_or_else(|| create(&store, &organization, context), Ok)?;
     let thumbprint = signing.certificate.thumbprint().to_string();
-    store.make_current(&thumbprint)?;
+    make_current(&store, &signing, context.now())?;
     say(context, &format!("Configured Certificate Thumbprint is: {thumbprint}"))?;
     say(context, "Exporting certificate...")?;
     let exported = export(&args.export_dir, signing.certificate.der())?;
@@ -73,7 +73,7 @@ fn say(context: &mut Context, text: &str) -> Result<(), Failure> {
 
 /// The current certificate where it fits, else the newest that does.
 fn reusable(store: &dyn Store, context: &Context) -> Result<Option<Signing>, Failure> {
-    let current = store.current_certificate()?;
+    let current = store.auth_config()?.current;
     let mut fitting: Vec<_> = kept(store)?.into_iter().filter(|one| one.is_reusable(context.now())).collect();
     let is_current = |one: &Signing| Some(one.certificate.thumbprint().to_string()) == current;
     let place = fitting.iter().position(is_current);
@@ -105,7 +105,7 @@ fn auth_server(
 ) -> Result<(&'static str, String), Failure> {
     let metadata_url =
         format!("https://accounts.accesscontrol.windows.net/metadata/json/1/?realm={organization}");
-    let server = AuthServer { name: AUTH_SERVER.to_owned(), metadata_url };
+    let server = AuthServer { name: AUTH_SERVER.to_owned(), metadata_url, document: None, fetched_at: None };
     let (line, word) = match store.keep_auth_server(&server)? {
         Kept::Created => ("Creating AuthServer Config...", "Created"),
         Kept::Corrected => ("AuthServer Config already exists.", "Corrected"),

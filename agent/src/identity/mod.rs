@@ -1,9 +1,10 @@
 //! Who the agent is and whom it knows: principals (protocol.md §5.1), certificates and what they are used for (§5.7).
 //!
 //! A [`Certificate`](certificate::Certificate) with its [`PrivateKey`](key::PrivateKey) is what tokens are
-//! signed with; [`issue`] makes one, [`fitness`] says whether one will do and for how long. Where they are
-//! kept is the `store`'s, signing tokens with them is `token`'s.
+//! signed with; [`issue`] makes one, [`fitness`] says whether one will do and for how long, [`auth_config`] which one
+//! signs when. Where they are kept is the `store`'s, signing tokens with them is `token`'s.
 
+pub mod auth_config;
 pub mod fitness;
 pub mod issue;
 pub mod certificate;

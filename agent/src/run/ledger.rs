@@ -173,7 +173,7 @@ impl Ledger {
     }
 
     fn read_certificate(&mut self) -> Result<bool, StoreError> {
-        let current = self.store.current_certificate()?;
+        let current = self.store.auth_config()?.current;
         let known = self.signer.as_ref().map(|signer| signer.certificate().thumbprint().to_string());
         if current == known {
             return Ok(false);

@@ -1,4 +1,4 @@
-//! What survives a restart: subscriptions with what devices show, the proxy, certificates.
+//! What survives a restart: subscriptions with what devices show, the proxy, certificates, whom tokens are about.
 //!
 //! The trait speaks the domain's words in batches; SQL stands in `sqlite` and nowhere else. Rules about what is
 //! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
@@ -49,10 +49,11 @@ pub trait Store: Send + Sync {
     fn add_certificate(&self, certificate: &StoredCertificate, key: &SecretString) -> Result<(), StoreError>;
     /// The private key (PKCS#8 PEM) of a kept certificate.
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError>;
-    /// Thumbprint of the certificate that tokens are signed with; `None` before the first.
-    fn current_certificate(&self) -> Result<Option<String>, StoreError>;
-    /// Signs with this certificate from now on; the former current one becomes the previous one (protocol.md §5.7).
-    fn make_current(&self, thumbprint: &str) -> Result<(), StoreError>;
+    /// Which certificates sign, signed and will sign; there from the first start, empty.
+    fn auth_config(&self) -> Result<AuthConfig, StoreError>;
+    /// Puts `after` where `before` still stands; false: somebody changed it meanwhile, and nothing was written. The
+    /// certificates it names must be kept.
+    fn replace_auth_config(&self, before: &AuthConfig, after: &AuthConfig) -> Result<bool, StoreError>;
 
     /// Begins a process: its start as it stands in notification ids, whole seconds. It is `now`, but at least a second
     /// after the last process's, whatever the clock says: devices take the newer process's word (protocol.md §6).
@@ -60,8 +61,21 @@ pub trait Store: Send + Sync {
 
     /// All auth servers, by name.
     fn auth_servers(&self) -> Result<Vec<AuthServer>, StoreError>;
-    /// Keeps this auth server under its name; says what that changed.
+    /// Keeps this auth server under its name; says what that changed. Where it brings no document, the one that is
+    /// there stays as long as the URL does.
     fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError>;
+    /// Keeps a document that was fetched `at` then from the URL of this auth server. False: the one of that name is
+    /// gone or has another URL by now, and nothing was written.
+    fn keep_auth_document(&self, of: &AuthServer, document: &[u8], at: UnixMs) -> Result<bool, StoreError>;
+    /// Removes an auth server; false: there was none of that name.
+    fn remove_auth_server(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// All partner applications, by name.
+    fn partners(&self) -> Result<Vec<PartnerApplication>, StoreError>;
+    /// Adds a partner application; false: its name or its principal is taken, and nothing was written.
+    fn add_partner(&self, partner: &PartnerApplication) -> Result<bool, StoreError>;
+    /// Removes a partner application; false: there was none of that name.
+    fn remove_partner(&self, name: &str) -> Result<bool, StoreError>;
 
     /// Whether anybody else, the command line, wrote since this was last asked. Cheap: a second's rhythm is fine.
     fn changed_elsewhere(&self) -> Result<bool, StoreError>;
@@ -165,13 +179,56 @@ pub struct StoredCertificate {
     pub der: Vec<u8>,
 }
 
+/// Who this host is in tokens, and what it signs them with (protocol.md §5.7). Its rules are `identity`'s.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// `ServiceName`, the own application id; `None`: the configuration's.
+    pub service_name: Option<String>,
+    /// `Realm`; `None`: the configuration's.
+    pub realm: Option<String>,
+    /// `CurrentCertificateThumbprint`: tokens are signed with this one; `None` before the first.
+    pub current: Option<String>,
+    /// `PreviousCertificateThumbprint`: others still take it for ours.
+    pub previous: Option<String>,
+    /// The certificate that becomes the current one by itself.
+    pub next: Option<NextCertificate>,
+}
+
+/// A certificate that waits for its date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextCertificate {
+    /// `NextCertificateThumbprint`.
+    pub thumbprint: String,
+    /// `NextCertificateEffectiveDate`.
+    pub effective_at: UnixMs,
+}
+
 /// A token service that may be asked for tokens, known by its metadata document (protocol.md §5.4).
+///
+/// Names are unique without regard to case, here and for [`PartnerApplication`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthServer {
     /// `Name`, for example `MicrosoftSts`.
     pub name: String,
     /// `AuthMetadataUrl`.
     pub metadata_url: String,
+    /// The last good document that was read there, as it came.
+    pub document: Option<Vec<u8>>,
+    /// When that was.
+    pub fetched_at: Option<UnixMs>,
+}
+
+/// An application that is trusted directly, without a token service (protocol.md §5.3, row 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartnerApplication {
+    /// `Name`.
+    pub name: String,
+    /// `ApplicationIdentifier`; with the realm unique without regard to case.
+    pub application_id: String,
+    /// `Realm`; empty: any.
+    pub realm: String,
+    /// `AuthMetadataUrl`, where both came from a document.
+    pub metadata_url: Option<String>,
 }
 
 /// What keeping something changed.

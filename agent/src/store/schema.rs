@@ -6,10 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x6d62_6467;
 
 /// The schema version of this mailbadge.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// Step n leads from schema version n to n + 1.
-const STEPS: [&str; VERSION as usize] = [VERSION_1];
+const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2];
 
 // Keys grow and are never used twice, so that a count written behind cannot meet a later registration.
 const VERSION_1: &str = "
@@ -63,6 +63,28 @@ const VERSION_1: &str = "
     CREATE TABLE auth_server (
         name         TEXT PRIMARY KEY,
         metadata_url TEXT NOT NULL
+    ) STRICT;
+";
+
+// The auth config whole, what auth servers say of themselves, partner applications. Names are unique in any case.
+const VERSION_2: &str = "
+    ALTER TABLE auth_config ADD COLUMN service_name TEXT;
+    ALTER TABLE auth_config ADD COLUMN realm TEXT;
+    ALTER TABLE auth_config ADD COLUMN next_certificate TEXT REFERENCES certificate (thumbprint);
+    ALTER TABLE auth_config ADD COLUMN next_effective_at_ms INTEGER
+        CHECK ((next_certificate IS NULL) = (next_effective_at_ms IS NULL));
+
+    ALTER TABLE auth_server ADD COLUMN document BLOB;
+    ALTER TABLE auth_server ADD COLUMN fetched_at_ms INTEGER
+        CHECK ((document IS NULL) = (fetched_at_ms IS NULL));
+    CREATE UNIQUE INDEX auth_server_by_name ON auth_server (name COLLATE NOCASE);
+
+    CREATE TABLE partner_application (
+        name           TEXT NOT NULL COLLATE NOCASE PRIMARY KEY,
+        application_id TEXT NOT NULL COLLATE NOCASE,
+        realm          TEXT NOT NULL COLLATE NOCASE,
+        metadata_url   TEXT,
+        UNIQUE (application_id, realm)
     ) STRICT;
 ";
 

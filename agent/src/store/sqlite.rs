@@ -2,16 +2,18 @@
 //!
 //! What to store and when is decided elsewhere. A damaged or newer file is refused and left as it is.
 
+mod auth_config;
 mod auth_server;
 mod certificate;
 mod create;
+mod partner;
 mod process;
 mod proxy;
 mod subscription;
 
 use super::{
-    Added, AuthServer, Kept, NewSubscription, Proxy, ProxyChange, Store, StoreError, StoredCertificate,
-    Subscription, keys, owner_only, schema,
+    Added, AuthConfig, AuthServer, Kept, NewSubscription, PartnerApplication, Proxy, ProxyChange, Store,
+    StoreError, StoredCertificate, Subscription, keys, owner_only, schema,
 };
 use crate::event::SubscriptionKey;
 use crate::time::UnixMs;
@@ -144,13 +146,16 @@ impl Store for SqliteStore {
         keys::read(&self.certificates_dir, thumbprint)
     }
 
-    fn current_certificate(&self) -> Result<Option<String>, StoreError> {
-        self.read(certificate::current)
+    fn auth_config(&self) -> Result<AuthConfig, StoreError> {
+        self.read(auth_config::read)
     }
 
-    fn make_current(&self, thumbprint: &str) -> Result<(), StoreError> {
-        let is_made = self.write(|db| certificate::make_current(db, thumbprint))?;
-        if is_made { Ok(()) } else { Err(StoreError::NoCertificate { thumbprint: thumbprint.to_owned() }) }
+    fn replace_auth_config(&self, before: &AuthConfig, after: &AuthConfig) -> Result<bool, StoreError> {
+        let unknown = self.read(|db| auth_config::unknown_certificate(db, after))?;
+        if let Some(thumbprint) = unknown {
+            return Err(StoreError::NoCertificate { thumbprint });
+        }
+        self.write(|db| auth_config::replace(db, before, after))
     }
 
     fn begin(&self, now: UnixMs) -> Result<UnixMs, StoreError> {
@@ -163,6 +168,26 @@ impl Store for SqliteStore {
 
     fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError> {
         self.write(|db| auth_server::keep(db, server))
+    }
+
+    fn keep_auth_document(&self, of: &AuthServer, document: &[u8], at: UnixMs) -> Result<bool, StoreError> {
+        self.write(|db| auth_server::keep_document(db, of, document, at))
+    }
+
+    fn remove_auth_server(&self, name: &str) -> Result<bool, StoreError> {
+        self.write(|db| auth_server::remove(db, name))
+    }
+
+    fn partners(&self) -> Result<Vec<PartnerApplication>, StoreError> {
+        self.read(partner::list)
+    }
+
+    fn add_partner(&self, partner: &PartnerApplication) -> Result<bool, StoreError> {
+        self.write(|db| partner::add(db, partner))
+    }
+
+    fn remove_partner(&self, name: &str) -> Result<bool, StoreError> {
+        self.write(|db| partner::remove(db, name))
     }
 
     fn changed_elsewhere(&self) -> Result<bool, StoreError> {

@@ -148,18 +148,13 @@ fn certificate(thumbprint: &str) -> StoredCertificate {
 }
 
 #[test]
-fn certificates_are_kept_with_their_keys_and_one_is_current() {
+fn certificates_are_kept_with_their_keys() {
     let (dir, store) = fresh();
-    assert_eq!(store.current_certificate().unwrap(), None);
     for name in ["AA", "BB"] {
         store.add_certificate(&certificate(name), &SecretString::from(format!("key of {name}"))).unwrap();
-        store.make_current(name).unwrap();
     }
-    let error = store.make_current("CC").unwrap_err();
-    assert!(matches!(error, StoreError::NoCertificate { .. }), "{error}");
     drop(store);
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.current_certificate().unwrap().as_deref(), Some("BB"));
     assert_eq!(store.certificates().unwrap(), [certificate("AA"), certificate("BB")]);
     assert_eq!(store.private_key("AA").unwrap().expose_secret(), "key of AA");
     assert!(matches!(store.private_key("../mailbadge").unwrap_err(), StoreError::NoCertificate { .. }));
@@ -170,16 +165,137 @@ fn certificates_are_kept_with_their_keys_and_one_is_current() {
 }
 
 #[test]
-fn an_auth_server_is_created_corrected_or_left() {
-    let (_dir, store) = fresh();
-    let server = |realm: &str| AuthServer {
+fn the_auth_config_is_replaced_whole_unless_somebody_else_was_faster() {
+    let (dir, store) = fresh();
+    let empty = store.auth_config().unwrap();
+    assert_eq!(empty, AuthConfig::default());
+    for name in ["AA", "BB"] {
+        store.add_certificate(&certificate(name), &SecretString::from("key")).unwrap();
+    }
+    let full = AuthConfig {
+        service_name: Some("a".to_owned()),
+        realm: Some("fabrikam.com".to_owned()),
+        current: Some("AA".to_owned()),
+        previous: Some("AA".to_owned()),
+        next: Some(NextCertificate { thumbprint: "BB".to_owned(), effective_at: NOW }),
+    };
+    assert!(store.replace_auth_config(&empty, &full).unwrap());
+    assert!(!store.replace_auth_config(&empty, &AuthConfig::default()).unwrap(), "what it rests on is gone");
+    let unknown = AuthConfig { previous: Some("CC".to_owned()), ..full.clone() };
+    let error = store.replace_auth_config(&full, &unknown).unwrap_err();
+    assert!(matches!(&error, StoreError::NoCertificate { thumbprint } if thumbprint == "CC"), "{error}");
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.auth_config().unwrap(), full);
+    assert!(store.replace_auth_config(&full, &AuthConfig::default()).unwrap());
+    assert_eq!(store.auth_config().unwrap(), AuthConfig::default());
+}
+
+fn auth_server(realm: &str, document: Option<&str>) -> AuthServer {
+    AuthServer {
         name: "MicrosoftSts".to_owned(),
         metadata_url: format!("https://sts.example/metadata/json/1/?realm={realm}"),
-    };
-    for (realm, expected) in [("a.b", Kept::Created), ("a.b", Kept::Unchanged), ("c.d", Kept::Corrected)] {
-        assert_eq!(store.keep_auth_server(&server(realm)).unwrap(), expected);
+        document: document.map(|text| text.as_bytes().to_vec()),
+        fetched_at: document.map(|_| NOW),
     }
-    assert_eq!(store.auth_servers().unwrap(), [server("c.d")]);
+}
+
+#[test]
+fn an_auth_server_is_created_corrected_or_left() {
+    let (_dir, store) = fresh();
+    // What is kept, what that changed, what is kept of its document.
+    let rows = [
+        (auth_server("a.b", None), Kept::Created, None),
+        (auth_server("a.b", Some("one")), Kept::Unchanged, Some("one")),
+        (auth_server("a.b", None), Kept::Unchanged, Some("one")),
+        (auth_server("c.d", None), Kept::Corrected, None),
+        (auth_server("a.b", Some("two")), Kept::Corrected, Some("two")),
+    ];
+    for (server, expected, document) in rows {
+        assert_eq!(store.keep_auth_server(&server).unwrap(), expected, "{server:?}");
+        let kept = AuthServer { document: None, fetched_at: None, ..server };
+        let dated = document.map(|text| (text.as_bytes().to_vec(), NOW)).unzip();
+        assert_eq!(
+            store.auth_servers().unwrap(),
+            [AuthServer { document: dated.0, fetched_at: dated.1, ..kept }]
+        );
+    }
+    let shouted = AuthServer { name: "MICROSOFTSTS".to_owned(), ..auth_server("a.b", None) };
+    assert_eq!(store.keep_auth_server(&shouted).unwrap(), Kept::Unchanged);
+    assert_eq!(store.auth_servers().unwrap().len(), 1, "names differ in more than case");
+    assert!(store.remove_auth_server("microsoftsts").unwrap());
+    assert!(!store.remove_auth_server("MicrosoftSts").unwrap());
+}
+
+#[test]
+fn a_document_is_kept_for_the_url_it_came_from_alone() {
+    let (_dir, store) = fresh();
+    let asked = auth_server("a.b", None);
+    assert!(!store.keep_auth_document(&asked, b"{}", NOW).unwrap(), "there is none yet");
+    store.keep_auth_server(&asked).unwrap();
+    assert!(store.keep_auth_document(&asked, b"{}", NOW).unwrap());
+    assert_eq!(store.auth_servers().unwrap(), [auth_server("a.b", Some("{}"))]);
+    store.keep_auth_server(&auth_server("c.d", None)).unwrap();
+    assert!(!store.keep_auth_document(&asked, b"{}", NOW).unwrap(), "the URL was corrected");
+    assert_eq!(store.auth_servers().unwrap(), [auth_server("c.d", None)]);
+}
+
+#[test]
+fn partners_have_names_and_principals_of_their_own() {
+    let (_dir, store) = fresh();
+    let partner = |name: &str, application_id: &str, realm: &str| PartnerApplication {
+        name: name.to_owned(),
+        application_id: application_id.to_owned(),
+        realm: realm.to_owned(),
+        metadata_url: None,
+    };
+    // Whether it is added after those before it.
+    let rows = [
+        (partner("relay", "AAAA", "fabrikam.com"), true),
+        (partner("RELAY", "bbbb", "fabrikam.com"), false),
+        (partner("other", "aaaa", "Fabrikam.com"), false),
+        (partner("any", "aaaa", ""), true),
+    ];
+    for (partner, is_added) in &rows {
+        assert_eq!(store.add_partner(partner).unwrap(), *is_added, "{partner:?}");
+    }
+    assert_eq!(store.partners().unwrap(), [rows[3].0.clone(), rows[0].0.clone()]);
+    assert!(store.remove_partner("Relay").unwrap());
+    assert!(!store.remove_partner("relay").unwrap());
+}
+
+#[test]
+fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    keys::private_dir(&state).unwrap();
+    let path = store_path(&state);
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../../../fixtures/store/version-1.sql")).unwrap();
+    drop(old);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let (current, previous) =
+        ("B058EA2A1F123CB0AA54B4B6E47A6173EA06E46D", "D81DD085CB3A0892C52F1C026B8EFA8265C7EDBD");
+    for turn in ["first opened", "opened again"] {
+        let store = open(dir.path()).unwrap();
+        store.verify().unwrap();
+        let expected = AuthConfig {
+            current: Some(current.to_owned()),
+            previous: Some(previous.to_owned()),
+            ..AuthConfig::default()
+        };
+        assert_eq!(store.auth_config().unwrap(), expected, "{turn}");
+        let certificates: Vec<_> =
+            store.certificates().unwrap().into_iter().map(|it| (it.thumbprint, it.der.len())).collect();
+        assert_eq!(certificates, [(previous.to_owned(), 759), (current.to_owned(), 759)], "{turn}");
+        let servers = store.auth_servers().unwrap();
+        assert_eq!((servers.len(), servers[0].document.as_ref()), (1, None), "{turn}");
+        assert!(servers[0].metadata_url.ends_with("?realm=fabrikam.com"), "{turn}");
+        assert_eq!(store.partners().unwrap(), [], "{turn}");
+        assert_eq!(store.proxy().unwrap().uri, "https://relay.example/PushNotifications", "{turn}");
+        let phones = store.subscriptions(None).unwrap();
+        assert_eq!(phones.iter().map(|it| it.record.shown).collect::<Vec<_>>(), [Some(3), None], "{turn}");
+    }
 }
 
 #[test]

@@ -1,24 +1,68 @@
 //! The auth server table's SQL.
 
+use super::subscription::{instant, milliseconds};
 use crate::store::{AuthServer, Kept};
-use rusqlite::{Connection, OptionalExtension, params};
+use crate::time::UnixMs;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+const COLUMNS: &str = "name, metadata_url, document, fetched_at_ms";
 
 pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<AuthServer>> {
-    let mut select = db.prepare_cached("SELECT name, metadata_url FROM auth_server ORDER BY name")?;
-    let rows = select.query_map([], |row| Ok(AuthServer { name: row.get(0)?, metadata_url: row.get(1)? }))?;
-    rows.collect()
+    let mut select =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM auth_server ORDER BY name COLLATE NOCASE"))?;
+    select.query_map([], server)?.collect()
 }
 
 pub(super) fn keep(db: &Connection, server: &AuthServer) -> rusqlite::Result<Kept> {
-    let mut select = db.prepare_cached("SELECT metadata_url FROM auth_server WHERE name = ?1")?;
-    let before: Option<String> = select.query_row([&server.name], |row| row.get(0)).optional()?;
-    if before.as_ref() == Some(&server.metadata_url) {
-        return Ok(Kept::Unchanged);
-    }
+    let Some(before) = find(db, &server.name)? else {
+        db.execute(
+            "INSERT INTO auth_server (name, metadata_url, document, fetched_at_ms) VALUES (?1, ?2, ?3, ?4)",
+            params![server.name, server.metadata_url, server.document, server.fetched_at.map(milliseconds)],
+        )?;
+        return Ok(Kept::Created);
+    };
+    let is_url_same = before.metadata_url == server.metadata_url;
+    let (document, fetched_at) = match &server.document {
+        None if is_url_same => (before.document, before.fetched_at),
+        given => (given.clone(), server.fetched_at),
+    };
     db.execute(
-        "INSERT INTO auth_server VALUES (?1, ?2)
-         ON CONFLICT (name) DO UPDATE SET metadata_url = excluded.metadata_url",
-        params![server.name, server.metadata_url],
+        "UPDATE auth_server SET metadata_url = ?2, document = ?3, fetched_at_ms = ?4 WHERE name = ?1",
+        params![before.name, server.metadata_url, document, fetched_at.map(milliseconds)],
     )?;
-    Ok(if before.is_some() { Kept::Corrected } else { Kept::Created })
+    Ok(if is_url_same { Kept::Unchanged } else { Kept::Corrected })
+}
+
+pub(super) fn keep_document(
+    db: &Connection,
+    of: &AuthServer,
+    document: &[u8],
+    at: UnixMs,
+) -> rusqlite::Result<bool> {
+    let changed = db.execute(
+        "UPDATE auth_server SET document = ?3, fetched_at_ms = ?4
+         WHERE name = ?1 COLLATE NOCASE AND metadata_url = ?2",
+        params![of.name, of.metadata_url, document, milliseconds(at)],
+    )?;
+    Ok(changed == 1)
+}
+
+pub(super) fn remove(db: &Connection, name: &str) -> rusqlite::Result<bool> {
+    Ok(db.execute("DELETE FROM auth_server WHERE name = ?1 COLLATE NOCASE", [name])? == 1)
+}
+
+fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<AuthServer>> {
+    let mut select =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM auth_server WHERE name = ?1 COLLATE NOCASE"))?;
+    select.query_row([name], server).optional()
+}
+
+fn server(row: &Row) -> rusqlite::Result<AuthServer> {
+    let fetched_at: Option<i64> = row.get(3)?;
+    Ok(AuthServer {
+        name: row.get(0)?,
+        metadata_url: row.get(1)?,
+        document: row.get(2)?,
+        fetched_at: fetched_at.map(instant),
+    })
 }
