@@ -15,7 +15,7 @@ mod tests;
 pub use advice::{Advice, check};
 pub use value::is_dns_domain;
 
-use crate::forwarder::driver;
+use crate::https::driver;
 use crate::identity::principal::Principal;
 use crate::source::{dovecot, imap as imap_source};
 use crate::token::choice::Configured;
@@ -30,6 +30,8 @@ use toml::de::DeTable;
 /// Where the configuration is looked for when no `--config` is given, in this order.
 pub const DEFAULT_PATHS: [&str; 2] = ["/etc/mailbadge/mailbadge.toml", "mailbadge.toml"];
 
+/// The longest that a token service may take to answer.
+const TOKEN_SERVICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A configuration file has a few kilobytes.
 const FILE_SIZE_MAX: u64 = 1024 * 1024;
 
@@ -63,6 +65,12 @@ impl Config {
             timeout: self.relay.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
         }
+    }
+
+    /// The client towards token services: never behind a batch.
+    pub fn token_client_settings(&self) -> driver::Settings {
+        let timeout = self.relay.timeout.min(TOKEN_SERVICE_TIMEOUT);
+        driver::Settings { concurrency: 2, timeout, ..self.client_settings() }
     }
 
     /// The tokens for a relay at `authority` under the proxy's `organization`.

@@ -25,6 +25,7 @@ pub mod token;
 pub mod identity;
 pub mod subscription;
 pub mod store;
+pub mod https;
 
 pub mod counters;
 pub mod event;

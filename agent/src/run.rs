@@ -79,9 +79,12 @@ pub enum RunError {
     /// More sources than have a number.
     #[error("more than 256 sources were started since the start; restart the daemon")]
     TooManySources,
-    /// The client towards the relay, or the relay's address.
+    /// The relay's address.
     #[error(transparent)]
     Forwarder(#[from] crate::forwarder::Error),
+    /// The client towards relay and token service.
+    #[error(transparent)]
+    Https(#[from] crate::https::Error),
 }
 
 /// What the rooms share.

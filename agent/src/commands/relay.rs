@@ -34,7 +34,8 @@ pub(super) fn open(context: &Context) -> Result<Way, Failure> {
         )
     })?;
     let signing = current(&store, context.now())?;
-    let client = Client::new(&config.client_settings()).map_err(refused)?;
+    let unusable = |error: crate::https::Error| Failure { exit: Exit::Config, error: Some(error.into()) };
+    let client = Client::new(&config.client_settings()).map_err(unusable)?;
     let token = config.keeper_settings(organization, url.authority());
     let signer = Signer::new(signing.certificate, signing.key);
     Ok(Way { url, client, token, signer, is_enabled: proxy.is_enabled })

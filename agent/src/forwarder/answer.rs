@@ -4,21 +4,19 @@
 //! What is then done with a [`Disposition`] (attempts, back-off, halves) is the outbox's; how an answer is
 //! got is the driver's.
 
+pub use crate::https::{CONTENT_BYTES_MAX, Failure};
+
 use super::wire::Stamp;
 use crate::event::{Notification, Rejected, Rejection};
+use crate::https::{quote, retry_after};
 use crate::time::UnixMs;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
-use thiserror::Error;
 
 /// The longest wait a relay can ask for.
 pub const WAIT_MAX: Duration = Duration::from_hours(1);
-/// At most this much of an answer's body is read.
-pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
-/// At most this much of what the relay says of itself reaches a log line.
-const QUOTE_CHARS_MAX: usize = 200;
 /// How deep faults within faults are looked into.
 const FAULT_DEPTH_MAX: usize = 4;
 
@@ -41,32 +39,6 @@ pub struct Answer {
     pub content: Bytes,
     /// Whether the body was longer than `content`.
     pub is_cut: bool,
-}
-
-/// Why there is no answer. The text is for people and holds no secret.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Failure {
-    /// The relay's name could not be resolved.
-    #[error("name not resolved: {0}")]
-    Dns(String),
-    /// No TCP connection.
-    #[error("no connection: {0}")]
-    Connect(String),
-    /// The TLS handshake failed: certificate, name, versions.
-    #[error("TLS handshake failed: {0}")]
-    Tls(String),
-    /// Not done in time; the text says with what.
-    #[error("timed out: {0}")]
-    Timeout(String),
-    /// The request could not be sent whole.
-    #[error("sending failed: {0}")]
-    Write(String),
-    /// The answer could not be read whole.
-    #[error("reading the answer failed: {0}")]
-    Read(String),
-    /// The relay closed the connection instead of answering.
-    #[error("connection closed without an answer: {0}")]
-    Closed(String),
 }
 
 /// What the agent does with a batch after an answer (protocol.md §1.6). Every `cause` is one line for people.
@@ -249,24 +221,6 @@ impl Fault {
             back_off: first("BackOffTimeInMilliseconds").and_then(Value::as_u64).map(Duration::from_millis),
         }
     }
-}
-
-/// `Retry-After`: seconds, or a date on the clock that read `now` when it was written.
-fn retry_after(text: &str, now: UnixMs) -> Option<Duration> {
-    let text = text.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = httpdate::parse_http_date(text).ok()?;
-    let until = until.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(until.saturating_sub(Duration::from_millis(now.0)))
-}
-
-/// A stranger's words for our logs: one short line, nothing in it that looks like a token.
-fn quote(text: &str) -> String {
-    let words = text.split_whitespace().map(|word| if word.contains("eyJ") { "…" } else { word });
-    let line: Vec<&str> = words.collect();
-    line.join(" ").chars().filter(|char| !char.is_control()).take(QUOTE_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

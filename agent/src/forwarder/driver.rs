@@ -1,67 +1,21 @@
-//! The HTTPS client towards the relay (protocol.md §1.2): a small set of kept-alive HTTP/1.1 connections,
-//! nothing else.
+//! Batches to the relay (protocol.md §1.2) over the HTTPS client: which headers a request has, and an [`Answer`] from
+//! the response.
 //!
-//! It follows no redirect, keeps no cookie and goes through no proxy. What an answer means is `answer`'s,
-//! when a batch goes is the outbox's. HTTP/1.1 and not 2: with a few large requests at a time its slowest
-//! percentile is a fifth.
+//! What an answer means is `answer`'s, when a batch goes is the outbox's.
 
-use super::Error;
-use super::answer::{Answer, CONTENT_BYTES_MAX, Failure};
+use super::answer::{Answer, Failure};
 use super::url::RelayUrl;
-use crate::time::UnixMs;
-use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use crate::https::driver::{Client as HttpsClient, Request, Settings};
+use crate::https::{Error, Response};
+use bytes::Bytes;
+use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use parking_lot::Mutex;
-use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use rustls_platform_verifier::Verifier;
 use secrecy::{ExposeSecret, SecretString};
-use std::error::Error as _;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
 use uuid::Uuid;
 
-/// How long one address may take to accept a connection and to shake hands.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many of a name's addresses are tried.
-const ADDRESSES_MAX: usize = 4;
-/// A connection that was unused for longer is not trusted to be alive: what lies between may have forgotten
-/// it.
-const IDLE_MAX: Duration = Duration::from_secs(50);
-/// How long a connection may need to be done with the request before: it was answered, but may not have been
-/// read whole.
-const READY_TIMEOUT: Duration = Duration::from_secs(1);
-/// The largest head of an answer.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How many lines of one header are kept.
 const HEADER_LINES_MAX: usize = 16;
-
-/// How the relay is reached.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Roots in PEM that are trusted besides the system's.
-    pub ca_pem: Option<Vec<u8>>,
-    /// How many requests may be under way, and connections open, at once; at least one.
-    pub concurrency: usize,
-    /// The longest that a request may take, connecting included.
-    pub timeout: Duration,
-    /// `User-Agent`.
-    pub user_agent: String,
-}
 
 /// The token of a request.
 #[derive(Clone, Debug)]
@@ -87,281 +41,65 @@ pub struct Post {
     pub body: Bytes,
 }
 
-/// The client. Cloning shares its connections.
+/// The client towards the relay. Cloning shares its connections.
 #[derive(Clone)]
-pub struct Client(Arc<Shared>);
-
-struct Shared {
-    tls: TlsConnector,
-    slots: Semaphore,
-    idle: Mutex<Vec<Connection>>,
-    timeout: Duration,
-    user_agent: HeaderValue,
-}
-
-struct Connection {
-    url: Arc<RelayUrl>,
-    sender: SendRequest<Full<Bytes>>,
-    last_used: Instant,
-}
-
-/// Why an exchange on a connection gave no answer.
-struct Broken {
-    failure: Failure,
-    /// The connection ended before any of the answer: had it been kept alive, the relay may have ended it
-    /// before the request came.
-    is_before_answer: bool,
-}
+pub struct Client(HttpsClient);
 
 impl Client {
     /// A client that trusts the system's roots and those of the settings. Connects to nothing yet.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let user_agent =
-            HeaderValue::from_str(&settings.user_agent).map_err(|error| Error::Tls(error.to_string()))?;
-        Ok(Self(Arc::new(Shared {
-            tls: TlsConnector::from(Arc::new(tls_config(settings.ca_pem.as_deref())?)),
-            slots: Semaphore::new(settings.concurrency.max(1)),
-            idle: Mutex::new(Vec::new()),
-            timeout: settings.timeout,
-            user_agent,
-        })))
+        HttpsClient::new(settings).map(Self)
     }
 
-    /// Posts, and reads the answer up to [`CONTENT_BYTES_MAX`]. Any status is an answer.
-    ///
-    /// Goes out a second time only where a kept-alive connection turned out to be closed: a batch holds
-    /// absolute counts, so that taking it twice does no harm.
+    /// Posts, and reads the answer. A batch holds absolute counts, so that taking it twice does no harm.
     pub async fn post(&self, post: Post) -> Result<Answer, Failure> {
-        let limit = self.0.timeout;
-        let late = |_| Failure::Timeout(format!("no whole answer within {} s", limit.as_secs_f32()));
-        timeout(limit, self.0.post(&post)).await.map_err(late)?
+        let headers = head(&post)?;
+        let url = Arc::clone(post.url.url());
+        let request = Request { method: Method::POST, url, headers, body: post.body };
+        Ok(answer(self.0.send(request).await?))
     }
 }
 
-impl Shared {
-    async fn post(&self, post: &Post) -> Result<Answer, Failure> {
-        let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
-        let head = self.head(post)?;
-        let mut first_failure = None;
-        if let Some(connection) = self.kept_alive(&post.url).await {
-            match self.exchange(connection, &head, post).await {
-                Ok(answer) => return Ok(answer),
-                Err(Broken { is_before_answer: true, failure }) => first_failure = Some(failure),
-                Err(Broken { failure, .. }) => return Err(failure),
-            }
-        }
-        // The first request may have arrived: a second connection that fails does not say that nothing did.
-        let connection = self.connect(&post.url).await.map_err(|failure| first_failure.unwrap_or(failure))?;
-        self.exchange(connection, &head, post).await.map_err(|broken| broken.failure)
-    }
-
-    /// The request's headers (protocol.md §1.2), but for `Content-Length`, which hyper writes.
-    fn head(&self, post: &Post) -> Result<HeaderMap, Failure> {
-        let text =
-            |text: &str| HeaderValue::from_str(text).map_err(|error| Failure::Write(error.to_string()));
-        let mut bearer = match &post.bearer {
-            Bearer::Empty => HeaderValue::from_static("Bearer"),
-            Bearer::Token(token) => text(&format!("Bearer {}", token.expose_secret()))?,
-        };
-        bearer.set_sensitive(true);
-        let mut head = HeaderMap::with_capacity(8);
-        head.insert(header::HOST, text(&post.url.authority())?);
-        head.insert(header::USER_AGENT, self.user_agent.clone());
-        head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        head.insert(header::AUTHORIZATION, bearer);
-        head.insert(
-            HeaderName::from_static("client-request-id"),
-            text(&post.request_id.hyphenated().to_string())?,
-        );
-        head.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("True"));
-        head.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("return=representation"));
-        if post.is_probe {
-            let probe = HeaderValue::from_static("X-MS-ClientAccess-LocalProbe");
-            head.insert(HeaderName::from_static("x-probetype"), probe);
-        }
-        Ok(head)
-    }
-
-    /// The most recently used connection to `url` that is still open. Those that are closed, too old or lead
-    /// elsewhere are dropped.
-    async fn kept_alive(&self, url: &Arc<RelayUrl>) -> Option<Connection> {
-        loop {
-            let mut connection = self.idle.lock().pop()?;
-            let is_fit = *connection.url == **url && connection.last_used.elapsed() < IDLE_MAX;
-            if is_fit && matches!(timeout(READY_TIMEOUT, connection.sender.ready()).await, Ok(Ok(()))) {
-                return Some(connection);
-            }
-        }
-    }
-
-    async fn exchange(
-        &self,
-        mut connection: Connection,
-        head: &HeaderMap,
-        post: &Post,
-    ) -> Result<Answer, Broken> {
-        let mut request = Request::new(Full::new(post.body.clone()));
-        *request.method_mut() = Method::POST;
-        request.headers_mut().clone_from(head);
-        let path = post.url.path().parse();
-        let unfit = |failure| Broken { failure, is_before_answer: false };
-        *request.uri_mut() = path.map_err(|_| unfit(Failure::Write(String::from("the path is no URL's"))))?;
-        let response = connection.sender.send_request(request).await.map_err(|error| broken(&error))?;
-        let answer = read(response).await.map_err(unfit)?;
-        if !answer.is_cut {
-            self.keep(connection);
-        }
-        Ok(answer)
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
-    fn keep(&self, connection: Connection) {
-        self.idle.lock().push(Connection { last_used: Instant::now(), ..connection });
-    }
-
-    /// A new connection to the first of the relay's addresses that takes one.
-    async fn connect(&self, url: &Arc<RelayUrl>) -> Result<Connection, Failure> {
-        let found = timeout(CONNECT_TIMEOUT, lookup_host((url.host(), url.port()))).await;
-        let found = found.map_err(|_| Failure::Timeout(format!("looking up {}", url.host())))?;
-        let addresses = found.map_err(|error| Failure::Dns(format!("{}: {error}", url.host())))?;
-        let mut failure = Failure::Dns(format!("{} has no address that may be used", url.host()));
-        for address in
-            addresses.filter(|address| url.is_tls() || address.ip().is_loopback()).take(ADDRESSES_MAX)
-        {
-            match timeout(CONNECT_TIMEOUT, self.connect_to(address, url)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = Failure::Timeout(format!("connecting to {address}")),
-            }
-        }
-        Err(failure)
-    }
-
-    async fn connect_to(&self, address: SocketAddr, url: &Arc<RelayUrl>) -> Result<Connection, Failure> {
-        let refused = |error: io::Error| Failure::Connect(format!("{address}: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(refused)?;
-        stream.set_nodelay(true).map_err(refused)?;
-        if !url.is_tls() {
-            return speak_http(stream, url).await;
-        }
-        let stream = self.tls.connect(url.server_name().clone(), stream).await;
-        speak_http(stream.map_err(|error| handshake_failure(address, &error))?, url).await
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
-async fn speak_http<S>(stream: S, url: &Arc<RelayUrl>) -> Result<Connection, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut http = http1::Builder::new();
-    http.max_header_size(HEAD_BYTES_MAX).max_buf_size(2 * HEAD_BYTES_MAX);
-    let (sender, connection) =
-        http.handshake(TokioIo::new(stream)).await.map_err(|error| Failure::Connect(error.to_string()))?;
-    // It ends with the sender or the socket; what it has to say of its end, the sender's next request says as
-    // well.
-    tokio::spawn(connection);
-    Ok(Connection { url: Arc::clone(url), sender, last_used: Instant::now() })
-}
-
-/// Without rustls' own words an end of the connection during the handshake is trouble on the way, not one of
-/// trust.
-fn handshake_failure(address: SocketAddr, error: &io::Error) -> Failure {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(error) => Failure::Tls(format!("{address}: {error}")),
-        None => Failure::Connect(format!("{address}, in the TLS handshake: {error}")),
-    }
-}
-
-fn broken(error: &hyper::Error) -> Broken {
-    let io_kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let is_closed_io = matches!(
-        io_kind,
-        Some(
-            ErrorKind::ConnectionReset
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::BrokenPipe
-                | ErrorKind::UnexpectedEof
-        )
-    );
-    let is_before_answer = error.is_canceled() || error.is_incomplete_message() || is_closed_io;
-    let text = match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// The request's headers (protocol.md §1.2), but for those that the client and hyper write.
+fn head(post: &Post) -> Result<HeaderMap, Failure> {
+    let text = |text: &str| HeaderValue::from_str(text).map_err(|error| Failure::Write(error.to_string()));
+    let mut bearer = match &post.bearer {
+        Bearer::Empty => HeaderValue::from_static("Bearer"),
+        Bearer::Token(token) => text(&format!("Bearer {}", token.expose_secret()))?,
     };
-    let failure = if is_before_answer { Failure::Closed(text) } else { Failure::Read(text) };
-    Broken { failure, is_before_answer }
+    bearer.set_sensitive(true);
+    let mut head = HeaderMap::with_capacity(8);
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    head.insert(header::AUTHORIZATION, bearer);
+    head.insert(
+        HeaderName::from_static("client-request-id"),
+        text(&post.request_id.hyphenated().to_string())?,
+    );
+    head.insert(HeaderName::from_static("return-client-request-id"), HeaderValue::from_static("True"));
+    head.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("return=representation"));
+    if post.is_probe {
+        let probe = HeaderValue::from_static("X-MS-ClientAccess-LocalProbe");
+        head.insert(HeaderName::from_static("x-probetype"), probe);
+    }
+    Ok(head)
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
-    let (head, body) = response.into_parts();
-    let (content, is_cut) = read_content(body).await?;
-    let headers = &head.headers;
-    let text = |name: &str| headers.get(name).map(lossy);
-    Ok(Answer {
-        status: head.status.as_u16(),
-        retry_after: text("retry-after"),
-        www_authenticate: headers
-            .get_all("www-authenticate")
-            .iter()
-            .take(HEADER_LINES_MAX)
-            .map(lossy)
+fn answer(response: Response) -> Answer {
+    let challenges = response.headers.get_all("www-authenticate").iter().take(HEADER_LINES_MAX);
+    Answer {
+        status: response.status,
+        retry_after: response.header("retry-after"),
+        www_authenticate: challenges
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
             .collect(),
-        diagnostics: text("x-ms-diagnostics"),
-        date: text("date").as_deref().and_then(unix_ms),
-        is_report: text("preference-applied")
+        diagnostics: response.header("x-ms-diagnostics"),
+        date: response.date(),
+        is_report: response
+            .header("preference-applied")
             .is_some_and(|applied| applied.contains("return=representation")),
-        content,
-        is_cut,
-    })
-}
-
-fn lossy(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
-}
-
-fn unix_ms(date: &str) -> Option<UnixMs> {
-    let since = httpdate::parse_http_date(date).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(UnixMs::from_seconds(since.as_secs()))
-}
-
-/// The body's first [`CONTENT_BYTES_MAX`] bytes, and whether there was more.
-async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
-    let mut content = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame.map_err(|error| Failure::Read(error.to_string()))?.into_data() else {
-            continue;
-        };
-        let room = CONTENT_BYTES_MAX.saturating_sub(content.len());
-        content.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
-        if bytes.len() > room {
-            return Ok((content.freeze(), true));
-        }
+        content: response.content,
+        is_cut: response.is_cut,
     }
-    Ok((content.freeze(), false))
-}
-
-/// TLS 1.2 and 1.3 with the system's roots and those in `ca_pem`. The provider is named, lest another one in
-/// the tree be taken.
-fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default()).collect();
-    let roots = roots.map_err(|error| Error::Roots(error.to_string()))?;
-    if ca_pem.is_some() && roots.is_empty() {
-        return Err(Error::Roots(String::from("it holds no certificate")));
-    }
-    let provider = Arc::new(default_provider());
-    let verifier =
-        Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(|error| match ca_pem {
-            Some(_) => Error::Roots(error.to_string()),
-            None => Error::Tls(error.to_string()),
-        })?;
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Tls(error.to_string()))?;
-    let mut config =
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! From a batch to the relay's answer: wire types, what an answer means, the outbox, the HTTPS driver.
+//! From a batch to the relay's answer: wire types, what an answer means, the outbox, the driver.
 //!
 //! Tokens are made elsewhere (`token`); this room only carries them.
 
@@ -22,10 +22,4 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// The file of additional roots holds no certificate that can be one.
-    #[error("relay.ca-file: {0}; expected one or more certificates in PEM")]
-    Roots(String),
-    /// No trusted roots at all, or no usable TLS.
-    #[error("TLS cannot be set up: {0}; install the system's CA certificates or give relay.ca-file")]
-    Tls(String),
 }

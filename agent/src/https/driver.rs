@@ -1,0 +1,291 @@
+//! The HTTPS client: a small set of kept-alive HTTP/1.1 connections, nothing else.
+//!
+//! What is asked, and what an answer means, is its callers'. HTTP/1.1 and not 2: with a few large requests at a
+//! time its slowest percentile is a fifth.
+
+use super::url::Url;
+use super::{CONTENT_BYTES_MAX, Error, Failure, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Uri};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use rustls_platform_verifier::Verifier;
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+/// How long one address may take to accept a connection and to shake hands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many of a name's addresses are tried.
+const ADDRESSES_MAX: usize = 4;
+/// A connection that was unused for longer is not trusted to be alive: what lies between may have forgotten
+/// it.
+const IDLE_MAX: Duration = Duration::from_secs(50);
+/// How long a connection may need to be done with the request before: it was answered, but may not have been
+/// read whole.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest head of an answer.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How servers are reached.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Roots in PEM that are trusted besides the system's.
+    pub ca_pem: Option<Vec<u8>>,
+    /// How many requests may be under way, and connections open, at once; at least one.
+    pub concurrency: usize,
+    /// The longest that a request may take, connecting included.
+    pub timeout: Duration,
+    /// `User-Agent`.
+    pub user_agent: String,
+}
+
+/// A request. Its `Host` and `User-Agent` are the client's.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `GET` or `POST`.
+    pub method: Method,
+    /// Where to.
+    pub url: Arc<Url>,
+    /// Further headers; those with secrets are marked as sensitive.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The client. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    tls: TlsConnector,
+    slots: Semaphore,
+    idle: Mutex<Vec<Connection>>,
+    timeout: Duration,
+    user_agent: HeaderValue,
+}
+
+struct Connection {
+    url: Arc<Url>,
+    sender: SendRequest<Full<Bytes>>,
+    last_used: Instant,
+}
+
+/// Why an exchange on a connection gave no answer.
+struct Broken {
+    failure: Failure,
+    /// The connection ended before any of the answer: had it been kept alive, the relay may have ended it
+    /// before the request came.
+    is_before_answer: bool,
+}
+
+impl Client {
+    /// A client that trusts the system's roots and those of the settings. Connects to nothing yet.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let user_agent =
+            HeaderValue::from_str(&settings.user_agent).map_err(|error| Error::Tls(error.to_string()))?;
+        Ok(Self(Arc::new(Shared {
+            tls: TlsConnector::from(Arc::new(tls_config(settings.ca_pem.as_deref())?)),
+            slots: Semaphore::new(settings.concurrency.max(1)),
+            idle: Mutex::new(Vec::new()),
+            timeout: settings.timeout,
+            user_agent,
+        })))
+    }
+
+    /// Sends, and reads the answer up to [`CONTENT_BYTES_MAX`]. Any status is an answer.
+    ///
+    /// Goes out a second time only where a kept-alive connection turned out to be closed: whoever asks must not
+    /// mind being heard twice.
+    pub async fn send(&self, request: Request) -> Result<Response, Failure> {
+        let limit = self.0.timeout;
+        let late = |_| Failure::Timeout(format!("no whole answer within {} s", limit.as_secs_f32()));
+        timeout(limit, self.0.send(request)).await.map_err(late)?
+    }
+}
+
+impl Shared {
+    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
+        let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
+        let host = HeaderValue::from_str(&request.url.authority());
+        request.headers.insert(header::HOST, host.map_err(|error| Failure::Write(error.to_string()))?);
+        request.headers.insert(header::USER_AGENT, self.user_agent.clone());
+        let mut first_failure = None;
+        if let Some(connection) = self.kept_alive(&request.url).await {
+            match self.exchange(connection, &request).await {
+                Ok(response) => return Ok(response),
+                Err(Broken { is_before_answer: true, failure }) => first_failure = Some(failure),
+                Err(Broken { failure, .. }) => return Err(failure),
+            }
+        }
+        // The first request may have arrived: a second connection that fails does not say that nothing did.
+        let connection =
+            self.connect(&request.url).await.map_err(|failure| first_failure.unwrap_or(failure))?;
+        self.exchange(connection, &request).await.map_err(|broken| broken.failure)
+    }
+
+    /// The most recently used connection to `url` that is still open. Those that are closed, too old or lead
+    /// elsewhere are dropped.
+    async fn kept_alive(&self, url: &Url) -> Option<Connection> {
+        loop {
+            let mut connection = self.idle.lock().pop()?;
+            let is_fit = connection.url.is_same_server(url) && connection.last_used.elapsed() < IDLE_MAX;
+            if is_fit && matches!(timeout(READY_TIMEOUT, connection.sender.ready()).await, Ok(Ok(()))) {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn exchange(&self, mut connection: Connection, request: &Request) -> Result<Response, Broken> {
+        let unfit = |failure| Broken { failure, is_before_answer: false };
+        let target: Result<Uri, _> = request.url.target().parse();
+        let mut head = hyper::Request::new(Full::new(request.body.clone()));
+        *head.method_mut() = request.method.clone();
+        head.headers_mut().clone_from(&request.headers);
+        *head.uri_mut() = target.map_err(|_| unfit(Failure::Write(String::from("the path is no URL's"))))?;
+        let response = connection.sender.send_request(head).await.map_err(|error| broken(&error))?;
+        let response = read(response).await.map_err(unfit)?;
+        if !response.is_cut {
+            self.keep(connection);
+        }
+        Ok(response)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
+    fn keep(&self, connection: Connection) {
+        self.idle.lock().push(Connection { last_used: Instant::now(), ..connection });
+    }
+
+    /// A new connection to the first of the server's addresses that takes one.
+    async fn connect(&self, url: &Arc<Url>) -> Result<Connection, Failure> {
+        let found = timeout(CONNECT_TIMEOUT, lookup_host((url.host(), url.port()))).await;
+        let found = found.map_err(|_| Failure::Timeout(format!("looking up {}", url.host())))?;
+        let addresses = found.map_err(|error| Failure::Dns(format!("{}: {error}", url.host())))?;
+        let mut failure = Failure::Dns(format!("{} has no address that may be used", url.host()));
+        for address in
+            addresses.filter(|address| url.is_tls() || address.ip().is_loopback()).take(ADDRESSES_MAX)
+        {
+            match timeout(CONNECT_TIMEOUT, self.connect_to(address, url)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = Failure::Timeout(format!("connecting to {address}")),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_to(&self, address: SocketAddr, url: &Arc<Url>) -> Result<Connection, Failure> {
+        let refused = |error: io::Error| Failure::Connect(format!("{address}: {error}"));
+        let stream = TcpStream::connect(address).await.map_err(refused)?;
+        stream.set_nodelay(true).map_err(refused)?;
+        if !url.is_tls() {
+            return speak_http(stream, url).await;
+        }
+        let stream = self.tls.connect(url.server_name().clone(), stream).await;
+        speak_http(stream.map_err(|error| handshake_failure(address, &error))?, url).await
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
+async fn speak_http<S>(stream: S, url: &Arc<Url>) -> Result<Connection, Failure>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.max_header_size(HEAD_BYTES_MAX).max_buf_size(2 * HEAD_BYTES_MAX);
+    let (sender, connection) =
+        http.handshake(TokioIo::new(stream)).await.map_err(|error| Failure::Connect(error.to_string()))?;
+    // It ends with the sender or the socket; what it has to say of its end, the sender's next request says as
+    // well.
+    tokio::spawn(connection);
+    Ok(Connection { url: Arc::clone(url), sender, last_used: Instant::now() })
+}
+
+/// Without rustls' own words an end of the connection during the handshake is trouble on the way, not one of
+/// trust.
+fn handshake_failure(address: SocketAddr, error: &io::Error) -> Failure {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Failure::Tls(format!("{address}: {error}")),
+        None => Failure::Connect(format!("{address}, in the TLS handshake: {error}")),
+    }
+}
+
+fn broken(error: &hyper::Error) -> Broken {
+    let io_kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let is_closed_io = matches!(
+        io_kind,
+        Some(
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+        )
+    );
+    let is_before_answer = error.is_canceled() || error.is_incomplete_message() || is_closed_io;
+    let text = match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    };
+    let failure = if is_before_answer { Failure::Closed(text) } else { Failure::Read(text) };
+    Broken { failure, is_before_answer }
+}
+
+async fn read(response: hyper::Response<Incoming>) -> Result<Response, Failure> {
+    let (head, body) = response.into_parts();
+    let (content, is_cut) = read_content(body).await?;
+    Ok(Response { status: head.status.as_u16(), headers: head.headers, content, is_cut })
+}
+
+/// The body's first [`CONTENT_BYTES_MAX`] bytes, and whether there was more.
+async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
+    let mut content = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(bytes) = frame.map_err(|error| Failure::Read(error.to_string()))?.into_data() else {
+            continue;
+        };
+        let room = CONTENT_BYTES_MAX.saturating_sub(content.len());
+        content.extend_from_slice(bytes.get(..room).unwrap_or(&bytes));
+        if bytes.len() > room {
+            return Ok((content.freeze(), true));
+        }
+    }
+    Ok((content.freeze(), false))
+}
+
+/// TLS 1.2 and 1.3 with the system's roots and those in `ca_pem`. The provider is named, lest another one in
+/// the tree be taken.
+fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default()).collect();
+    let roots = roots.map_err(|error| Error::Roots(error.to_string()))?;
+    if ca_pem.is_some() && roots.is_empty() {
+        return Err(Error::Roots(String::from("it holds no certificate")));
+    }
+    let provider = Arc::new(default_provider());
+    let verifier =
+        Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(|error| match ca_pem {
+            Some(_) => Error::Roots(error.to_string()),
+            None => Error::Tls(error.to_string()),
+        })?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Tls(error.to_string()))?;
+    let mut config =
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
