@@ -7,6 +7,7 @@
 pub mod auth_config;
 pub mod fitness;
 pub mod issue;
+pub mod metadata;
 pub mod certificate;
 pub mod key;
 pub mod principal;

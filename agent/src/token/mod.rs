@@ -9,6 +9,7 @@ pub mod choice;
 pub mod challenge;
 pub mod claims;
 pub mod signer;
+pub mod driver;
 
 use thiserror::Error;
 
