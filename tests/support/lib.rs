@@ -1,5 +1,6 @@
 //! What tests, benches and the demo share: private mail servers, processes that end with the test, waiting for a condition.
 
+pub mod browser;
 pub mod cloud;
 pub mod command_line;
 pub mod deeds;
@@ -12,4 +13,4 @@ mod requirement;
 pub mod simulation;
 
 pub use process::wait_until;
-pub use requirement::required;
+pub use requirement::{required, required_as};

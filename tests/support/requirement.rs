@@ -12,11 +12,16 @@ const REQUIRE: &str = "MAILBADGE_REQUIRE";
 ///
 /// Where it is not, says by name which test is left out; panics where `MAILBADGE_REQUIRE` lists the program.
 pub fn required(program: &str) -> bool {
+    required_as(program, program)
+}
+
+/// The same where `MAILBADGE_REQUIRE` lists the program as `name`.
+pub fn required_as(name: &str, program: &str) -> bool {
     if find(program).is_some() {
         return true;
     }
     let list = env::var(REQUIRE).unwrap_or_default();
-    assert!(!is_listed(&list, program), "{program} is not installed, and {REQUIRE} lists it");
+    assert!(!is_listed(&list, name), "{program} is not installed, and {REQUIRE} lists {name}");
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
     // Written past the harness, which would swallow it: a test that did not run must not look like one that did.
