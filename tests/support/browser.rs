@@ -47,7 +47,7 @@ impl Browser {
         }}});
         let opened = try_until(PATIENCE, || browser.ask(&Call::post("/session", &wanted)).ok());
         let opened = opened.expect("ChromeDriver starts Chromium");
-        opened["sessionId"].as_str().expect("a session has an id").clone_into(&mut browser.session);
+        browser.session = text(&opened, "sessionId").to_owned();
         browser.tell("url", &json!({"url": url}));
         browser
     }
@@ -78,8 +78,8 @@ impl Browser {
     pub fn complaints(&self) -> Vec<String> {
         let log = self.tell("se/log", &json!({"type": "browser"}));
         let entries = log.as_array().expect("a list").iter();
-        let severe = entries.filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING");
-        severe.map(|entry| entry["message"].to_string()).collect()
+        let severe = entries.filter(|entry| matches!(text(entry, "level"), "SEVERE" | "WARNING"));
+        severe.map(|entry| text(entry, "message").to_owned()).collect()
     }
 
     /// What the page looks like: a PNG in base64.
@@ -98,9 +98,9 @@ impl Browser {
     }
 
     fn ask(&self, question: &Call) -> anyhow::Result<Value> {
-        let (status, mut answer) = self.runtime.block_on(call(&self.authority, question.clone()))?;
-        let value = answer["value"].take();
-        anyhow::ensure!(status == 200, "{status}: {}", value["message"]);
+        let (status, answer) = self.runtime.block_on(call(&self.authority, question.clone()))?;
+        let value = answer.get("value").cloned().unwrap_or_default();
+        anyhow::ensure!(status == 200, "{status}: {}", text(&value, "message"));
         Ok(value)
     }
 }
@@ -112,6 +112,11 @@ impl Drop for Browser {
             crate::process::show_tail("chromedriver", "the browser could not be closed");
         }
     }
+}
+
+/// The text under this name; empty where there is none.
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A port that is free now: ChromeDriver cannot tell which one it took.
