@@ -47,7 +47,7 @@ impl Browser {
         }}});
         let opened = try_until(PATIENCE, || browser.ask(&Call::post("/session", &wanted)).ok());
         let opened = opened.expect("ChromeDriver starts Chromium");
-        browser.session = text(&opened, "sessionId").to_owned();
+        text(&opened, "sessionId").clone_into(&mut browser.session);
         browser.tell("url", &json!({"url": url}));
         browser
     }
