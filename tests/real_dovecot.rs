@@ -3,12 +3,10 @@
 //! Without the rest of the agent: an observer that only records stands in for it.
 
 use mailbadge::counters::SourceCounters;
-use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use mailbadge::event::{Observer, SourceId};
 use mailbadge::source::dovecot::{DovecotSource, Listen, Settings, start};
-use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
-use parking_lot::{Condvar, Mutex, RwLock};
-use std::collections::HashMap;
+use parking_lot::RwLock;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +14,7 @@ use support::deeds::Deed;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
+use support::recorder::Recorder;
 use support::{required, wait_until};
 use tempfile::TempDir;
 
@@ -24,45 +23,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Held for reading by tests that only need the machine, for writing by the one that measures.
 static MEASURING: RwLock<()> = RwLock::new(());
-
-/// Remembers what it was told; stands still on demand.
-#[derive(Default)]
-struct Recorder {
-    told: Mutex<HashMap<MailboxId, Vec<Reading>>>,
-    is_stalled: Mutex<bool>,
-    goes_on: Condvar,
-}
-
-impl Recorder {
-    fn stall(&self, is_stalled: bool) {
-        *self.is_stalled.lock() = is_stalled;
-        self.goes_on.notify_all();
-    }
-
-    /// How many readings came of `u<number>`, and the last one's count.
-    fn last(&self, number: u32) -> Option<(usize, u32)> {
-        let told = self.told.lock();
-        let readings = told.get(&MailboxId(number))?;
-        Some((readings.len(), readings.last()?.unseen))
-    }
-}
-
-impl Observer for Recorder {
-    fn find(&self, name: &str) -> Option<MailboxId> {
-        name.strip_prefix('u')?.parse().ok().map(MailboxId)
-    }
-
-    fn observe(&self, mailbox: MailboxId, _source: SourceId, news: News, _now: Now) -> Verdict {
-        let mut is_stalled = self.is_stalled.lock();
-        while *is_stalled {
-            self.goes_on.wait(&mut is_stalled);
-        }
-        if let News::Reading(reading) = news {
-            self.told.lock().entry(mailbox).or_default().push(reading);
-        }
-        Verdict::Changed
-    }
-}
 
 /// A source on a socket of its own, telling a recorder.
 struct Bench {
@@ -147,9 +107,8 @@ fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
         let what = format!("{deed:?}: STATUS says {unseen}, known {:?}", bench.recorder.last(1));
         wait_until(&what, LIMIT, || bench.recorder.last(1).filter(|last| last.1 == unseen));
     }
-    let told = bench.recorder.told.lock();
-    let all = told.values().flatten();
-    assert!(all.clone().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
+    let told = bench.recorder.readings();
+    assert!(told.iter().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
     assert_eq!(bench.counters.skipped.get(), 0, "all that Dovecot says is understood");
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
@@ -242,10 +201,8 @@ fn the_shipped_configuration_loads_and_tells_of_a_delivery_through_a_socket_of_m
     let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
     imap.select("INBOX").and_then(|_| imap.store("1", '+', "\\Seen")).expect("a flag");
     wait_until("the reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 0));
-    let told = bench.recorder.told.lock();
-    assert!(
-        told.values().flatten().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some())
-    );
+    let told = bench.recorder.readings();
+    assert!(told.iter().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
     assert_eq!((bench.counters.skipped.get(), dovecot.complaints()), (0, Vec::new()));
 }
 

@@ -17,7 +17,7 @@ pub use value::is_dns_domain;
 
 use crate::https::driver;
 use crate::identity::principal::Principal;
-use crate::source::{dovecot, imap as imap_source};
+use crate::source::{cyrus, dovecot, imap as imap_source};
 use crate::token::choice::Configured;
 use crate::token::keeper;
 use crate::{admin, subscription};
@@ -117,6 +117,8 @@ pub struct Relay {
 pub enum Source {
     /// Kind `dovecot`.
     Dovecot(dovecot::Settings),
+    /// Kind `cyrus`.
+    Cyrus(cyrus::Settings),
     /// Kind `imap`.
     Imap(Box<imap_source::Settings>),
 }
@@ -126,6 +128,7 @@ impl Source {
     pub fn name(&self) -> &str {
         match self {
             Self::Dovecot(settings) => &settings.name,
+            Self::Cyrus(settings) => &settings.name,
             Self::Imap(settings) => &settings.name,
         }
     }
@@ -134,6 +137,7 @@ impl Source {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Dovecot(_) => "dovecot",
+            Self::Cyrus(_) => "cyrus",
             Self::Imap(_) => "imap",
         }
     }

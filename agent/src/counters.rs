@@ -42,6 +42,8 @@ pub struct SourceCounters {
     pub hints: Count,
     /// Lines, commands or datagrams skipped because they could not be understood.
     pub skipped: Count,
+    /// What a source said that is no matter of ours: events without a count, of other mailboxes.
+    pub aside: Count,
     /// News about mailboxes nobody subscribed to.
     pub unknown: Count,
     /// Log-ins that worked.

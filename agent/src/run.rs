@@ -70,6 +70,9 @@ pub enum RunError {
     /// A Dovecot source.
     #[error(transparent)]
     Dovecot(#[from] crate::source::dovecot::Error),
+    /// A Cyrus source.
+    #[error(transparent)]
+    Cyrus(#[from] crate::source::cyrus::Error),
     /// An IMAP source.
     #[error(transparent)]
     Imap(#[from] crate::source::imap::driver::Error),

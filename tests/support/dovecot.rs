@@ -2,14 +2,15 @@
 //!
 //! Works for root (mail belongs to `nobody`) and for anybody else (all belongs to them).
 
-use crate::process::{Running, show_tail, try_until};
+use crate::account::{Account, group_name};
+use crate::process::{Running, free_address, greets, show_tail, try_until};
 use crate::requirement;
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -269,50 +270,15 @@ impl Owner {
     /// Dovecot never serves root's mail; everybody else serves their own.
     fn find(folder: &Path) -> io::Result<Self> {
         let made = fs::metadata(folder)?;
-        let accounts = fs::read_to_string("/etc/passwd")?;
-        let account = |is_it: &dyn Fn(&[&str]) -> bool| {
-            let fields = accounts
-                .lines()
-                .map(|line| line.split(':').collect::<Vec<_>>())
-                .find(|fields| is_it(fields))?;
-            Some((fields.first()?.to_string(), fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-        };
-        let unknown = || io::Error::other("whose mail this shall be is not in /etc/passwd");
         if made.uid() == 0 {
-            let (_, uid, gid) = account(&|fields| fields.first() == Some(&"nobody")).ok_or_else(unknown)?;
-            return Ok(Self { uid, gid, configuration: String::new() });
+            let nobody = Account::named("nobody")?;
+            return Ok(Self { uid: nobody.uid, gid: nobody.gid, configuration: String::new() });
         }
-        let own = made.uid().to_string();
-        let (name, uid, _): (String, u32, u32) =
-            account(&|fields| fields.get(2) == Some(&own.as_str())).ok_or_else(unknown)?;
-        let group = PathBuf::from("/etc/group");
-        let groups = fs::read_to_string(group)?;
-        let gid = made.gid();
-        let group = groups
-            .lines()
-            .map(|line| line.split(':').collect::<Vec<_>>())
-            .find(|fields| fields.get(2) == Some(&gid.to_string().as_str()))
-            .and_then(|fields| fields.first().map(ToString::to_string))
-            .ok_or_else(unknown)?;
+        let own = Account::of(made.uid())?;
+        let (name, group, gid) = (&own.name, group_name(made.gid())?, made.gid());
         let configuration = format!(
             "default_internal_user = {name}\ndefault_login_user = {name}\ndefault_internal_group = {group}\n"
         );
-        Ok(Self { uid, gid, configuration })
+        Ok(Self { uid: own.uid, gid, configuration })
     }
-}
-
-/// An address that nobody listens on at this moment.
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address")
-}
-
-/// Whether somebody greets there.
-fn greets(address: SocketAddr) -> bool {
-    let greeting = || {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.read_exact(&mut [0])
-    };
-    greeting().is_ok()
 }

@@ -1,5 +1,6 @@
 //! What tests, benches and the demo share: private mail servers, processes that end with the test, waiting for a condition.
 
+mod account;
 pub mod browser;
 pub mod cloud;
 pub mod command_line;
@@ -9,6 +10,7 @@ pub mod host;
 pub mod imap_client;
 pub mod lmtp;
 pub mod process;
+pub mod recorder;
 mod requirement;
 pub mod simulation;
 

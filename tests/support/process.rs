@@ -2,7 +2,8 @@
 
 use mailbadge::time::driver::Clock;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -161,4 +162,20 @@ fn spawn(
     command.arg(role).args(arguments).current_dir(folder);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Running::start(role, command, &folder.join(format!("{role}.log")))
+}
+
+/// An address that nobody listens on at this moment.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+/// Whether somebody greets there.
+pub(crate) fn greets(address: SocketAddr) -> bool {
+    let greeting = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.read_exact(&mut [0])
+    };
+    greeting().is_ok()
 }

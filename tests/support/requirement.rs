@@ -17,7 +17,12 @@ pub fn required(program: &str) -> bool {
 
 /// The same where `MAILBADGE_REQUIRE` lists the program as `name`.
 pub fn required_as(name: &str, program: &str) -> bool {
-    if find(program).is_some() {
+    required_if(name, program, find(program).is_some())
+}
+
+/// The same where looking for `program` on the path would not tell: `is_there` does.
+pub(crate) fn required_if(name: &str, program: &str, is_there: bool) -> bool {
+    if is_there {
         return true;
     }
     let list = env::var(REQUIRE).unwrap_or_default();

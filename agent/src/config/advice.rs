@@ -12,6 +12,9 @@ const POLL_INTERVAL_WISE: Duration = Duration::from_secs(15);
 /// Holding changes longer than this is felt by people.
 const HOLD_WISE: Duration = Duration::from_secs(5);
 
+/// The bit of a socket's mode that lets every user write to it.
+const OPEN_TO_ALL: u32 = 0o002;
+
 /// One piece of advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
@@ -62,8 +65,13 @@ fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
                     "whoever reaches this address can set badges; use a Unix socket or loopback",
                 ));
             }
-            if matches!(settings.listen, dovecot::Listen::Unix(_)) && settings.mode & 0o002 != 0 {
+            if matches!(settings.listen, dovecot::Listen::Unix(_)) && settings.mode & OPEN_TO_ALL != 0 {
                 advice.push(("mode", "every user of this machine can set badges; give Dovecot's group 0660"));
+            }
+        }
+        Source::Cyrus(settings) => {
+            if settings.mode & OPEN_TO_ALL != 0 {
+                advice.push(("mode", "every user of this machine can set badges; give Cyrus's group 0660"));
             }
         }
         Source::Imap(settings) => {

@@ -3,7 +3,8 @@
 use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, Source, imap};
-use crate::{admin, source::dovecot, subscription};
+use crate::source::{cyrus, dovecot};
+use crate::{admin, subscription};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::collections::HashSet;
@@ -120,7 +121,8 @@ fn all_sources<'d>(sheet: &mut Sheet<'d>, found: Option<(usize, &'d DeValue<'d>)
             .refuse("", format!("expected [[source]] tables, {SOURCES_MAX} at most"));
         return Vec::new();
     };
-    let has_events = tables.iter().any(|(_, table)| kind_of(table) == Some("dovecot"));
+    let tells = |kind: &str| ["dovecot", "cyrus"].contains(&kind);
+    let has_events = tables.iter().any(|(_, table)| kind_of(table).is_some_and(tells));
     let mut names = HashSet::new();
     let mut sources = Vec::new();
     for (start, table) in tables {
@@ -137,14 +139,19 @@ fn kind_of<'d>(table: &'d DeTable<'d>) -> Option<&'d str> {
 #[derive(Clone, Copy)]
 enum Kind {
     Dovecot,
+    Cyrus,
     Imap,
 }
 
-const KINDS: &[(&str, Kind)] = &[("dovecot", Kind::Dovecot), ("imap", Kind::Imap)];
+const KINDS: &[(&str, Kind)] = &[("dovecot", Kind::Dovecot), ("cyrus", Kind::Cyrus), ("imap", Kind::Imap)];
 
 fn one_source(mut section: Section, has_events: bool, names: &mut HashSet<String>) -> Option<Source> {
     let kind = section.spelled("kind", None, &Spelling::choice(KINDS))?;
-    let default_name = if matches!(kind, Kind::Dovecot) { "dovecot" } else { "imap" };
+    let default_name = match kind {
+        Kind::Dovecot => "dovecot",
+        Kind::Cyrus => "cyrus",
+        Kind::Imap => "imap",
+    };
     let name = section.text("name", default_name);
     section.rename(format!("source.{name}"));
     if !names.insert(name.clone()) {
@@ -155,6 +162,7 @@ fn one_source(mut section: Section, has_events: bool, names: &mut HashSet<String
     }
     match kind {
         Kind::Dovecot => dovecot_source(section, &name).map(Source::Dovecot),
+        Kind::Cyrus => cyrus_source(section, &name).map(Source::Cyrus),
         Kind::Imap => {
             imap::source(section, &name, has_events).map(|settings| Source::Imap(Box::new(settings)))
         }
@@ -171,6 +179,13 @@ fn dovecot_source(mut section: Section, name: &str) -> Option<dovecot::Settings>
         Place::Tcp(address) => dovecot::Listen::Tcp(address),
     };
     Some(dovecot::Settings { name: name.into(), listen, mode: mode?, connections_max })
+}
+
+fn cyrus_source(mut section: Section, name: &str) -> Option<cyrus::Settings> {
+    let listen = section.spelled("listen", Some("/run/mailbadge/cyrus.sock"), &Spelling::socket_path());
+    let mode = section.spelled("mode", Some("0660"), &Spelling::mode());
+    section.finish();
+    Some(cyrus::Settings { name: name.into(), listen: listen?, mode: mode? })
 }
 
 fn subscriptions(mut section: Section) -> subscription::Settings {

@@ -74,6 +74,8 @@ fn the_annotated_file_names_every_key_with_its_default() {
         [[source]]
         kind = "dovecot"
         [[source]]
+        kind = "cyrus"
+        [[source]]
         kind = "imap"
         host = "localhost"
         master-user = "agent"
@@ -146,11 +148,14 @@ fn values_reach_the_rooms() {
 fn what_is_legal_but_unwise_is_advised() {
     let imap = "[[source]]\nkind = \"imap\"\nhost = \"::1\"\nmaster-user = \"a\"\npassword-file = \"imap.password\"\n";
     let dovecot = "[[source]]\nkind = \"dovecot\"\n";
-    let rows: [(String, &[&str]); 7] = [
+    let cyrus = "[[source]]\nkind = \"cyrus\"\n";
+    let rows: [(String, &[&str]); 9] = [
         (imap.to_owned(), &[]),
         (format!("{dovecot}{imap}"), &[]),
         (String::new(), &["source"]),
         (dovecot.to_owned(), &["source"]),
+        (cyrus.to_owned(), &["source"]),
+        (format!("{cyrus}mode = \"0666\"\n{imap}"), &["source.cyrus.mode"]),
         (format!("{dovecot}listen = \"192.0.2.1:99\"\n{imap}"), &["source.dovecot.listen"]),
         (
             format!("{imap}watch = \"poll\"\npoll-interval = \"1s\"\nsweep-interval = \"2h\""),

@@ -95,6 +95,16 @@ impl Spelling<Place> {
     }
 }
 
+impl Spelling<PathBuf> {
+    /// A Unix path.
+    pub(super) fn socket_path() -> Self {
+        Self::new("an absolute path of a Unix socket (107 bytes at most)", |text| match place(text) {
+            Some(Place::Unix(path)) => Some(path),
+            _ => None,
+        })
+    }
+}
+
 impl Spelling<Option<Place>> {
     /// A Unix path, a loopback address, or `off`.
     pub(super) fn loopback_place() -> Self {

@@ -5,7 +5,7 @@ use super::desk::Desk;
 use crate::config;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
-use crate::source::{dovecot, imap};
+use crate::source::{cyrus, dovecot, imap};
 use crate::time::driver::Clock;
 use std::sync::Arc;
 
@@ -14,8 +14,25 @@ struct Running {
     id: SourceId,
     settings: config::Source,
     counters: Arc<SourceCounters>,
-    /// Sources that can be asked stand at the desk.
-    dovecot: Option<dovecot::DovecotSource>,
+    part: Part,
+}
+
+/// What of a source has to be kept so that it runs.
+enum Part {
+    Dovecot(dovecot::DovecotSource),
+    Cyrus(cyrus::CyrusSource),
+    /// It can be asked, and stands at the desk for that.
+    AtTheDesk,
+}
+
+impl Part {
+    fn failure(&self) -> Option<String> {
+        match self {
+            Self::Dovecot(source) => source.failure(),
+            Self::Cyrus(source) => source.failure(),
+            Self::AtTheDesk => None,
+        }
+    }
 }
 
 /// All sources that run, in the order of the configuration.
@@ -70,9 +87,12 @@ impl Sources {
         self.ids_given += 1;
         let counters = Arc::new(SourceCounters::default());
         let observer: Arc<dyn Observer> = Arc::<Desk>::clone(&self.desk);
-        let dovecot = match settings {
+        let part = match settings {
             config::Source::Dovecot(settings) => {
-                Some(dovecot::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
+                Part::Dovecot(dovecot::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
+            }
+            config::Source::Cyrus(settings) => {
+                Part::Cyrus(cyrus::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
             }
             config::Source::Imap(settings) => {
                 let seed = fastrand::u64(..);
@@ -83,11 +103,11 @@ impl Sources {
                     source.watch(*mailbox, Arc::clone(name));
                 }
                 self.desk.add(id, source);
-                None
+                Part::AtTheDesk
             }
         };
         tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
-        self.running.push(Running { id, settings: settings.clone(), counters, dovecot });
+        self.running.push(Running { id, settings: settings.clone(), counters, part });
         Ok(())
     }
 
@@ -99,9 +119,7 @@ impl Sources {
     }
 
     async fn stop_one(&self, source: Running) {
-        if let Some(dovecot) = source.dovecot {
-            dovecot.stop();
-        }
+        drop(source.part);
         if let Some(imap) = self.desk.remove(source.id) {
             imap.stop().await;
         }
@@ -113,11 +131,7 @@ impl Sources {
             name: source.settings.name().to_owned(),
             kind: source.settings.kind(),
             counters: Arc::clone(&source.counters),
-            trouble: source
-                .dovecot
-                .as_ref()
-                .and_then(dovecot::DovecotSource::failure)
-                .or_else(|| self.desk.failure(source.id)),
+            trouble: source.part.failure().or_else(|| self.desk.failure(source.id)),
         };
         self.running.iter().map(shown).collect()
     }

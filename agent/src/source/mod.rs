@@ -2,5 +2,8 @@
 //! it hands its news to an [`Observer`](crate::event::Observer).
 
 pub mod dovecot;
+pub mod cyrus;
 pub mod imap;
+pub mod pending;
+pub mod socket_file;
 pub mod sweep;

@@ -6,6 +6,7 @@
 use super::line::{Command, Unreadable, unescape};
 use super::status;
 use crate::event::Reading;
+use crate::source::pending::Update;
 
 /// Longest line that is read, without its LF: Dovecot's own limit. What is longer is skipped.
 pub const LINE_MAX: usize = 64 * 1024;
@@ -24,15 +25,6 @@ const INBOX: &[u8] = b"INBOX";
 
 /// What of a key comes before the mailbox's name.
 const STATUS_PREFIX: &[u8] = b"priv/status/";
-
-/// A committed statement about one user's INBOX.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Update {
-    /// The user as Dovecot spells it.
-    pub user: Box<str>,
-    /// What its INBOX's status is.
-    pub reading: Reading,
-}
 
 /// What one piece of input led to. To be used in the order of the fields: Dovecot waits for the replies.
 #[derive(Debug, Default)]

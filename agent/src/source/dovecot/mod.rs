@@ -1,9 +1,9 @@
 //! Dovecot's `notify_status` plugin as a source: we are its dict server.
 //!
-//! [`dict`] is one connection's conversation as a pure machine, [`pending`] the overwriting table between the
-//! thread that answers Dovecot and the one that hands readings on, [`driver`] the sockets and threads. What a
-//! line means stands in `line`, what a value means in `status`. Nothing here decides what a reading is worth:
-//! that is the observer's part.
+//! [`dict`] is one connection's conversation as a pure machine, [`pending`](super::pending) the overwriting table
+//! between the thread that answers Dovecot and the one that hands readings on, [`driver`] the sockets and threads. What
+//! a line means stands in `line`, what a value means in `status`. Nothing here decides what a reading is worth: that is
+//! the observer's part.
 //!
 //! Dovecot waits for the answer to its commit in the middle of a delivery (sources.md §2). Hence two threads: one
 //! that only reads, answers and overwrites a table, and one that calls the observer and may be as slow as it likes.
@@ -13,12 +13,12 @@ pub mod dict;
 pub mod driver;
 mod line;
 pub mod listener;
-pub mod pending;
 mod status;
 
 pub use driver::{DovecotSource, start, start_on};
 pub use listener::driver::Listener;
 
+use super::socket_file;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,26 +68,9 @@ pub enum Listen {
 /// Why the source could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Something answers on the socket: most likely another agent.
-    #[error("{path}: another process answers on this socket; stop it or choose another listen path")]
-    InUse {
-        /// The configured path.
-        path: PathBuf,
-    },
-    /// The path exists and is no socket, so it is not ours to remove.
-    #[error("{path}: exists and is not a socket; move it away or choose another listen path")]
-    NotASocket {
-        /// The configured path.
-        path: PathBuf,
-    },
-    /// The Unix socket cannot be made.
-    #[error("{path}: cannot listen: {reason}; the directory must exist and be writable by the agent")]
-    Unix {
-        /// The configured path.
-        path: PathBuf,
-        /// What the system said.
-        reason: io::Error,
-    },
+    /// The Unix socket.
+    #[error(transparent)]
+    Socket(#[from] socket_file::Error),
     /// The TCP port cannot be opened.
     #[error("{address}: cannot listen: {reason}; choose another port or stop what uses it")]
     Tcp {

@@ -5,8 +5,8 @@
 use crate::counters::SourceCounters;
 use crate::source::dovecot::Settings;
 use crate::source::dovecot::dict::{Conversation, Step};
-use crate::source::dovecot::driver::Handover;
 use crate::source::dovecot::listener::driver::{Doorway, Stream};
+use crate::source::pending::driver::Handover;
 use crate::time::Moment;
 use crate::time::driver::Clock;
 use foldhash::HashMap;
@@ -163,7 +163,7 @@ impl Desk {
         }
         self.counters.skipped.add(step.skipped);
         if !step.updates.is_empty() {
-            let dropped = self.handover.put(step, self.clock.now());
+            let dropped = self.handover.put(step.updates.drain(..), self.clock.now());
             self.counters.skipped.add(dropped);
         }
     }

@@ -1,15 +1,17 @@
 //! The dict server on real sockets, with a made-up Dovecot on the other side.
 
 use super::*;
-use crate::event::{MailboxId, Verdict};
+use crate::event::{MailboxId, News, Verdict};
 use crate::source::dovecot::Listen;
-use crate::time::Moment;
+use crate::time::{Moment, Now};
+use parking_lot::{Condvar, Mutex};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Longest wait for anything that must come.

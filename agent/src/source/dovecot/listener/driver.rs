@@ -1,17 +1,12 @@
-//! Opens, takes over and removes the dict server's socket.
-//!
-//! A Unix socket file that nobody answers on is a killed agent's and is taken over; one that somebody answers on
-//! is refused; anything that is no socket is never touched.
+//! Opens or inherits the dict server's socket, Unix or TCP.
 
 use crate::source::dovecot::{Error, Listen, Settings};
+use crate::source::socket_file::driver::{SocketFile, bind};
 use socket2::{Domain, SockRef, Socket, Type};
-use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use tokio::io::Interest;
 
 /// Connections that may wait to be accepted. The system lowers it to `net.core.somaxconn`.
@@ -45,68 +40,20 @@ impl Listener {
     }
 }
 
-/// A socket file that we made; removed when dropped, unless another has taken the path meanwhile.
-#[derive(Debug)]
-pub(in crate::source::dovecot) struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.device_and_inode);
-        if ours {
-            // Nothing is left to do where it fails: the next agent takes a stale file over.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Listens as configured.
 pub(in crate::source::dovecot) fn listen(
     settings: &Settings,
 ) -> Result<(Listener, Option<SocketFile>), Error> {
     match &settings.listen {
         Listen::Unix(path) => {
-            let (listener, file) = listen_unix(path, settings.mode)?;
+            let (listener, file) =
+                bind(path, settings.mode, |path| UnixListener::bind(path), |path| UnixStream::connect(path))?;
             Ok((Listener::Unix(listener), Some(file)))
         }
         Listen::Tcp(address) => {
             let listener = listen_tcp(*address).map_err(|reason| Error::Tcp { address: *address, reason })?;
             Ok((Listener::Tcp(listener), None))
         }
-    }
-}
-
-fn listen_unix(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), Error> {
-    make_way(path)?;
-    let bind = || {
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, Permissions::from_mode(mode))?;
-        let bound = fs::symlink_metadata(path)?;
-        let file = SocketFile { path: path.to_owned(), device_and_inode: (bound.dev(), bound.ino()) };
-        Ok((listener, file))
-    };
-    bind().map_err(|reason| Error::Unix { path: path.to_owned(), reason })
-}
-
-/// Removes a stale socket; refuses everything else that stands in the way.
-fn make_way(path: &Path) -> Result<(), Error> {
-    let failed = |reason| Error::Unix { path: path.to_owned(), reason };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(Error::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failed(error)),
-        Ok(_) => Err(Error::InUse { path: path.to_owned() }),
     }
 }
 

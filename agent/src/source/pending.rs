@@ -1,9 +1,10 @@
-//! What was committed and not handed on yet: newest readings by user, overwriting, bounded.
+//! What a mail server told and was not handed on yet: newest readings by user, overwriting, bounded.
 //!
-//! Stands between the thread that answers Dovecot and the one that calls the observer. Pure; the lock around it
-//! is the driver's.
+//! Stands between the thread that a mail server waits for and the one that calls the observer ([`driver`]), in the
+//! sources that are told of changes. Pure; the lock around it is the driver's.
 
-use super::dict::Update;
+pub mod driver;
+
 use crate::event::Reading;
 use crate::time::Now;
 use foldhash::HashMap;
@@ -12,10 +13,20 @@ use foldhash::HashMap;
 /// fit is dropped and found by the sweep.
 pub const WAITING_MAX: usize = 1 << 20;
 
+/// A mail server's statement about one user's INBOX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// The user as the mail server spells it.
+    pub user: Box<str>,
+    /// What its INBOX's status is.
+    pub reading: Reading,
+}
+
 /// One user's newest readings, for handing on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The newest reading of the mailbox as it was before its UIDVALIDITY changed, where that happened while waiting.
+    /// The reading before it, where both say something: the mailbox as it was before its UIDVALIDITY changed, or the
+    /// MODSEQ that the newest one lacks.
     pub before: Option<(Reading, Now)>,
     /// The newest reading and when it came.
     pub newest: (Reading, Now),
@@ -64,25 +75,29 @@ impl Pending {
 
 impl Waiting {
     fn overwrite(&mut self, arrived: (Reading, Now)) {
-        let (newest, reading) = (&self.newest.0, &arrived.0);
-        if newest.uid_validity != reading.uid_validity {
-            // Which of the two mailboxes is the present one is not for us to say: both are handed on.
-            if let Some(before) = self.before.as_mut().filter(|b| b.0.uid_validity == reading.uid_validity) {
-                if !is_older(reading, &before.0) {
-                    *before = arrived;
-                }
-                return;
+        let (reading, newest) = (&arrived.0, &self.newest.0);
+        if is_older(reading, newest) || self.before.is_some_and(|(before, _)| is_older(reading, &before)) {
+            return;
+        }
+        if newest.uid_validity == reading.uid_validity {
+            if newest.modseq.is_some() && reading.modseq.is_none() {
+                self.before = Some(self.newest);
             }
-            self.before = Some(std::mem::replace(&mut self.newest, arrived));
-        } else if !is_older(reading, newest) {
             self.newest = arrived;
+            return;
+        }
+        // Which of the two mailboxes is the present one is not for us to say: both are handed on.
+        match self.before.as_mut().filter(|before| before.0.uid_validity == reading.uid_validity) {
+            Some(before) => *before = arrived,
+            None => self.before = Some(std::mem::replace(&mut self.newest, arrived)),
         }
     }
 }
 
 /// Whether MODSEQ puts `reading` before `other`, of the same UIDVALIDITY.
 fn is_older(reading: &Reading, other: &Reading) -> bool {
-    matches!((reading.modseq, other.modseq), (Some(this), Some(that)) if this < that)
+    reading.uid_validity == other.uid_validity
+        && matches!((reading.modseq, other.modseq), (Some(this), Some(that)) if this < that)
 }
 
 #[cfg(test)]
@@ -111,14 +126,17 @@ mod tests {
 
     #[test]
     fn the_newest_reading_stays_whatever_the_order_of_arrival() {
-        // What arrives for one user, then what is handed on: before a UIDVALIDITY change, and newest.
+        // What arrives for one user, then what is handed on: what stood before, and the newest.
         let cases: &[(&[Case], Option<Case>, Case)] = &[
             (&[(1, 5, 3)], None, (1, 5, 3)),
             (&[(1, 5, 3), (1, 6, 2)], None, (1, 6, 2)),
             (&[(1, 6, 2), (1, 5, 3)], None, (1, 6, 2)),
             (&[(1, 6, 2), (1, 6, 9)], None, (1, 6, 9)),
             (&[(0, 0, 2), (0, 0, 1)], None, (0, 0, 1)),
-            (&[(1, 6, 2), (1, 0, 7)], None, (1, 0, 7)),
+            (&[(1, 6, 2), (1, 0, 7)], Some((1, 6, 2)), (1, 0, 7)),
+            (&[(1, 6, 2), (1, 0, 7), (1, 5, 4)], Some((1, 6, 2)), (1, 0, 7)),
+            (&[(1, 6, 2), (1, 0, 7), (1, 0, 8)], Some((1, 6, 2)), (1, 0, 8)),
+            (&[(1, 6, 2), (1, 0, 7), (1, 7, 4)], Some((1, 6, 2)), (1, 7, 4)),
             (&[(1, 9, 2), (2, 1, 0)], Some((1, 9, 2)), (2, 1, 0)),
             (&[(1, 9, 2), (2, 1, 0), (1, 8, 4)], Some((1, 9, 2)), (2, 1, 0)),
             (&[(1, 9, 2), (2, 1, 0), (1, 10, 4)], Some((1, 10, 4)), (2, 1, 0)),
