@@ -40,7 +40,9 @@ fn the_page_shows_what_icons_show_and_does_what_is_clicked() {
     host.configure_with(&cloud, "max-hold = \"10ms\"", &host.imap_source_at(imap, "notify"));
     host.subscribe(&names);
     for name in &names {
-        APPS.iter().for_each(|app| cloud.name_device(*app, &device_id(name), name));
+        for app in APPS {
+            cloud.name_device(app, &device_id(name), name);
+        }
     }
     host.start();
 
