@@ -301,7 +301,8 @@ fn status_shows_what_the_daemon_answers_and_refuses_what_is_not_one() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     for part in [
         "mailbadge 0.1.0 (pid 4711) is not ready",
-        "  no certificate",
+        "  relay: halted",
+        "; from 2098-01-01T12:00:00Z on B058EA2A1F123CB0AA54B4B6E47A6173EA06E46D\n  the current certificate ends soon; make another",
         "2 behind, the oldest for 1.5 s",
         "SOURCE",
         "main",

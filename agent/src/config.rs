@@ -18,6 +18,7 @@ pub use value::is_dns_domain;
 use crate::https::driver;
 use crate::identity::principal::Principal;
 use crate::source::{cyrus, dovecot, imap as imap_source};
+use crate::store::AuthConfig;
 use crate::token::choice::Configured;
 use crate::token::keeper;
 use crate::{admin, subscription};
@@ -73,9 +74,19 @@ impl Config {
         driver::Settings { concurrency: 2, timeout, ..self.client_settings() }
     }
 
-    /// The tokens for a relay at `authority` under the proxy's `organization`.
-    pub fn keeper_settings(&self, organization: String, authority: String) -> keeper::Settings {
-        let own = Principal::new(&self.auth.application_id, &self.auth.realm);
+    /// Who the agent is in tokens: what the auth config names, else what stands here.
+    pub fn own(&self, state: &AuthConfig) -> Principal {
+        let id = state.service_name.as_ref().unwrap_or(&self.auth.application_id);
+        Principal::new(id, state.realm.as_ref().unwrap_or(&self.auth.realm))
+    }
+
+    /// The tokens of `own` for a relay at `authority` under the proxy's `organization`.
+    pub fn keeper_settings(
+        &self,
+        own: Principal,
+        organization: String,
+        authority: String,
+    ) -> keeper::Settings {
         keeper::Settings {
             configured: Configured { own, organization, relay_authority: authority },
             may_delegate: self.auth.may_delegate,

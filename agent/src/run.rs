@@ -6,6 +6,7 @@
 
 mod desk;
 mod health;
+mod identity;
 mod ledger;
 mod relay;
 mod sources;
@@ -273,9 +274,9 @@ impl Hall {
 
     fn apply(&self, ledger: &Ledger, changed: &Changed) {
         let now = self.clock.now();
-        if changed.proxy {
+        if changed.proxy || changed.identity.name {
             self.set_relay(ledger);
-        } else if changed.certificate {
+        } else if changed.identity.signer {
             self.flow.lock().handle(Input::CertificateChanged, now);
             self.bell.notify_one();
         }
@@ -289,8 +290,9 @@ impl Hall {
         let relay = if proxy.is_enabled { Some(connect(&config, &proxy.uri)).transpose() } else { Ok(None) };
         self.troubles.relay(relay.as_ref().err().map(ToString::to_string));
         let relay = relay.ok().flatten();
+        let own = config.own(ledger.identity.config());
         let settings =
-            relay.as_ref().map(|relay| config.keeper_settings(organization, relay.url.authority()));
+            relay.as_ref().map(|relay| config.keeper_settings(own, organization, relay.url.authority()));
         tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
         let mut flow = self.flow.lock();
         *self.relay.lock() = relay;
@@ -301,7 +303,7 @@ impl Hall {
 
     /// Signs with the current certificate, where it is fit to.
     fn sign(&self, claims: &Claims) -> Result<SignedToken, String> {
-        let signer = self.ledger.lock().signer.clone();
+        let signer = self.ledger.lock().identity.signer();
         let signer = signer.ok_or("there is no certificate yet; run `mailbadge setup`")?;
         signer.sign(claims).map_err(|error| error.to_string())
     }

@@ -163,6 +163,20 @@ pub struct CertificateStatus {
     pub thumbprint: String,
     /// Its own end.
     pub expires_at: UnixMs,
+    /// The certificate that takes its place by itself.
+    pub next: Option<NextCertificateStatus>,
+    /// What an administrator should know of the certificates, a sentence each with the remedy: an end within 60 days,
+    /// a next one that cannot take its place.
+    pub warnings: Vec<String>,
+}
+
+/// A certificate that waits for its date.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextCertificateStatus {
+    /// SHA-1 of the DER certificate, upper-case hex.
+    pub thumbprint: String,
+    /// From then on tokens are signed with it.
+    pub effective_at: UnixMs,
 }
 
 /// The numbers behind `/metrics`, as they are now.
@@ -178,7 +192,7 @@ pub struct Figures {
     pub oldest_unacknowledged_seconds: f64,
     /// Until when the token in use is used.
     pub token_expires_at: Option<UnixMs>,
-    /// Role (`current`) and end of each certificate.
+    /// Role (`current`, `previous`, `next`) and end of each certificate in use.
     pub certificates: Vec<(&'static str, UnixMs)>,
     /// The relay's clock minus ours, in seconds, where an answer told it.
     pub clock_offset_seconds: Option<f64>,

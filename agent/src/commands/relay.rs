@@ -36,7 +36,8 @@ pub(super) fn open(context: &Context) -> Result<Way, Failure> {
     let signing = current(&store, context.now())?;
     let unusable = |error: crate::https::Error| Failure { exit: Exit::Config, error: Some(error.into()) };
     let client = Client::new(&config.client_settings()).map_err(unusable)?;
-    let token = config.keeper_settings(organization, url.authority());
+    let own = config.own(&store.auth_config()?);
+    let token = config.keeper_settings(own, organization, url.authority());
     let signer = Signer::new(signing.certificate, signing.key);
     Ok(Way { url, client, token, signer, is_enabled: proxy.is_enabled })
 }

@@ -100,6 +100,10 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
         ("Token", token(status, now)),
         ("Certificate", certificate(status, now)),
     ])?;
+    for warning in status.certificate.iter().flat_map(|it| &it.warnings) {
+        let line = format!("  {}", screen.warning(warning));
+        screen.line(line)?;
+    }
     screen.line("")?;
     let rows: Vec<_> = status.sources.iter().map(source).collect();
     screen
@@ -160,7 +164,9 @@ fn certificate(status: &Status, now: UnixMs) -> String {
         if it.expires_at <= now {
             return format!("{}, expired {} ago", it.thumbprint, span(it.expires_at, now));
         }
-        format!("{}, for {} more", it.thumbprint, span(now, it.expires_at))
+        let next = it.next.as_ref();
+        let next = next.map(|next| format!("; from {} on {}", next.effective_at, next.thumbprint));
+        format!("{}, for {} more{}", it.thumbprint, span(now, it.expires_at), next.unwrap_or_default())
     })
 }
 

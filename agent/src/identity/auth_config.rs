@@ -196,3 +196,143 @@ fn promoted(config: &AuthConfig, thumbprint: &str) -> AuthConfig {
         ..config.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::issue::{VALIDITY, self_signed};
+    use std::sync::LazyLock;
+
+    const NOW: UnixMs = UnixMs(1_767_268_500_000);
+    const HOUR: Duration = Duration::from_hours(1);
+
+    type Pair = (Certificate, PrivateKey);
+
+    /// Two that begin now and one that begins in 30 days; made once, since keys take their time.
+    static PAIRS: LazyLock<[Pair; 3]> = LazyLock::new(|| {
+        [NOW, NOW, NOW.after(HOUR * 24 * 30)].map(|begin| self_signed("fabrikam.com", begin).unwrap())
+    });
+
+    fn named(index: usize) -> String {
+        PAIRS[index].0.thumbprint().to_string()
+    }
+
+    fn pair(index: usize) -> (&'static Certificate, &'static PrivateKey) {
+        (&PAIRS[index].0, &PAIRS[index].1)
+    }
+
+    /// Current, previous and next, by their place in [`PAIRS`]; the next one's date in hours from now.
+    fn config(current: Option<usize>, previous: Option<usize>, next: Option<(usize, u32)>) -> AuthConfig {
+        AuthConfig {
+            current: current.map(named),
+            previous: previous.map(named),
+            next: next.map(|(index, hours)| NextCertificate {
+                thumbprint: named(index),
+                effective_at: NOW.after(HOUR * hours),
+            }),
+            ..AuthConfig::default()
+        }
+    }
+
+    #[test]
+    fn making_a_certificate_current_moves_the_one_before() {
+        // Before, which one becomes current, after.
+        let rows = [
+            (config(None, None, None), 0, config(Some(0), None, None)),
+            (config(Some(0), None, None), 1, config(Some(1), Some(0), None)),
+            (config(Some(0), Some(1), None), 1, config(Some(1), Some(0), None)),
+            (config(Some(0), Some(1), None), 0, config(Some(0), Some(1), None)),
+            (config(Some(0), None, Some((1, 50))), 1, config(Some(1), Some(0), None)),
+            (config(Some(0), None, Some((2, 999))), 1, config(Some(1), Some(0), Some((2, 999)))),
+        ];
+        for (before, index, after) in rows {
+            assert_eq!(make_current(&before, pair(index), NOW), Ok(after), "{before:?} {index}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_must_not_sign_becomes_neither_current_nor_next() {
+        let before = config(Some(0), None, None);
+        let early = make_current(&before, pair(2), NOW).unwrap_err();
+        assert!(matches!(early, Refusal::Unfit(Unfit::TooEarly(..))), "{early}");
+        let late = make_current(&before, pair(1), NOW.after(VALIDITY + HOUR)).unwrap_err();
+        assert!(matches!(late, Refusal::Unfit(Unfit::Expired(..))), "{late}");
+        let strange = plan(&before, (pair(1).0, pair(0).1), NOW.after(HOUR * 50), false, NOW).unwrap_err();
+        assert!(matches!(strange, Refusal::Unfit(Unfit::WrongKey(_))), "{strange}");
+    }
+
+    #[test]
+    fn a_next_certificate_needs_48_hours_and_a_date_on_which_it_is_valid() {
+        let minutes = |minutes: u64| UnixMs(NOW.0 + minutes * 60_000);
+        let ago = |minutes: u64| UnixMs(NOW.0 - minutes * 60_000);
+        // Which one, its date, whether forced, how the refusal begins; none: planned.
+        let rows = [
+            (1, minutes(48 * 60), false, None),
+            (
+                1,
+                UnixMs(minutes(48 * 60).0 - 1),
+                false,
+                Some("--effective 2026-01-03T11:54:59Z is less than 48"),
+            ),
+            (1, minutes(1), true, None),
+            (1, ago(5), true, None),
+            (1, UnixMs(ago(5).0 - 1), true, Some("--effective 2026-01-01T11:49:59Z is over")),
+            (1, ago(6), false, Some("--effective 2026-01-01T11:49:00Z is over")),
+            (2, minutes(30 * 24 * 60), false, None),
+            (2, minutes(29 * 24 * 60), false, Some("certificate ")),
+            (1, NOW.after(VALIDITY + HOUR), false, Some("certificate ")),
+            (0, minutes(50 * 60), false, Some("certificate ")),
+        ];
+        let before = config(Some(0), None, None);
+        for (index, at, is_forced, refusal) in rows {
+            let planned = plan(&before, pair(index), at, is_forced, NOW);
+            let next = NextCertificate { thumbprint: named(index), effective_at: at };
+            match refusal {
+                None => assert_eq!(planned, Ok(AuthConfig { next: Some(next), ..before.clone() }), "{at}"),
+                Some(begin) => {
+                    let text = planned.unwrap_err().to_string();
+                    let has_remedy = ["choose", "give another"].iter().any(|remedy| text.contains(remedy));
+                    assert!(text.starts_with(begin) && has_remedy, "{at}: {text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn publishing_moves_each_certificate_one_place_on() {
+        let before = config(Some(0), None, Some((1, 50)));
+        assert_eq!(publish(&before, pair(1), NOW), Ok(config(Some(1), Some(0), None)));
+        assert_eq!(
+            publish(&config(None, None, Some((1, 50))), pair(1), NOW),
+            Ok(config(Some(1), None, None))
+        );
+        assert_eq!(publish(&before, pair(0), NOW), Err(Refusal::NoNext), "another than the next one");
+        assert_eq!(next_of(&config(Some(0), None, None)), Err(Refusal::NoNext));
+        let early = publish(&config(Some(0), None, Some((2, 50))), pair(2), NOW).unwrap_err();
+        assert!(matches!(early, Refusal::Unfit(Unfit::TooEarly(..))), "{early}");
+    }
+
+    #[test]
+    fn the_next_one_is_due_on_its_date_and_also_long_after_it() {
+        let waiting = config(Some(0), None, Some((1, 50)));
+        let date = NOW.after(HOUR * 50);
+        for (now, expected) in [(UnixMs(date.0 - 1), false), (date, true), (date.after(HOUR * 999), true)] {
+            assert_eq!(is_due(&waiting, now), expected, "{now}");
+        }
+        assert!(!is_due(&clear_next(&waiting), date));
+    }
+
+    #[test]
+    fn clearing_the_previous_one_leaves_the_others() {
+        let before = config(Some(0), Some(1), Some((2, 999)));
+        assert_eq!(clear_previous(&before), config(Some(0), None, Some((2, 999))));
+    }
+
+    #[test]
+    fn a_role_is_found_by_thumbprint() {
+        let all = config(Some(0), Some(1), Some((2, 999)));
+        let roles = [0, 1, 2].map(|index| Role::of(&named(index), &all).map(Role::name));
+        assert_eq!(roles, [Some("current"), Some("previous"), Some("next")]);
+        assert_eq!(Role::of("AA", &all), None);
+    }
+}

@@ -5,6 +5,7 @@
 //! signs when. Where they are kept is the `store`'s, signing tokens with them is `token`'s.
 
 pub mod auth_config;
+pub mod in_use;
 pub mod fitness;
 pub mod issue;
 pub mod metadata;

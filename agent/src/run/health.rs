@@ -1,12 +1,13 @@
 //! What the daemon tells of itself: fills the structs of `admin` from the rooms.
 
 use super::Hall;
+use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
-    BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, RelayStatus, SourceFigures,
-    SourceStatus, Status, TokenStatus,
+    BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, NextCertificateStatus, RelayStatus,
+    SourceFigures, SourceStatus, Status, TokenStatus,
 };
-use crate::time::Now;
+use crate::time::{Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -75,10 +76,7 @@ impl Health for Hall {
             }),
             relay: self.relay_status(),
             token: self.token_status(now),
-            certificate: ledger.certificate.map(|certificate| CertificateStatus {
-                thumbprint: certificate.thumbprint().to_string(),
-                expires_at: certificate.not_after(),
-            }),
+            certificate: certificate_status(&ledger.identity, now.unix),
         }
     }
 
@@ -95,9 +93,7 @@ impl Health for Hall {
             }
             Some(_) => reasons.extend(self.relay_reasons()),
         }
-        if ledger.certificate.is_none() {
-            reasons.push("certificate: there is none; run `mailbadge setup`".to_owned());
-        }
+        reasons.extend(certificate_reason(&ledger.identity));
         reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
         reasons
     }
@@ -105,7 +101,7 @@ impl Health for Hall {
     fn figures(&self) -> Figures {
         let now = self.clock.now();
         let (behind, oldest) = self.behind(now);
-        let certificate = self.ledger_shown.lock().certificate.clone();
+        let identity = self.ledger_shown.lock().identity.clone();
         let flow = self.flow.lock();
         Figures {
             sources: self.sources(|source| SourceFigures { name: source.name, counters: source.counters }),
@@ -116,9 +112,10 @@ impl Health for Hall {
                 Some(TokenState::Valid { expires, .. }) => Some(expires),
                 _ => None,
             },
-            certificates: certificate
+            certificates: identity
+                .in_use
                 .iter()
-                .map(|certificate| ("current", certificate.not_after()))
+                .map(|(role, certificate)| (role.name(), certificate.not_after()))
                 .collect(),
             clock_offset_seconds: flow.clock_offset_ms().map(|offset| offset as f64 / 1e3),
             is_relay_halted: flow.trouble().is_some_and(|(_, is_halted)| is_halted),
@@ -183,4 +180,26 @@ impl Hall {
             }
         }
     }
+}
+
+/// Why nothing can be signed, if so.
+fn certificate_reason(identity: &IdentityShown) -> Option<String> {
+    match (&identity.current_trouble, &identity.config.current) {
+        (Some(trouble), _) => Some(format!("certificate: {trouble}")),
+        (None, None) => Some("certificate: there is none; run `mailbadge setup`".to_owned()),
+        (None, Some(_)) => None,
+    }
+}
+
+fn certificate_status(identity: &IdentityShown, now: UnixMs) -> Option<CertificateStatus> {
+    let current = identity.in_use.current()?;
+    Some(CertificateStatus {
+        thumbprint: current.thumbprint().to_string(),
+        expires_at: current.not_after(),
+        next: identity.config.next.as_ref().map(|next| NextCertificateStatus {
+            thumbprint: next.thumbprint.clone(),
+            effective_at: next.effective_at,
+        }),
+        warnings: identity.warnings(now),
+    })
 }

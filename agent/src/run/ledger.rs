@@ -1,20 +1,17 @@
-//! Keeps tracker and store in step: who is subscribed, what devices show, the proxy, the signing certificate.
+//! Keeps tracker and store in step: who is subscribed, what devices show, the proxy, who the host is in tokens.
 //!
 //! The store is shared with the command line. Its calls block for a disk's time, so [`Ledger::tick`] runs on a thread
 //! where that harms nobody.
 
 use super::desk::Desk;
+use super::identity::{self, Identity, IdentityShown};
 use crate::event::{MailboxId, SubscriptionKey};
-use crate::identity::certificate::Certificate;
-use crate::identity::key::PrivateKey;
 use crate::store::doubt::Doubt;
 use crate::store::{Proxy, Store, StoreError};
 use crate::subscription::{Considered, considered};
 use crate::time::{Moment, Now};
-use crate::token::signer::Signer;
 use crate::tracker::Tracker;
 use parking_lot::Mutex;
-use secrecy::ExposeSecret;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +25,7 @@ const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 #[derive(Default)]
 pub(super) struct Changed {
     pub(super) proxy: bool,
-    pub(super) certificate: bool,
+    pub(super) identity: identity::Changed,
 }
 
 /// The daemon's side of the store.
@@ -42,7 +39,9 @@ pub(super) struct Ledger {
     /// Names by mailbox id, with how many devices each has.
     mailboxes: Vec<(Arc<str>, u32)>,
     pub(super) proxy: Option<Proxy>,
-    pub(super) signer: Option<Arc<Signer>>,
+    pub(super) identity: Identity,
+    /// What was found changed and not told yet, since the store failed in between.
+    changed: Changed,
     expired_at: Option<Moment>,
     is_stale: bool,
 }
@@ -55,6 +54,7 @@ impl Ledger {
         doubt: Arc<Mutex<Doubt>>,
     ) -> Self {
         Self {
+            identity: Identity::new(Arc::clone(&store)),
             store,
             tracker,
             desk,
@@ -62,13 +62,13 @@ impl Ledger {
             devices: HashMap::new(),
             mailboxes: Vec::new(),
             proxy: None,
-            signer: None,
+            changed: Changed::default(),
             expired_at: None,
             is_stale: true,
         }
     }
 
-    /// Stores what moved, and takes in what the command line changed.
+    /// Stores what moved, takes in what the command line changed, and lets the next certificate sign on its date.
     pub(super) fn tick(&mut self, now: Now) -> Result<Changed, StoreError> {
         self.save()?;
         let is_due = self.expired_at.is_none_or(|at| now.moment.since(at) >= EXPIRE_EVERY);
@@ -76,14 +76,21 @@ impl Ledger {
             self.expired_at = Some(now.moment);
             self.is_stale |= !self.store.expire(now.unix)?.is_empty();
         }
-        self.is_stale |= self.store.changed_elsewhere()?;
-        if !self.is_stale {
-            return Ok(Changed::default());
+        let is_retry = self.identity.is_worth_a_retry(now);
+        self.is_stale |= self.store.changed_elsewhere()? || is_retry;
+        if self.is_stale {
+            self.read_subscriptions(now)?;
+            self.changed.proxy |= self.read_proxy()?;
+            self.read_identity()?;
         }
-        self.read_subscriptions(now)?;
-        let changed = Changed { proxy: self.read_proxy()?, certificate: self.read_certificate()? };
+        if self.identity.publish_what_is_due(now, is_retry)? {
+            self.read_identity()?;
+        }
+        if self.is_stale || is_due {
+            self.identity.warn(now.unix);
+        }
         self.is_stale = false;
-        Ok(changed)
+        Ok(std::mem::take(&mut self.changed))
     }
 
     /// Stores what devices show. A new page of notes begins first; what was unsaved then covers all that the older
@@ -172,33 +179,11 @@ impl Ledger {
         Ok(is_changed)
     }
 
-    fn read_certificate(&mut self) -> Result<bool, StoreError> {
-        let current = self.store.auth_config()?.current;
-        let known = self.signer.as_ref().map(|signer| signer.certificate().thumbprint().to_string());
-        if current == known {
-            return Ok(false);
-        }
-        self.signer = match current {
-            Some(thumbprint) => self.load(&thumbprint)?,
-            None => None,
-        };
-        Ok(true)
-    }
-
-    fn load(&self, thumbprint: &str) -> Result<Option<Arc<Signer>>, StoreError> {
-        let all = self.store.certificates()?;
-        let Some(kept) = all.into_iter().find(|kept| kept.thumbprint == thumbprint) else { return Ok(None) };
-        let key = self.store.private_key(thumbprint)?;
-        let loaded = Certificate::from_der(&kept.der, &kept.friendly_name).and_then(|certificate| {
-            Ok(Arc::new(Signer::new(certificate, PrivateKey::from_pem(key.expose_secret())?)))
-        });
-        match loaded {
-            Ok(signer) => Ok(Some(signer)),
-            Err(error) => {
-                tracing::error!(thumbprint, %error, "the current certificate cannot sign");
-                Ok(None)
-            }
-        }
+    fn read_identity(&mut self) -> Result<(), StoreError> {
+        let changed = self.identity.read()?;
+        self.changed.identity.signer |= changed.signer;
+        self.changed.identity.name |= changed.name;
+        Ok(())
     }
 
     /// Mailboxes that somebody subscribes to.
@@ -214,7 +199,7 @@ impl Ledger {
             subscribed: self.mailboxes.iter().filter(|(_, devices)| *devices > 0).count() as u64,
             devices: self.devices.len() as u64,
             proxy: self.proxy.clone(),
-            certificate: self.signer.as_ref().map(|signer| signer.certificate().clone()),
+            identity: self.identity.shown(),
         }
     }
 }
@@ -227,5 +212,5 @@ pub(super) struct LedgerShown {
     /// Subscriptions.
     pub(super) devices: u64,
     pub(super) proxy: Option<Proxy>,
-    pub(super) certificate: Option<Certificate>,
+    pub(super) identity: IdentityShown,
 }
