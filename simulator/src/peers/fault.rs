@@ -200,14 +200,71 @@ pub enum Instead {
     Unauthorized,
 }
 
+/// What a plan asks a server to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Act on the request and answer it.
+    Handle,
+    /// Refuse who sent it, as [`Kind::Unauthorized`] says.
+    Refuse,
+}
+
+impl Plan {
+    /// The answer, of which the server does its part.
+    pub fn answer(&self, mut server: impl FnMut(Act) -> Response) -> Response {
+        let mut response = match &self.instead {
+            Some(Instead::Answer(answer)) => answer.clone(),
+            Some(Instead::Unauthorized) => server(Act::Refuse),
+            None if matches!(self.wire, Wire::Reset | Wire::BlackHole) => Response::empty(503),
+            None => {
+                if self.is_duplicated {
+                    server(Act::Handle);
+                }
+                server(Act::Handle)
+            }
+        };
+        if self.is_body_html {
+            response.body = HTML.into();
+            response = response.and("content-type", "text/html");
+        }
+        response
+    }
+}
+
+/// Whose faults they are: what a server says by itself differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    /// The relay.
+    #[default]
+    Relay,
+    /// The token service.
+    TokenService,
+}
+
+impl Peer {
+    /// Whether this fault can be one of its.
+    pub const fn has(self, kind: &Kind) -> bool {
+        use Kind::{BackOff, CanRetry, DeviceGone, OverBudget};
+        let is_relays = matches!(kind, BackOff { .. } | CanRetry | DeviceGone | OverBudget);
+        matches!(self, Self::Relay) || !is_relays
+    }
+}
+
 /// The faults of one peer.
 #[derive(Debug, Default)]
 pub struct Faults {
+    peer: Peer,
     on: Vec<Fault>,
     next_id: u64,
 }
 
 impl Faults {
+    /// None yet, of this peer.
+    pub fn of(peer: Peer) -> Self {
+        Self { peer, ..Self::default() }
+    }
+
     /// Switches one on. `None` where [`FAULTS_MAX`] are on already.
     pub fn add(&mut self, order: Order, now: UnixMicros) -> Option<u64> {
         self.expire(now);
@@ -257,7 +314,7 @@ impl Faults {
             }
             fault.hits += 1;
             fault.order.count = fault.order.count.map(|left| left.saturating_sub(1));
-            apply(&fault.order.kind, &mut plan);
+            apply(self.peer, &fault.order.kind, &mut plan);
         }
         plan
     }
@@ -269,7 +326,7 @@ impl Faults {
     }
 }
 
-fn apply(kind: &Kind, plan: &mut Plan) {
+fn apply(peer: Peer, kind: &Kind, plan: &mut Plan) {
     match kind {
         Kind::Refuse => {}
         Kind::Reset => plan.wire = Wire::Reset,
@@ -286,16 +343,21 @@ fn apply(kind: &Kind, plan: &mut Plan) {
             plan.instead.get_or_insert(Instead::Unauthorized);
         }
         other => {
-            if let Some(response) = answer_of(other) {
+            if let Some(response) = answer_of(peer, other) {
                 plan.instead.get_or_insert(Instead::Answer(response));
             }
         }
     }
 }
 
-/// The answer that a fault gives by itself (protocol.md §1.5).
-fn answer_of(kind: &Kind) -> Option<Response> {
+/// The answer that a fault gives by itself (protocol.md §1.5; of a token service RFC 6749 §5.2).
+fn answer_of(peer: Peer, kind: &Kind) -> Option<Response> {
+    let refused = |status, error: &str| {
+        Response::with_body(status, "application/json", json!({ "error": error }).to_string())
+    };
     Some(match kind {
+        Kind::Internal if peer == Peer::TokenService => refused(500, "server_error"),
+        Kind::BadRequest if peer == Peer::TokenService => refused(400, "invalid_request"),
         Kind::BackOff { ms } => fault_answer(403, "throttled", false, Some(*ms)),
         Kind::OverBudget => fault_answer(403, "tenant over budget", false, Some(60_000)),
         Kind::CanRetry => fault_answer(403, "queue full", true, None),

@@ -1,6 +1,8 @@
 //! One HTTP exchange as plain values, so that a peer needs no socket: what arrived whole, what is to be sent whole.
 
+use super::fault::Wire;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// A request whose body has arrived.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +13,8 @@ pub struct Request {
     pub authority: String,
     /// Path without the query.
     pub path: String,
+    /// What follows the `?`.
+    pub query: String,
     /// Names in any case; a name may stand more than once.
     pub headers: Vec<(String, String)>,
     /// The whole body.
@@ -57,6 +61,22 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
+}
+
+/// An answer and how it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// What is answered.
+    pub response: Response,
+    /// How long it waits first.
+    pub delay: Duration,
+    /// How it travels then.
+    pub wire: Wire,
+}
+
+/// A host without the port that https has by default.
+pub fn plain_authority(authority: &str) -> &str {
+    authority.strip_suffix(":443").unwrap_or(authority)
 }
 
 fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -9,16 +9,16 @@ pub mod record;
 pub mod token_check;
 
 use super::device::{Delivery, Devices, Stamp};
-use super::fault::{Faults, HTML, Instead, Wire, fault_answer};
-use super::http::{Request, Response};
+use super::fault::{Act, Faults, fault_answer};
+use super::http::{Exchange, Request, Response};
+use super::jwt::{SignatureFault, decode};
 pub use super::principal::EXCHANGE_APPLICATION_ID;
 use super::tenant::Tenants;
 use super::unix_time::UnixMicros;
 use batch::{Batch, Drop, Notification, Recipient, Unreadable};
 use budget::Budgets;
 use record::{BatchRecord, Outcome, Record};
-use std::time::Duration;
-use token_check::{Category, Refusal, TokenCheck, decode};
+use token_check::{Category, Refusal, TokenCheck};
 
 /// Requests are routed by what their path ends with, without regard to case.
 pub const PUBLISH_SUFFIX: &str = "/service.svc/PublishOnPremNotifications";
@@ -59,17 +59,6 @@ impl Default for Settings {
             profile: Profile::Open,
         }
     }
-}
-
-/// An answer and how it travels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// What is answered.
-    pub response: Response,
-    /// How long it waits first.
-    pub delay: Duration,
-    /// How it travels then.
-    pub wire: Wire,
 }
 
 /// The relay. Everything it has may be looked at and changed at run time.
@@ -129,24 +118,13 @@ impl Relay {
     ) -> Exchange {
         let plan = self.faults.plan(now, &mut self.rng);
         let shown = now.shifted_ms(plan.clock_offset_ms);
-        let is_lost = matches!(plan.wire, Wire::Reset | Wire::BlackHole);
         self.are_devices_gone = plan.are_devices_gone;
-        let mut response = match plan.instead {
-            Some(Instead::Answer(answer)) => answer,
-            Some(Instead::Unauthorized) => self.unauthorized(Some(&ROTATED)),
-            None if is_lost => Response::empty(503),
-            None => {
-                if plan.is_duplicated {
-                    self.route(shown, request, batch);
-                }
-                self.route(shown, request, batch)
-            }
-        };
+        let response = plan.answer(|act| match act {
+            Act::Handle => self.route(shown, request, batch),
+            // What a relay says that has not heard of a new certificate.
+            Act::Refuse => self.unauthorized(Some(&SignatureFault::Unknown.into())),
+        });
         self.are_devices_gone = false;
-        if plan.is_body_html {
-            response.body = HTML.into();
-            response = response.and("content-type", "text/html");
-        }
         self.record.count_status(response.status);
         Exchange { response: finish(response, shown, request), delay: plan.delay, wire: plan.wire }
     }
@@ -184,7 +162,7 @@ impl Relay {
         authority: &str,
     ) -> Result<(String, Option<u64>), Refusal> {
         let generation = self.tenants.generation();
-        let authority = plain_authority(authority);
+        let authority = super::http::plain_authority(authority);
         if let Some(known) = self.record.known_token(token, authority, generation, now) {
             return Ok(known);
         }
@@ -319,12 +297,6 @@ impl Relay {
     }
 }
 
-/// What a relay says that has not heard of a new certificate.
-const ROTATED: Refusal = Refusal {
-    category: Category::InvalidSignature,
-    reason: "no certificate of the issuer made this signature",
-};
-
 /// Headers that every answer has.
 fn finish(response: Response, now: UnixMicros, request: &Request) -> Response {
     let response = response.and("date", now.http_date());
@@ -356,11 +328,6 @@ fn wants_report(request: &Request) -> bool {
         name.trim().eq_ignore_ascii_case("return") && value.trim().trim_matches('"') == "representation"
     };
     preferences.flat_map(|(_, value)| value.split(',')).any(is_ours)
-}
-
-/// Without the port that https has by default.
-fn plain_authority(authority: &str) -> &str {
-    authority.strip_suffix(":443").unwrap_or(authority)
 }
 
 fn ends_with_ignoring_case(path: &str, suffix: &str) -> bool {

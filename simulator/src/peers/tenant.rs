@@ -4,6 +4,7 @@
 
 pub mod credential;
 
+use super::principal::Audience;
 use credential::KeyCredential;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -13,6 +14,8 @@ use thiserror::Error;
 pub const TENANTS_MAX: usize = 1024;
 /// Issuers of one kind of a tenant at most.
 pub const ISSUERS_MAX: usize = 64;
+/// Resources of a tenant at most.
+pub const RESOURCES_MAX: usize = 64;
 /// Certificates of an issuer at most: previous, current and next, and room for some that nobody cleaned up.
 pub const CREDENTIALS_MAX: usize = 10;
 /// Issuers that one challenge names at most; a header has to fit into a client's limits.
@@ -84,6 +87,8 @@ pub struct Tenant {
     pub service_principals: Vec<Issuer>,
     /// Further applications whose tokens by a token service are taken.
     pub registered_applications: Vec<String>,
+    /// `application id/host` for which the token service issues; a host with `:port` where it is not https's default.
+    pub resources: Vec<String>,
     /// Notifications a minute it may send; nothing means no limit.
     pub notifications_per_minute: Option<u32>,
 }
@@ -100,6 +105,16 @@ impl Tenant {
         let principals = self.service_principals.iter().map(|principal| &principal.application_id);
         let mut all = self.registered_applications.iter().chain(principals);
         all.any(|id| id.eq_ignore_ascii_case(application_id))
+    }
+
+    /// Whether the token service issues for this application at this host.
+    pub fn has_resource(&self, audience: Audience<'_>) -> bool {
+        let is_same = |known: &String| {
+            known.split_once('/').is_some_and(|(id, authority)| {
+                id.eq_ignore_ascii_case(audience.id) && authority.eq_ignore_ascii_case(audience.authority)
+            })
+        };
+        self.resources.iter().any(is_same)
     }
 
     /// The issuers of a kind.
@@ -137,8 +152,8 @@ impl IssuerKind {
     pub const ALL: [Self; 3] = [Self::Partner, Self::TokenService, Self::ServicePrincipal];
 }
 
-/// All tenants. A number grows with every change, so that what was decided with older ones can be forgotten.
-#[derive(Debug, Default)]
+/// All tenants. Relay and token service know the same ones. A number grows with every change, so that what was decided with older ones can be forgotten.
+#[derive(Clone, Debug, Default)]
 pub struct Tenants {
     tenants: Vec<Tenant>,
     generation: u64,
@@ -253,6 +268,9 @@ impl Tenants {
 fn check(tenant: &Tenant) -> Result<(), TenantError> {
     if !is_guid(&tenant.id) {
         return Err(TenantError::Id(tenant.id.clone()));
+    }
+    if tenant.resources.len() > RESOURCES_MAX {
+        return Err(TenantError::TooMany(RESOURCES_MAX, "resources"));
     }
     for list in IssuerKind::ALL.map(|kind| tenant.issuers(kind)) {
         if list.len() > ISSUERS_MAX {

@@ -1,9 +1,10 @@
 //! The wall clock as the peers get it told: never read here.
 
+use serde::Serialize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since the UNIX epoch, UTC. Fine enough to measure how long a count took to its device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct UnixMicros(pub u64);
 
 impl UnixMicros {

@@ -5,8 +5,7 @@
 use super::faulty_stream::{FaultyStream, SharedWire};
 use super::{World, clock};
 use crate::peers::fault::Wire;
-use crate::peers::http::Request;
-use crate::peers::relay::Exchange;
+use crate::peers::http::{Exchange, Request};
 use crate::peers::relay::batch::Batch;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -172,6 +171,7 @@ async fn read(
         method: head.method.as_str().to_owned(),
         authority,
         path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or("").to_owned(),
         headers: head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
         body,
     })

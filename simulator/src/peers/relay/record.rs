@@ -2,9 +2,10 @@
 //! except that a token which was verified once need not be verified again.
 
 use super::batch::{Batch, Drop, Notification, Recipient};
-use super::token_check::{Accepted, Decoded, Refusal};
+use super::token_check::{Accepted, Refusal};
 use crate::peers::device::Arrival;
 use crate::peers::http::Request;
+use crate::peers::jwt::{Decoded, TOKEN_BYTES_MAX};
 use crate::peers::unix_time::UnixMicros;
 use bytes::Bytes;
 use serde::Serialize;
@@ -250,7 +251,7 @@ impl Record {
         generation: u64,
         now: UnixMicros,
     ) -> Option<u64> {
-        if token.len() > super::token_check::TOKEN_BYTES_MAX {
+        if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
         if let Some(seen) = self.tokens.get_mut(token) {

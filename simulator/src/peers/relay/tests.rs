@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::peers::device::App;
-use crate::peers::fault::{Kind, Order};
+use crate::peers::fault::{HTML, Kind, Order};
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
 use serde_json::{Value, json};
@@ -71,6 +71,7 @@ fn post(token: &str, body: impl Into<Vec<u8>>) -> Request {
         method: "POST".to_owned(),
         authority: "relay.example".to_owned(),
         path: PATH.to_owned(),
+        query: String::new(),
         headers: vec![("Authorization".to_owned(), format!("Bearer {token}"))],
         body: body.into().into(),
     }

@@ -1,25 +1,12 @@
 //! What a relay demands of a token, check by check in the order of protocol.md §5.6.
 //!
-//! Signatures are verified straight from the certificate's key with one fixed algorithm: no library gets to choose it
-//! by the token's header. What a token that passed may send is not decided here.
+//! What any token must be stands in `peers/jwt`; what a token that passed may send is not decided here.
 
+use crate::peers::jwt::{self, Decoded, LifetimeFault, SignatureFault, decode, is_live, is_valid, text};
 use crate::peers::principal::{Audience, Principal};
-use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, IssuerKind, Tenant, Tenants};
 use crate::peers::unix_time::UnixMicros;
-use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
-use std::time::Duration;
-
-/// A longer token is not looked at, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// How far clocks may differ.
-pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
-
-/// Base64url by its letters alone: a cut signature is a bad signature, not another kind of text.
-const LENIENT: GeneralPurpose =
-    GeneralPurpose::new(&base64::alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Claims that only a token for a user has.
 const USER_CLAIMS: [&str; 10] =
@@ -73,25 +60,28 @@ impl Category {
 }
 
 /// A token that was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind.
     pub category: Category,
     /// For people. Holds nothing of the token.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
-const fn refuse<T>(category: Category, reason: &'static str) -> Result<T, Refusal> {
-    Err(Refusal { category, reason })
+fn refuse<T>(category: Category, reason: &str) -> Result<T, Refusal> {
+    Err(Refusal { category, reason: reason.to_owned() })
 }
 
-/// Header and claims, decoded; the signature stays behind.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decoded {
-    /// The JOSE header.
-    pub header: Map<String, Value>,
-    /// The claims.
-    pub claims: Map<String, Value>,
+impl From<SignatureFault> for Refusal {
+    fn from(fault: SignatureFault) -> Self {
+        Self { category: Category::InvalidSignature, reason: fault.to_string() }
+    }
+}
+
+impl From<LifetimeFault> for Refusal {
+    fn from(fault: LifetimeFault) -> Self {
+        Self { category: Category::TokenExpired, reason: fault.to_string() }
+    }
 }
 
 /// What of an accepted token has to be looked at again at each use: everything else cannot change while trust does not.
@@ -146,8 +136,8 @@ impl TokenCheck<'_> {
         let Some((kind, trusted, owner)) = self.trusted(issuer, tenant) else {
             return refuse(Category::InvalidToken, "the issuer is not trusted");
         };
-        let signer = signer(token, header, trusted, self.now)?;
-        let (not_before_s, expires_s) = lifetime(claims, self.now)?;
+        let signer = jwt::signer(token, header, trusted.credentials.iter(), self.now)?;
+        let (not_before_s, expires_s) = jwt::lifetime(claims, self.now)?;
         // Trusted by another tenant is not trusted by this one.
         let Some(tenant) = tenant.filter(|tenant| tenant.id == owner.id) else {
             return refuse(
@@ -206,69 +196,6 @@ impl TokenCheck<'_> {
     }
 }
 
-/// Check 1. `None` where it fails.
-pub fn decode(token: &str) -> Option<Decoded> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return None;
-    }
-    let mut parts = token.split('.');
-    let (header, claims, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() {
-        return None;
-    }
-    LENIENT.decode(signature).ok()?;
-    let object = |part: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok();
-    Some(Decoded { header: object(header)?, claims: object(claims)? })
-}
-
-/// Check 7: the certificate that signed.
-fn signer<'a>(
-    token: &str,
-    header: &Map<String, Value>,
-    issuer: &'a Issuer,
-    now: UnixMicros,
-) -> Result<&'a KeyCredential, Refusal> {
-    if text(header, "alg") != Some("RS256") {
-        return refuse(Category::InvalidSignature, "the algorithm is not RS256");
-    }
-    let Some((message, signature)) = token.rsplit_once('.') else {
-        return refuse(Category::InvalidToken, "not a token: three base64url parts of JSON objects are");
-    };
-    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
-        return refuse(Category::InvalidSignature, "the signature is cut");
-    };
-    let named = text(header, "x5t").and_then(|x5t| issuer.credentials.iter().find(|c| c.x5t() == x5t));
-    let candidates: Vec<&KeyCredential> =
-        named.map_or_else(|| issuer.credentials.iter().collect(), |c| vec![c]);
-    let Some(signer) = candidates.into_iter().find(|c| c.has_signed(message.as_bytes(), &signature)) else {
-        return refuse(Category::InvalidSignature, "no certificate of the issuer made this signature");
-    };
-    if !is_valid(signer.validity(), now) {
-        return refuse(
-            Category::InvalidSignature,
-            "the certificate that signed has expired or is not valid yet",
-        );
-    }
-    Ok(signer)
-}
-
-/// Check 8.
-fn lifetime(claims: &Map<String, Value>, now: UnixMicros) -> Result<(u64, u64), Refusal> {
-    let (Some(not_before), Some(expires)) = (seconds(claims, "nbf"), seconds(claims, "exp")) else {
-        return refuse(Category::TokenExpired, "nbf or exp is missing or is not a number");
-    };
-    if not_before > expires {
-        return refuse(Category::TokenExpired, "the token ends before it begins");
-    }
-    if !is_live(not_before, expires, now) {
-        return refuse(
-            Category::TokenExpired,
-            "the token has expired or is not valid yet; compare the clocks",
-        );
-    }
-    Ok((not_before, expires))
-}
-
 /// Check 10.
 fn name_id(
     claims: &Map<String, Value>,
@@ -292,31 +219,12 @@ fn name_id(
     Ok(())
 }
 
-fn is_live(not_before_s: u64, expires_s: u64, now: UnixMicros) -> bool {
-    let (now, skew) = (now.seconds(), CLOCK_SKEW.as_secs());
-    not_before_s <= now.saturating_add(skew) && expires_s.saturating_add(skew) >= now
-}
-
-fn is_valid((not_before, not_after): (UnixMicros, UnixMicros), now: UnixMicros) -> bool {
-    not_before <= now.after(CLOCK_SKEW) && not_after.after(CLOCK_SKEW) >= now
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    object.get(name)?.as_str()
-}
-
-/// A number of seconds, quoted or not.
-fn seconds(claims: &Map<String, Value>, name: &str) -> Option<u64> {
-    match claims.get(name)? {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::tenant::credential::KeyCredential;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -403,8 +311,8 @@ mod tests {
         let accepted = judge(&token("agent", &json!({}))).expect("good");
         assert!(accepted.holds("H", NOW));
         assert!(!accepted.holds("other", NOW));
-        assert!(accepted.holds("h", NOW.after(Duration::from_mins(15))));
-        assert!(!accepted.holds("h", NOW.after(Duration::from_secs(600 + 301))));
+        assert!(accepted.holds("h", NOW.after(std::time::Duration::from_mins(15))));
+        assert!(!accepted.holds("h", NOW.after(std::time::Duration::from_secs(600 + 301))));
         assert!(!accepted.holds("h", NOW.shifted_ms(-301_000)));
     }
 

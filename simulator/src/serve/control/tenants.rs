@@ -32,6 +32,9 @@ pub(super) struct PutTenant {
     service_principals: Vec<PutIssuer>,
     #[serde(default)]
     registered_applications: Vec<String>,
+    /// `application id/host`.
+    #[serde(default)]
+    resources: Vec<String>,
     notifications_per_minute: Option<u32>,
 }
 
@@ -53,6 +56,7 @@ pub(super) async fn put(State(world): Shared, Body(put): Body<PutTenant>) -> Ans
         id: put.id,
         accepted_domains: put.accepted_domains,
         registered_applications: put.registered_applications,
+        resources: put.resources,
         notifications_per_minute: put.notifications_per_minute,
     };
     let shown = view::tenant(&tenant);

@@ -103,6 +103,7 @@ pub(in crate::serve) fn tenant(tenant: &Tenant) -> Value {
         "tokenServices": issuers(&tenant.token_services),
         "servicePrincipals": issuers(&tenant.service_principals),
         "registeredApplications": tenant.registered_applications,
+        "resources": tenant.resources,
         "notificationsPerMinute": tenant.notifications_per_minute,
     })
 }

@@ -43,6 +43,7 @@ impl World {
             path: "/PushNotifications/service.svc/PublishOnPremNotifications".to_owned(),
             headers,
             body,
+            ..Request::default()
         });
         self.requests += 1;
         let flight = self.requests;
