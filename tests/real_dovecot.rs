@@ -10,11 +10,11 @@ use parking_lot::RwLock;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
-use support::deeds::Deed;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
 use support::recorder::Recorder;
+use support::script::STEPS;
 use support::{required, wait_until};
 use tempfile::TempDir;
 
@@ -71,23 +71,6 @@ fn open_to_all(folder: &TempDir) {
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
 }
 
-/// Each changes the count, so that none can pass for the one before it.
-const DEEDS: &[Deed] = &[
-    Deed::Deliver(3),
-    Deed::Append(2),
-    Deed::Seen("1"),
-    Deed::Unseen("1"),
-    Deed::Seen("2:3"),
-    Deed::Expunge("1"),
-    Deed::Append(1),
-    Deed::MoveOut("3:4"),
-    Deed::MoveIn("1"),
-    Deed::Deliver(1),
-    Deed::Seen("1:*"),
-    Deed::Unseen("2"),
-    Deed::Expunge("1:*"),
-];
-
 #[test]
 fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
     if !required("dovecot") {
@@ -99,7 +82,7 @@ fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
     let mut witness = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
-    for deed in DEEDS {
+    for deed in STEPS {
         let before = bench.recorder.last(1);
         deed.perform("u1", &mut lmtp, &mut imap).unwrap_or_else(|error| panic!("{deed:?}: {error}"));
         let unseen = witness.status_unseen("INBOX").expect("STATUS");

@@ -10,19 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use support::cloud::Cloud;
-use support::deeds::Deed;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
-use support::host::{Host, badges, device_id};
+use support::host::{Host, device_id};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
-use support::process::try_until;
+use support::script::Scene;
 use support::{required, wait_until};
 
 /// Mailboxes, each with two devices.
 const MAILBOXES: u32 = 50;
 
-/// How long a count may take to its devices; far above what it takes, and above the longest pause between two attempts
-/// to reach a relay that was away, which is a minute.
+/// How long a count may take to its devices; far above what it takes.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Held for reading by tests that only need the machine, for writing by the one that measures.
@@ -32,37 +30,11 @@ fn names() -> Vec<String> {
     (1..=MAILBOXES).map(|number| format!("u{number}")).collect()
 }
 
-/// Waits until both devices of each mailbox show what STATUS says.
-fn all_badges_are_true(cloud: &Cloud, dovecot: &Dovecot, host: &Host, step: &str) {
-    for name in names() {
-        let mut witness = ImapClient::connect(dovecot.imap(), &name, USER_PASSWORD).expect("imap");
-        let unseen = witness.status_unseen("INBOX").expect("STATUS");
-        let mut shown = [None; 2];
-        let is_true = || {
-            shown = badges(cloud, &name);
-            (shown == [Some(unseen); 2]).then_some(())
-        };
-        let is_true = try_until(LIMIT, is_true);
-        let status = || host.ask("/status");
-        assert!(
-            is_true.is_some(),
-            "{step}: {name} has {unseen} unseen, its devices show {shown:?}\n{}",
-            status()
-        );
-    }
+/// These mailboxes, this agent, this relay.
+fn scene<'a>(cloud: &'a Cloud, dovecot: &Dovecot, host: &'a Host) -> Scene<'a> {
+    let (imap, lmtp) = (dovecot.imap(), dovecot.lmtp());
+    Scene { cloud, host, imap, lmtp, password: USER_PASSWORD, mailboxes: names() }
 }
-
-/// What happens to each mailbox.
-const STEPS: &[Deed] = &[
-    Deed::Deliver(3),
-    Deed::Append(2),
-    Deed::Seen("1:2"),
-    Deed::Unseen("1"),
-    Deed::Expunge("1"),
-    Deed::MoveOut("3:4"),
-    Deed::MoveIn("1"),
-    Deed::Seen("1:*"),
-];
 
 fn every_step_reaches_every_device(dict: bool) {
     if !required("dovecot") {
@@ -77,15 +49,7 @@ fn every_step_reaches_every_device(dict: bool) {
     host.configure(&cloud, &source);
     host.subscribe(&names());
     host.start();
-    let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
-    for step in STEPS {
-        for name in names() {
-            let mut imap = ImapClient::connect(dovecot.imap(), &name, USER_PASSWORD).expect("imap");
-            let done = step.perform(&name, &mut lmtp, &mut imap);
-            done.unwrap_or_else(|error| panic!("{step:?}: {error}"));
-        }
-        all_badges_are_true(&cloud, &dovecot, &host, &format!("{step:?}"));
-    }
+    scene(&cloud, &dovecot, &host).play();
     host.stop();
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
@@ -177,7 +141,7 @@ fn killed_at_random_moments_under_load_the_agent_loses_nothing_and_repeats_the_l
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    all_badges_are_true(&cloud, &dovecot, &host, "after the kills");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("after the kills");
     for (before, again) in &*repetitions.found.lock() {
         let is_excused = kills.iter().any(|kill| before.after(WRITE_BEHIND) >= *kill && again >= kill);
         assert!(is_excused, "acknowledged at {before:?}, sent again at {again:?}, killed at {kills:?}");
@@ -202,28 +166,28 @@ fn all_badges_are_true_after_relay_certificate_and_mail_server_went_and_came() {
         }
     };
     deliver(&dovecot, 1);
-    all_badges_are_true(&cloud, &dovecot, &host, "before anything failed");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("before anything failed");
 
     cloud.set_up(false);
     deliver(&dovecot, 1);
     thread::sleep(RELAY_AWAY);
     deliver(&dovecot, 3);
     cloud.set_up(true);
-    all_badges_are_true(&cloud, &dovecot, &host, "after the relay came back");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("after the relay came back");
 
     cloud.renew_certificate();
     deliver(&dovecot, 2);
-    all_badges_are_true(&cloud, &dovecot, &host, "after the relay's certificate changed");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("after the relay's certificate changed");
 
     dovecot.stop();
     dovecot.start_again().expect("on the same ports");
     deliver(&dovecot, 2);
-    all_badges_are_true(&cloud, &dovecot, &host, "after Dovecot was stopped and started");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("after Dovecot was stopped and started");
 
     dovecot.kill();
     dovecot.start_again().expect("on the same ports");
     deliver(&dovecot, 1);
-    all_badges_are_true(&cloud, &dovecot, &host, "after Dovecot was killed and started");
+    scene(&cloud, &dovecot, &host).all_badges_are_true("after Dovecot was killed and started");
     host.stop();
 }
 

@@ -1,6 +1,7 @@
 //! A mail host's agent as a process of its own: configured by its command line, started, killed, started again.
 
 use crate::cloud::{Cloud, ORGANIZATION};
+use crate::cyrus::{Cyrus, PASSWORD, PROXY_USER};
 use crate::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER};
 use crate::process::{Running, program, signal, spawn_agent, try_until};
 use mailbadge_sim::peers::device::App;
@@ -58,6 +59,24 @@ impl Host {
         format!("[[source]]\nkind = \"dovecot\"\nlisten = \"{}\"\nmode = \"0666\"\n", path.display())
     }
 
+    /// Where Cyrus finds the agent: its `notifysocket`.
+    pub fn cyrus_socket(&self) -> PathBuf {
+        self.folder.path().join("cyrus.sock")
+    }
+
+    /// A source of the kind `cyrus`, for [`Host::configure`].
+    pub fn cyrus_source(&self) -> String {
+        // Cyrus runs as somebody else when the test runs as root.
+        let path = self.cyrus_socket();
+        format!("[[source]]\nkind = \"cyrus\"\nlisten = \"{}\"\nmode = \"0666\"\n", path.display())
+    }
+
+    /// A source of the kind `imap` for Cyrus, which sweeps.
+    pub fn cyrus_sweep(&self, cyrus: &Cyrus) -> String {
+        let keys = format!("login = \"authzid\"\nmaster-user = \"{PROXY_USER}\"");
+        self.imap(cyrus.imap(), &keys, PASSWORD, "sweep")
+    }
+
     /// A source of the kind `imap`; `watch` as in the configuration.
     pub fn imap_source(&self, dovecot: &Dovecot, watch: &str) -> String {
         self.imap_source_at(dovecot.imap(), watch)
@@ -65,12 +84,17 @@ impl Host {
 
     /// The same for any server on loopback whose master user is [`MASTER_USER`].
     pub fn imap_source_at(&self, address: SocketAddr, watch: &str) -> String {
+        let keys = format!("login = \"master\"\nmaster-user = \"{MASTER_USER}\"");
+        self.imap(address, &keys, MASTER_PASSWORD, watch)
+    }
+
+    fn imap(&self, address: SocketAddr, login: &str, secret: &str, watch: &str) -> String {
         let password = self.folder.path().join("imap.password");
-        fs::write(&password, MASTER_PASSWORD).expect("own folder");
+        fs::write(&password, secret).expect("own folder");
         fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("own file");
         format!(
-            "[[source]]\nkind = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nlogin = \"master\"\n\
-             master-user = \"{MASTER_USER}\"\npassword-file = \"imap.password\"\nwatch = \"{watch}\"\nlogin-rate = 200\n",
+            "[[source]]\nkind = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n{login}\n\
+             password-file = \"imap.password\"\nwatch = \"{watch}\"\nlogin-rate = 200\n",
             address.port()
         )
     }

@@ -4,6 +4,7 @@ mod account;
 pub mod browser;
 pub mod cloud;
 pub mod command_line;
+pub mod cyrus;
 pub mod deeds;
 pub mod dovecot;
 pub mod host;
@@ -12,6 +13,7 @@ pub mod lmtp;
 pub mod process;
 pub mod recorder;
 mod requirement;
+pub mod script;
 pub mod simulation;
 
 pub use process::wait_until;

@@ -1,0 +1,225 @@
+//! The Cyrus source against a real Cyrus with the shipped configuration: every change arrives with STATUS's count, alone
+//! and with IMAP sweeping beside it, and deliveries wait for nothing.
+
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{Observer, SourceId};
+use mailbadge::source::cyrus::{CyrusSource, Settings, start};
+use mailbadge::time::driver::Clock;
+use parking_lot::RwLock;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use support::cloud::Cloud;
+use support::cyrus::{Cyrus, PASSWORD, required};
+use support::host::Host;
+use support::imap_client::ImapClient;
+use support::lmtp::LmtpClient;
+use support::recorder::Recorder;
+use support::script::{STEPS, Scene};
+use support::wait_until;
+use tempfile::TempDir;
+
+/// Mailboxes where the whole path is walked.
+const MAILBOXES: u32 = 6;
+
+/// How long a change may take to arrive; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Held for reading by tests that only need the machine, for writing by the one that measures.
+static MEASURING: RwLock<()> = RwLock::new(());
+
+/// What `packaging/cyrus` ships, with this socket.
+fn shipped(socket: &Path) -> String {
+    let text = include_str!("../packaging/cyrus/imapd.conf");
+    let moved = text.replace("/run/mailbadge/cyrus.sock", &socket.display().to_string());
+    assert_ne!(text, moved, "it names the socket");
+    moved
+}
+
+/// A source on a socket of its own, telling a recorder.
+struct Bench {
+    source: Option<CyrusSource>,
+    recorder: Arc<Recorder>,
+    counters: Arc<SourceCounters>,
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
+        Self { source: None, recorder: Arc::default(), counters: Arc::default(), folder }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("cyrus.sock")
+    }
+
+    fn start(&mut self) {
+        // Cyrus runs as somebody else when the test runs as root.
+        let settings = Settings { mode: 0o666, ..Settings::new("cyrus", self.socket()) };
+        let observer = Arc::clone(&self.recorder) as Arc<dyn Observer>;
+        let source = start(&settings, SourceId(0), observer, Clock::start(), Arc::clone(&self.counters));
+        self.source = Some(source.expect("the socket is ours"));
+    }
+}
+
+#[test]
+fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
+    if !required() {
+        return;
+    }
+    let _others = MEASURING.read();
+    let mut bench = Bench::new();
+    bench.start();
+    let cyrus = Cyrus::start(2, &shipped(&bench.socket()));
+    let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
+    let mut imap = ImapClient::connect(cyrus.imap(), "u1", PASSWORD).expect("imap");
+    let mut witness = ImapClient::connect(cyrus.imap(), "u1", PASSWORD).expect("imap");
+    for step in STEPS {
+        let before = bench.recorder.last(1);
+        step.perform("u1", &mut lmtp, &mut imap).unwrap_or_else(|error| panic!("{step:?}: {error}"));
+        let unseen = witness.status_unseen("INBOX").expect("STATUS");
+        assert_ne!(before.map(|b| b.1), Some(unseen), "{step:?} changes nothing: it would show nothing");
+        let what = format!("{step:?}: STATUS says {unseen}, known {:?}", bench.recorder.last(1));
+        wait_until(&what, LIMIT, || bench.recorder.last(1).filter(|last| last.1 == unseen));
+    }
+    let readings = bench.recorder.readings();
+    assert!(readings.iter().all(|reading| reading.uid_validity.is_some()));
+    assert!(readings.iter().any(|reading| reading.modseq.is_some()));
+    assert_eq!(bench.counters.skipped.get(), 0, "all that Cyrus says is understood");
+    assert!(bench.counters.aside.get() > 0, "Cyrus tells more than counts");
+}
+
+fn names() -> Vec<String> {
+    (1..=MAILBOXES).map(|number| format!("u{number}")).collect()
+}
+
+fn scene<'a>(cloud: &'a Cloud, cyrus: &Cyrus, host: &'a Host) -> Scene<'a> {
+    let (imap, lmtp) = (cyrus.imap(), cyrus.lmtp());
+    Scene { cloud, host, imap, lmtp, password: PASSWORD, mailboxes: names() }
+}
+
+fn every_step_reaches_every_device(sweeps: bool) {
+    if !required() {
+        return;
+    }
+    let _others = MEASURING.read();
+    let cloud = Cloud::start();
+    let mut host = Host::new();
+    let cyrus = Cyrus::start(MAILBOXES, &shipped(&host.cyrus_socket()));
+    let sweep = if sweeps { host.cyrus_sweep(&cyrus) } else { String::new() };
+    host.configure(&cloud, &format!("{}{sweep}", host.cyrus_source()));
+    host.subscribe(&names());
+    host.start();
+    scene(&cloud, &cyrus, &host).play();
+    if sweeps {
+        // What happens while the agent is away is told to nobody: only reading again finds it.
+        host.kill();
+        let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
+        for name in names() {
+            lmtp.deliver(&name).expect("delivery");
+        }
+        host.start();
+        scene(&cloud, &cyrus, &host).all_badges_are_true("after the agent was killed");
+    }
+    host.stop();
+}
+
+#[test]
+fn with_the_cyrus_source_alone_every_device_shows_status_unseen_after_each_step() {
+    every_step_reaches_every_device(false);
+}
+
+#[test]
+fn with_imap_sweeping_beside_it_every_device_shows_status_unseen_after_each_step_and_after_a_kill() {
+    every_step_reaches_every_device(true);
+}
+
+/// Deliveries that fill any queue of datagrams, at two datagrams each.
+const FLOOD: usize = 60;
+
+#[test]
+fn cyrus_waits_for_one_who_does_not_read_and_never_for_one_who_is_gone() {
+    if !required() {
+        return;
+    }
+    let _others = MEASURING.read();
+    let bench = Bench::new();
+    let deaf = UnixDatagram::bind(bench.socket()).expect("a free path");
+    fs::set_permissions(bench.socket(), Permissions::from_mode(0o666)).expect("own file");
+    let cyrus = Cyrus::start(1, &shipped(&bench.socket()));
+    let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
+    let (told, delivered) = mpsc::channel();
+    let delivering = thread::spawn(move || {
+        for _ in 0..FLOOD {
+            lmtp.deliver("u1").expect("delivery");
+            let _ = told.send(());
+        }
+    });
+    let mut went_through = 0;
+    while delivered.recv_timeout(Duration::from_secs(3)).is_ok() {
+        went_through += 1;
+    }
+    assert!(went_through < FLOOD, "the queue holds more than {FLOOD} deliveries' datagrams");
+    // The file stays, as a killed agent leaves it.
+    drop(deaf);
+    wait_until("the rest to be delivered", LIMIT, || delivering.is_finished().then_some(()));
+    delivering.join().expect("every delivery went through");
+}
+
+/// Deliveries per server and round.
+const DELIVERIES: usize = 101;
+
+/// Rounds at most. What else runs on the machine can only add to a round's difference: one clean round shows the cost.
+const ROUNDS: usize = 8;
+
+/// Delivery times of both servers, shortest first, interleaved so that whatever else runs falls on both.
+fn times(clients: &mut [LmtpClient; 2]) -> [Vec<Duration>; 2] {
+    let mut took = [Vec::new(), Vec::new()];
+    for _ in 0..DELIVERIES {
+        for (client, took) in clients.iter_mut().zip(&mut took) {
+            took.push(client.deliver("u1").expect("delivery").took);
+        }
+    }
+    took.each_mut().map(|took| {
+        took.sort_unstable();
+        std::mem::take(took)
+    })
+}
+
+#[test]
+fn a_healthy_listener_costs_a_delivery_less_than_a_millisecond_at_the_median() {
+    if !required() {
+        return;
+    }
+    let _alone = MEASURING.write();
+    let (mut bench, nobody) = (Bench::new(), Bench::new());
+    bench.start();
+    let [with, without] = [&bench, &nobody].map(|bench| Cyrus::start(1, &shipped(&bench.socket())));
+    let mut clients = [&with, &without].map(|cyrus| LmtpClient::connect(cyrus.lmtp()).expect("lmtp"));
+    let mut costs = Vec::new();
+    for _ in 0..ROUNDS {
+        let [with, without] = times(&mut clients);
+        let at =
+            |took: &[Duration], percent: usize| *took.get(took.len() * percent / 100).expect("a part of all");
+        let ratio = at(&with, 50).as_secs_f64() / at(&without, 50).as_secs_f64();
+        println!(
+            "{DELIVERIES} deliveries: p50 {:?}, p99 {:?} with the agent, p50 {:?}, p99 {:?} with none, ratio {ratio:.3}",
+            at(&with, 50),
+            at(&with, 99),
+            at(&without, 50),
+            at(&without, 99)
+        );
+        costs.push(at(&with, 50).saturating_sub(at(&without, 50)));
+        if costs.last() < Some(&Duration::from_millis(1)) {
+            return;
+        }
+    }
+    panic!("at the median a delivery took {costs:?} more");
+}
