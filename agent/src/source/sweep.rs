@@ -3,7 +3,7 @@
 
 use crate::event::MailboxId;
 use crate::time::Moment;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// When each mailbox must be read next.
@@ -11,14 +11,15 @@ use std::time::Duration;
 pub struct Sweep {
     interval: Duration,
     rng: fastrand::Rng,
-    due: HashMap<MailboxId, Moment>,
+    /// By mailbox id: ids are given out without gaps.
+    due: Vec<Option<Moment>>,
     order: BTreeSet<(Moment, MailboxId)>,
 }
 
 impl Sweep {
     /// Nobody is due yet. `interval`: longest time between two reads of a mailbox.
     pub fn new(interval: Duration, seed: u64) -> Self {
-        Self { interval, rng: fastrand::Rng::with_seed(seed), due: HashMap::new(), order: BTreeSet::new() }
+        Self { interval, rng: fastrand::Rng::with_seed(seed), due: Vec::new(), order: BTreeSet::new() }
     }
 
     /// The mailbox was read just now, or is on its way to be: due again after 80 to 100 % of the interval.
@@ -36,16 +37,15 @@ impl Sweep {
 
     /// Nobody wants the mailbox any more.
     pub fn remove(&mut self, mailbox: MailboxId) {
-        if let Some(at) = self.due.remove(&mailbox) {
+        if let Some(at) = self.due.get_mut(mailbox.0 as usize).and_then(Option::take) {
             self.order.remove(&(at, mailbox));
         }
     }
 
     /// The next mailbox that is due; it leaves the table until it was [`Sweep::read`].
     pub fn take(&mut self, now: Moment) -> Option<MailboxId> {
-        let (at, mailbox) = self.order.first().copied().filter(|(at, _)| *at <= now)?;
-        self.order.remove(&(at, mailbox));
-        self.due.remove(&mailbox);
+        let (_, mailbox) = self.order.first().copied().filter(|(at, _)| *at <= now)?;
+        self.remove(mailbox);
         Some(mailbox)
     }
 
@@ -56,7 +56,13 @@ impl Sweep {
 
     fn set(&mut self, mailbox: MailboxId, at: Moment) {
         self.remove(mailbox);
-        self.due.insert(mailbox, at);
+        let index = mailbox.0 as usize;
+        if index >= self.due.len() {
+            self.due.resize(index + 1, None);
+        }
+        if let Some(due) = self.due.get_mut(index) {
+            *due = Some(at);
+        }
         self.order.insert((at, mailbox));
     }
 }

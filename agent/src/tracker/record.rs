@@ -128,6 +128,8 @@ impl Record {
                 && (&*old.app_id, &*old.device_id) != (&*recipient.app_id, &*recipient.device_id)
         });
         let is_in_doubt = self.stage == Stage::InFlight;
+        // Most mailboxes have one device: room for exactly as many as there are.
+        self.devices.reserve_exact(1);
         self.devices.push(Device { recipient, shown, sent: None, is_in_doubt, hold: Hold::None });
         self.changed_at.get_or_insert(now.moment);
     }

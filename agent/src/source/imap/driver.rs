@@ -21,7 +21,7 @@ use crate::time::driver::Clock;
 use connection::Connection;
 use link::{ALARM, ASK, Link, STOP, SWEEP};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -60,7 +60,22 @@ struct Shared {
 
 struct Desk {
     roster: Roster,
-    links: HashMap<MailboxId, Arc<Link>>,
+    /// By mailbox id.
+    links: Vec<Option<Arc<Link>>>,
+}
+
+impl Desk {
+    fn link(&self, mailbox: MailboxId) -> Option<&Arc<Link>> {
+        self.links.get(mailbox.0 as usize)?.as_ref()
+    }
+
+    fn set_link(&mut self, mailbox: MailboxId, link: Option<Arc<Link>>) -> Option<Arc<Link>> {
+        let index = mailbox.0 as usize;
+        if index >= self.links.len() {
+            self.links.resize_with(index + 1, || None);
+        }
+        std::mem::replace(self.links.get_mut(index)?, link)
+    }
 }
 
 /// Starts the source in the current tokio runtime; no mailbox is watched yet.
@@ -87,7 +102,7 @@ pub fn start(
         traits: Arc::default(),
         seed,
         runtime: tokio::runtime::Handle::current(),
-        desk: Mutex::new(Desk { roster, links: HashMap::new() }),
+        desk: Mutex::new(Desk { roster, links: Vec::new() }),
         alarms: Mutex::default(),
         wake: Notify::new(),
         live: AtomicUsize::new(0),
@@ -126,7 +141,7 @@ impl ImapSource {
         shared.wake.notify_one();
         // The hall ends by the flag; a panic in it has been reported by the runtime.
         let _ = self.hall.await;
-        shared.desk.lock().links.values().for_each(|link| link.raise(STOP));
+        shared.desk.lock().links.iter().flatten().for_each(|link| link.raise(STOP));
         let closed = async {
             while shared.live.load(Ordering::Acquire) > 0 {
                 shared.wake.notified().await;
@@ -188,17 +203,17 @@ impl Shared {
             Output::Connect { mailbox, name, errand, is_sweep, number } => {
                 if !self.is_stopping.load(Ordering::Acquire) {
                     let link = Arc::new(Link::new(number));
-                    desk.links.insert(mailbox, link.clone());
+                    desk.set_link(mailbox, Some(link.clone()));
                     return Some(self.connection(mailbox, name, errand, is_sweep, link));
                 }
             }
             Output::Ask(mailbox, is_sweep) => {
-                if let Some(link) = desk.links.get(&mailbox) {
+                if let Some(link) = desk.link(mailbox) {
                     link.raise(if is_sweep { ASK | SWEEP } else { ASK });
                 }
             }
             Output::HangUp(mailbox) => {
-                if let Some(link) = desk.links.remove(&mailbox) {
+                if let Some(link) = desk.set_link(mailbox, None) {
                     link.raise(STOP);
                 }
             }
@@ -226,8 +241,8 @@ impl Shared {
             self.alarms.lock().remove(&(at, mailbox, number));
         }
         let mut desk = self.desk.lock();
-        if desk.links.get(&mailbox).is_some_and(|link| link.number == number) {
-            desk.links.remove(&mailbox);
+        if desk.link(mailbox).is_some_and(|link| link.number == number) {
+            desk.set_link(mailbox, None);
         }
         drop(desk);
         self.live.fetch_sub(1, Ordering::AcqRel);
@@ -260,7 +275,7 @@ impl Shared {
         drop(alarms);
         let desk = self.desk.lock();
         for (_, mailbox, number) in due {
-            if let Some(link) = desk.links.get(&mailbox).filter(|link| link.number == number) {
+            if let Some(link) = desk.link(mailbox).filter(|link| link.number == number) {
                 link.raise(ALARM);
             }
         }

@@ -320,6 +320,10 @@ impl Governor {
             }
             None => {}
         }
+        if self.places.is_empty() {
+            // After thousands came at once: their room is not kept.
+            self.places = HashMap::new();
+        }
     }
 }
 

@@ -23,9 +23,13 @@ pub struct Line<'a> {
     pub folded: u32,
 }
 
-/// The tail of a line that a read cut in two.
+/// Cuts lines, and keeps the tail of one that a read cut in two; nothing where none is begun.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct Lines(Option<Box<Begun>>);
+
+/// A line that is not whole yet.
+#[derive(Debug, Default)]
+struct Begun {
     tail: Vec<u8>,
     /// Bytes of a literal that are still to come before line ends count again.
     literal_left: u32,
@@ -39,9 +43,30 @@ impl Lines {
     /// # Errors
     /// [`TooLong`]: the connection must end, nothing after this is understood.
     pub fn next<'s, 'i: 's>(&'s mut self, input: &mut &'i [u8]) -> Result<Option<Line<'s>>, TooLong> {
-        if self.is_given {
-            *self = Self::default();
+        self.0.take_if(|begun| begun.is_given);
+        if self.0.is_none()
+            && let Some(end) = memchr(b'\n', input)
+        {
+            let (piece, after) = input.split_at(end + 1);
+            if !ends_with_brace(piece) {
+                *input = after;
+                return whole(piece, 0).map(Some);
+            }
         }
+        if input.is_empty() {
+            return Ok(None);
+        }
+        self.0.get_or_insert_default().next(input)
+    }
+
+    /// Whether a line was begun and is not whole.
+    pub fn is_inside(&self) -> bool {
+        self.0.as_ref().is_some_and(|begun| !begun.is_given && !begun.tail.is_empty())
+    }
+}
+
+impl Begun {
+    fn next<'s>(&'s mut self, input: &mut &[u8]) -> Result<Option<Line<'s>>, TooLong> {
         loop {
             self.keep_literal(input);
             let Some(end) = memchr(b'\n', input) else {
@@ -51,9 +76,6 @@ impl Lines {
             };
             let (piece, after) = input.split_at(end + 1);
             *input = after;
-            if self.tail.is_empty() && !ends_with_brace(piece) {
-                return whole(piece, 0).map(Some);
-            }
             self.keep(piece)?;
             match literal_of(&self.tail) {
                 Some(length) if self.tail.len() as u64 + u64::from(length) > LINE_MAX as u64 => {
@@ -66,11 +88,6 @@ impl Lines {
                 }
             }
         }
-    }
-
-    /// Whether a line was begun and is not whole.
-    pub fn is_inside(&self) -> bool {
-        !self.is_given && !self.tail.is_empty()
     }
 
     fn keep_literal(&mut self, input: &mut &[u8]) {
@@ -192,7 +209,7 @@ mod tests {
                     folded = line.folded;
                     rest = memchr::memchr_iter(b' ', line.bytes).count() as u32 - 1;
                 }
-                assert!(lines.tail.len() <= FOLD_FROM + step);
+                assert!(lines.0.as_ref().is_none_or(|begun| begun.tail.len() <= FOLD_FROM + step));
             }
             assert_eq!(folded + rest, 100_000, "{step}");
         }

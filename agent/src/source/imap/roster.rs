@@ -7,7 +7,7 @@ use super::{Method, Settings, Watch};
 use crate::event::MailboxId;
 use crate::source::sweep::Sweep;
 use crate::time::{Moment, Now};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ struct Entry {
     is_asked: bool,
     /// The next visit is the sweep's.
     is_swept: bool,
-    refused: Option<(Refusal, String)>,
+    refused: Option<Box<(Refusal, String)>>,
     /// How often it was read: the busiest reconnect first.
     readings: u32,
 }
@@ -95,7 +95,9 @@ pub struct Roster {
     governor: Governor,
     sweep: Sweep,
     polls: Sweep,
-    entries: HashMap<MailboxId, Entry>,
+    /// By mailbox id: ids are given out without gaps, and most mailboxes are watched.
+    entries: Vec<Option<Box<Entry>>>,
+    mailboxes: usize,
     outputs: VecDeque<Output>,
     connections: u32,
     covered: usize,
@@ -110,7 +112,8 @@ impl Roster {
             governor: Governor::new(settings.login_rate, settings.login.is_shared(), rng.u64(..)),
             sweep: Sweep::new(settings.sweep_interval, rng.u64(..)),
             polls: Sweep::new(settings.poll_interval.min(settings.sweep_interval), rng.u64(..)),
-            entries: HashMap::new(),
+            entries: Vec::new(),
+            mailboxes: 0,
             outputs: VecDeque::new(),
             connections: 0,
             covered: 0,
@@ -125,7 +128,7 @@ impl Roster {
             Input::Unwatch(mailbox) => self.unwatch(mailbox),
             Input::Ask(mailbox) => self.ask(mailbox, moment),
             Input::Connection(mailbox, number, report) => {
-                if self.entries.get(&mailbox).is_some_and(|entry| entry.number == Some(number)) {
+                if self.entry(mailbox).is_some_and(|entry| entry.number == Some(number)) {
                     self.report(mailbox, report, moment);
                 }
             }
@@ -155,7 +158,7 @@ impl Roster {
 
     /// How many mailboxes there are, and how many of them are watched (or, polled and swept, were read).
     pub fn coverage(&self) -> (usize, usize) {
-        (self.entries.len(), self.covered)
+        (self.mailboxes, self.covered)
     }
 
     /// A mailbox that `auto` could only poll tries to be watched at each visit: servers learn.
@@ -163,27 +166,35 @@ impl Roster {
         if matches!(self.watch, Watch::Poll | Watch::SweepOnly) { Errand::Visit } else { Errand::Watch }
     }
 
+    fn entry(&mut self, mailbox: MailboxId) -> Option<&mut Entry> {
+        self.entries.get_mut(mailbox.0 as usize)?.as_deref_mut()
+    }
+
     fn watch(&mut self, mailbox: MailboxId, name: Arc<str>, now: Moment) {
-        if self.entries.contains_key(&mailbox) {
-            return;
+        let index = mailbox.0 as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
         }
-        let entry = Entry {
+        let is_polled = self.errand() == Errand::Visit;
+        let Some(place) = self.entries.get_mut(index).filter(|place| place.is_none()) else { return };
+        *place = Some(Box::new(Entry {
             name,
             number: None,
             logged_in_at: None,
-            is_polled: self.errand() == Errand::Visit,
+            is_polled,
             is_covered: false,
             is_asked: false,
             is_swept: false,
             refused: None,
             readings: 0,
-        };
-        self.entries.insert(mailbox, entry);
+        }));
+        self.mailboxes += 1;
         self.governor.request(mailbox, 0, now);
     }
 
     fn unwatch(&mut self, mailbox: MailboxId) {
-        let Some(entry) = self.entries.remove(&mailbox) else { return };
+        let Some(entry) = self.entries.get_mut(mailbox.0 as usize).and_then(Option::take) else { return };
+        self.mailboxes -= 1;
         self.covered -= usize::from(entry.is_covered);
         if entry.number.is_some() {
             self.outputs.push_back(Output::HangUp(mailbox));
@@ -194,7 +205,7 @@ impl Roster {
     }
 
     fn ask(&mut self, mailbox: MailboxId, now: Moment) {
-        let Some(entry) = self.entries.get_mut(&mailbox) else { return };
+        let Some(entry) = self.entry(mailbox) else { return };
         match (entry.number, entry.is_polled) {
             (Some(_), false) => self.outputs.push_back(Output::Ask(mailbox, false)),
             (Some(_), true) => entry.is_asked = true,
@@ -203,7 +214,7 @@ impl Roster {
     }
 
     fn report(&mut self, mailbox: MailboxId, report: Report, now: Moment) {
-        let Some(entry) = self.entries.get_mut(&mailbox) else { return };
+        let Some(entry) = self.entry(mailbox) else { return };
         match report {
             Report::LoggedIn => {
                 entry.logged_in_at = Some(now);
@@ -225,12 +236,12 @@ impl Roster {
                 }
                 self.cover(mailbox, true);
             }
-            Report::Refused(refusal, text) => entry.refused = Some((refusal, text)),
+            Report::Refused(refusal, text) => entry.refused = Some(Box::new((refusal, text))),
             Report::Unreachable(text) => self.over(mailbox, Some(Failure::Unreachable(text)), now),
             Report::Ended(Ending::Done) => self.over(mailbox, None, now),
             Report::Ended(_) => {
                 let lived = entry.logged_in_at.map_or(Duration::ZERO, |since| now.since(since));
-                let failure = entry.refused.take().map(|(refusal, text)| Failure::Refused(refusal, text));
+                let failure = entry.refused.take().map(|refused| Failure::Refused(refused.0, refused.1));
                 self.over(mailbox, Some(failure.unwrap_or(Failure::Lost(lived))), now);
             }
         }
@@ -238,7 +249,7 @@ impl Roster {
 
     /// A connection is over: well, or by a failure.
     fn over(&mut self, mailbox: MailboxId, failure: Option<Failure>, now: Moment) {
-        let Some(entry) = self.entries.get_mut(&mailbox) else { return };
+        let Some(entry) = self.entry(mailbox) else { return };
         entry.number = None;
         entry.logged_in_at = None;
         entry.refused = None;
@@ -268,7 +279,7 @@ impl Roster {
     }
 
     fn cover(&mut self, mailbox: MailboxId, is_covered: bool) {
-        let Some(entry) = self.entries.get_mut(&mailbox) else { return };
+        let Some(entry) = self.entry(mailbox) else { return };
         let was = std::mem::replace(&mut entry.is_covered, is_covered);
         self.covered = self.covered + usize::from(is_covered) - usize::from(was);
     }
@@ -276,12 +287,13 @@ impl Roster {
     /// A connected mailbox is asked; one without a connection is visited.
     fn sweep_due(&mut self, now: Moment) {
         while let Some(mailbox) = self.sweep.take(now).or_else(|| self.polls.take(now)) {
-            let Some(entry) = self.entries.get_mut(&mailbox) else { continue };
+            let is_sweep_only = self.watch == Watch::SweepOnly;
+            let Some(entry) = self.entry(mailbox) else { continue };
             if entry.number.is_some() {
                 self.outputs.push_back(Output::Ask(mailbox, true));
                 self.sweep.read(mailbox, now);
             } else {
-                entry.is_swept = self.watch == Watch::SweepOnly;
+                entry.is_swept = is_sweep_only;
                 self.governor.request(mailbox, 0, now);
             }
         }
@@ -290,16 +302,12 @@ impl Roster {
     fn connect_granted(&mut self, now: Moment) {
         let errand = self.errand();
         while let Some(mailbox) = self.governor.grant(now) {
-            let Some(entry) = self.entries.get_mut(&mailbox) else { continue };
-            self.connections = self.connections.wrapping_add(1);
-            entry.number = Some(self.connections);
-            self.outputs.push_back(Output::Connect {
-                mailbox,
-                name: entry.name.clone(),
-                errand,
-                is_sweep: std::mem::take(&mut entry.is_swept),
-                number: self.connections,
-            });
+            let number = self.connections.wrapping_add(1);
+            let Some(entry) = self.entry(mailbox) else { continue };
+            entry.number = Some(number);
+            let (name, is_sweep) = (entry.name.clone(), std::mem::take(&mut entry.is_swept));
+            self.connections = number;
+            self.outputs.push_back(Output::Connect { mailbox, name, errand, is_sweep, number });
         }
     }
 }

@@ -78,7 +78,9 @@ pub struct Session {
     /// When the last question was sent: the next one that the server's lines give rise to keeps its distance.
     questioned_at: Option<Moment>,
     lines: Lines,
-    outputs: VecDeque<Output>,
+    /// Thousands of sessions are idle: none keeps a queue.
+    #[expect(clippy::box_collection, reason = "an idle session has no queue, and no room for one")]
+    outputs: Option<Box<VecDeque<Output>>>,
     pub(super) uid_validity: Option<UidValidity>,
     tag: u32,
     pub(super) in_flight: Option<Command>,
@@ -108,7 +110,7 @@ impl Session {
             held: None,
             questioned_at: None,
             lines: Lines::default(),
-            outputs: VecDeque::new(),
+            outputs: None,
             uid_validity: None,
             tag: 0,
             in_flight: None,
@@ -138,10 +140,9 @@ impl Session {
 
     /// The next thing to do; ask until `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
-        let output = self.outputs.pop_front();
-        if output.is_none() && self.outputs.capacity() > 0 {
-            // Thousands of sessions are idle: none keeps a buffer.
-            self.outputs = VecDeque::new();
+        let output = self.outputs.as_mut()?.pop_front();
+        if output.is_none() {
+            self.outputs = None;
         }
         output
     }
@@ -247,7 +248,7 @@ impl Session {
     /// After the log-in: the first step of the errand.
     pub(super) fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
-        self.outputs.push_back(Output::LoggedIn);
+        self.tell(Output::LoggedIn);
         let method = (self.errand == Errand::Watch).then(|| self.settings.watch.method(self.capabilities));
         match method {
             Some(method) => self.watch_by(now, method),
@@ -258,7 +259,7 @@ impl Session {
     /// Takes up a way of watching: the first, or the next lesser one after the server refused.
     pub(super) fn watch_by(&mut self, now: Now, method: Method) {
         self.timers = Timers::default();
-        self.outputs.push_back(Output::Watching(method));
+        self.tell(Output::Watching(method));
         match method {
             Method::Notify => self.notify_begin(now),
             Method::Idle => self.idle_begin(now),
@@ -283,7 +284,7 @@ impl Session {
     }
 
     pub(super) fn send(&mut self, bytes: Vec<u8>) {
-        self.outputs.push_back(Output::Send(bytes.into()));
+        self.tell(Output::Send(bytes.into()));
     }
 
     /// The command in flight is over.
@@ -293,18 +294,18 @@ impl Session {
     }
 
     pub(super) fn tell(&mut self, output: Output) {
-        self.outputs.push_back(output);
+        self.outputs.get_or_insert_default().push_back(output);
     }
 
     pub(super) fn skip(&mut self) {
-        self.outputs.push_back(Output::Skipped);
+        self.tell(Output::Skipped);
     }
 
     pub(super) fn close(&mut self, ending: Ending) {
         self.phase = Phase::Closed;
         self.in_flight = None;
         self.held = None;
-        self.outputs.push_back(Output::Close(ending));
+        self.tell(Output::Close(ending));
     }
 
     /// Whether a wanted reading may be asked for now; if it must keep its distance, sets the timer instead.
@@ -366,7 +367,7 @@ impl Session {
     }
 
     pub(super) fn news(&mut self, reading: Reading) {
-        self.outputs.push_back(Output::News(News::Reading(reading)));
+        self.tell(Output::News(News::Reading(reading)));
     }
 
     /// Whose refusal it is, by the response code (RFC 5530 §3) or the words that servers use without one.

@@ -6,6 +6,7 @@ use crate::source::imap::{LINE_MAX, Login, Method};
 use crate::time::Now;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
