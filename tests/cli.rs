@@ -107,54 +107,6 @@ fn check_says_valid_advises_and_prints_every_default() {
 }
 
 #[test]
-fn setup_says_what_it_does_and_a_second_time_what_it_found() {
-    let host = Host::new();
-    let first = host.run("setup --export-dir out");
-    assert_eq!(first.code, 0, "{}", first.err);
-    let lines: Vec<_> = first.out.lines().collect();
-    let thumbprint = lines[1].strip_prefix("Configured Certificate Thumbprint is: ").unwrap();
-    assert!(
-        thumbprint.len() == 40 && thumbprint.bytes().all(|it| it.is_ascii_digit() || it.is_ascii_uppercase())
-    );
-    assert_eq!(lines[0], "Creating certificate for oAuth...");
-    assert_eq!(lines[2..], ["Exporting certificate...", "Creating AuthServer Config...", "Complete."]);
-    let second = host.run("setup --export-dir out");
-    let configured = format!("Configured Certificate Thumbprint is: {thumbprint}");
-    let expected =
-        [&configured, "Exporting certificate...", "AuthServer Config already exists.", "Complete."];
-    assert_eq!(second.out.lines().collect::<Vec<_>>(), expected);
-    let told = host.json("setup --export-dir out");
-    assert_eq!((&told["Thumbprint"], &told["Certificate"]), (&thumbprint.into(), &"Reused".into()));
-    let key = host.path("state/certificates").join(format!("{thumbprint}.key"));
-    assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
-    host.run("setup --organization fabrikam").refused(64, &["--organization", "DNS domain"]);
-}
-
-#[test]
-fn certificates_are_listed_shown_and_exported_without_their_keys() {
-    let host = Host::new();
-    host.run("certificate show").refused(78, &["mailbadge setup"]);
-    assert_eq!(host.run("setup --export-dir out").code, 0);
-    let list = host.json("certificate list");
-    let thumbprint = list[0]["Thumbprint"].as_str().unwrap();
-    assert_eq!((&list[0]["IsCurrent"], &list[0]["KeyBits"]), (&true.into(), &2048.into()));
-    assert_eq!(list[0]["SubjectKeyIdentifier"].as_str().unwrap().len(), 32);
-    assert!(host.run("certificate list").out.contains(&format!("*  {thumbprint}  Exchange S2S OAuth")));
-    let shown = host.run(&format!("certificate show {}", thumbprint.to_lowercase())).out;
-    assert!(shown.contains(&format!("Thumbprint           : {thumbprint}\n")), "{shown}");
-    let der = fs::read(host.path("out/OAuthCert.cer")).unwrap();
-    let exported = host.command("certificate export").output().unwrap();
-    assert_eq!((exported.status.code(), exported.stdout), (Some(0), der.clone()));
-    let pem = host.run("certificate export --format pem").out;
-    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n") && !pem.contains("PRIVATE"), "{pem}");
-    assert_eq!(host.run("certificate export --out copy.cer").code, 0);
-    assert_eq!(fs::read(host.path("copy.cer")).unwrap(), der);
-    host.run(&format!("certificate show {}", "A".repeat(40))).refused(64, &["no certificate"]);
-    host.run("certificate show nonsense").refused(64, &["40 hex digits"]);
-    host.run("certificate export --out no/such/dir/x.cer").refused(74, &["no/such/dir/x.cer"]);
-}
-
-#[test]
 fn the_proxy_is_enabled_shown_and_disabled_as_the_cmdlets_do() {
     let host = Host::new();
     host.run("proxy enable").refused(64, &["--organization"]);

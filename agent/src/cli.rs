@@ -1,8 +1,8 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, certificate, check, log, probe, proxy, run, setup, status, subscription,
-    token,
+    Context, Exit, Failure, Screen, auth, certificate, check, log, probe, proxy, run, setup, status,
+    subscription, token,
 };
 use crate::time::driver::Clock;
 use clap::error::ErrorKind;
@@ -33,6 +33,7 @@ enum Command {
     Run(run::Args),
     Setup(setup::Args),
     Certificate(certificate::Args),
+    Auth(auth::Args),
     Proxy(proxy::Args),
     Subscription(subscription::Args),
     Check(check::Args),
@@ -61,6 +62,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         Command::Run(args) => run::run(&args, context),
         Command::Setup(args) => setup::run(&args, context),
         Command::Certificate(args) => certificate::run(args, context),
+        Command::Auth(args) => auth::run(args, context),
         Command::Proxy(args) => proxy::run(args, context),
         Command::Subscription(args) => subscription::run(args, context),
         Command::Check(args) => check::run(&args, context),

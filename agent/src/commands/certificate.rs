@@ -1,16 +1,25 @@
-//! `mailbadge certificate list|show|export`. Private keys are never printed.
+//! `mailbadge certificate new|list|show|import|export|remove`. Private keys are never printed.
+
+mod import;
+mod shown;
+mod signing;
+
+pub use signing::{Signing, certificate, current, keep, kept, signing};
 
 use super::{Context, Exit, Failure};
+use crate::config::{Config, is_dns_domain};
+use crate::identity::auth_config::Role;
 use crate::identity::certificate::{Certificate, Thumbprint};
-use crate::identity::key::PrivateKey;
-use crate::identity::{auth_config, fitness};
-use crate::store::{Store, StoreError};
-use crate::time::UnixMs;
-use secrecy::ExposeSecret;
-use serde::Serialize;
+use crate::identity::issue;
+use crate::store::Store;
+use serde_json::json;
+use shown::Shown;
 use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+
+/// A friendly name has so many characters at most.
+const FRIENDLY_NAME_CHARS_MAX: usize = 100;
 
 /// Certificates that tokens are signed with.
 #[derive(Debug, clap::Args)]
@@ -21,12 +30,43 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// All certificates, the current one marked.
+    /// Makes a certificate with its key; nothing signs with it until `auth config set` says so.
+    New {
+        /// The DNS domain it is for; the organization by default.
+        #[arg(long, value_name = "DOMAIN")]
+        domain: Option<String>,
+        /// What it is called in lists.
+        #[arg(long, value_name = "NAME", default_value = issue::FRIENDLY_NAME)]
+        friendly_name: String,
+    },
+    /// All certificates, with what they are used for and how long they last.
     List,
     /// One certificate in full.
     Show {
         /// Its thumbprint; the current one's by default.
         thumbprint: Option<String>,
+    },
+    /// Keeps a certificate with its key from PEM files; nothing signs with it until `auth config set` says so.
+    Import {
+        /// The certificate, or certificate and key in one file (mode 0600).
+        file: PathBuf,
+        /// Its unencrypted private key (mode 0600), where that stands in a file of its own.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// What it is called in lists.
+        #[arg(long, value_name = "NAME", default_value = issue::FRIENDLY_NAME)]
+        friendly_name: String,
+    },
+    /// Removes a certificate that is not in use, with its key, for good.
+    Remove {
+        /// Its thumbprint.
+        thumbprint: String,
+        /// Does not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Says what would be removed, and removes nothing.
+        #[arg(long)]
+        what_if: bool,
     },
     /// Writes one certificate, without its key.
     Export {
@@ -47,83 +87,22 @@ enum Format {
     Pem,
 }
 
-/// A certificate with its key.
-#[derive(Debug)]
-pub struct Signing {
-    /// The certificate.
-    pub certificate: Certificate,
-    /// Its private key.
-    pub key: PrivateKey,
-}
-
-impl Signing {
-    /// Whether `setup` may take it.
-    pub fn is_reusable(&self, now: UnixMs) -> bool {
-        fitness::is_reusable(&self.certificate, &self.key, now)
-    }
-}
-
-/// The kept certificates whose keys can be read, the newest last.
-pub fn kept(store: &dyn Store) -> Result<Vec<Signing>, Failure> {
-    let mut found = Vec::new();
-    for stored in store.certificates()? {
-        match signing(store, &stored.thumbprint) {
-            Ok(signing) => found.push(signing),
-            // A key that was taken away makes its certificate useless, not the others.
-            Err(Failure { exit: Exit::Io, .. }) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(found)
-}
-
-/// The certificate that tokens are signed with, with its key, if it may sign now.
-pub fn current(store: &dyn Store, now: UnixMs) -> Result<Signing, Failure> {
-    let none =
-        || Failure::new(Exit::Config, "there is no certificate to sign with; `mailbadge setup` makes one");
-    let thumbprint = store.auth_config()?.current.ok_or_else(none)?;
-    let signing = signing(store, &thumbprint)?;
-    let unfit = |error: fitness::Unfit| Failure { exit: Exit::Config, error: Some(error.into()) };
-    fitness::check(&signing.certificate, &signing.key, now).map_err(unfit)?;
-    Ok(signing)
-}
-
-/// Signs with this certificate from now on.
-pub fn make_current(store: &dyn Store, signing: &Signing, now: UnixMs) -> Result<(), Failure> {
-    let before = store.auth_config()?;
-    let refused = |refusal: auth_config::Refusal| Failure { exit: Exit::Usage, error: Some(refusal.into()) };
-    let after =
-        auth_config::make_current(&before, (&signing.certificate, &signing.key), now).map_err(refused)?;
-    if store.replace_auth_config(&before, &after)? {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Unavailable, "the auth config was changed by somebody else meanwhile; try again"))
-}
-
-fn signing(store: &dyn Store, thumbprint: &str) -> Result<Signing, Failure> {
-    let certificate = certificate(store, thumbprint)?;
-    let key = PrivateKey::from_pem(store.private_key(thumbprint)?.expose_secret())?;
-    Ok(Signing { certificate, key })
-}
-
-fn certificate(store: &dyn Store, thumbprint: &str) -> Result<Certificate, Failure> {
-    let found = store.certificates()?.into_iter().find(|one| one.thumbprint == thumbprint);
-    let stored = found.ok_or_else(|| StoreError::NoCertificate { thumbprint: thumbprint.to_owned() })?;
-    Ok(Certificate::from_der(&stored.der, &stored.friendly_name)?)
-}
-
 /// Runs the command.
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
     match args.what {
+        What::New { domain, friendly_name } => new(&config, &store, domain, &friendly_name, context),
         What::List => list(&store, context),
-        What::Show { thumbprint } => {
-            let shown = Shown::of(&chosen(&store, thumbprint.as_deref())?, &store, context.now())?;
-            if context.screen.is_json {
-                return Ok(context.screen.json(&shown)?);
-            }
-            Ok(context.screen.fields(&shown.fields())?)
+        What::Show { thumbprint } => show(&chosen(&store, thumbprint.as_deref())?, &store, context),
+        What::Import { file, key, friendly_name } => {
+            let name = sound_name(&friendly_name)?;
+            let signing = import::read(&file, key.as_deref(), name, context.now())?;
+            keep(&store, &signing)?;
+            show(&signing.certificate, &store, context)
+        }
+        What::Remove { thumbprint, yes, what_if } => {
+            remove(&chosen(&store, Some(&thumbprint))?, &store, yes, what_if, context)
         }
         What::Export { thumbprint, format, out } => {
             export(&chosen(&store, thumbprint.as_deref())?, format, out, context)
@@ -131,7 +110,8 @@ pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     }
 }
 
-fn chosen(store: &dyn Store, thumbprint: Option<&str>) -> Result<Certificate, Failure> {
+/// The certificate of this thumbprint, or the current one.
+pub(super) fn chosen(store: &dyn Store, thumbprint: Option<&str>) -> Result<Certificate, Failure> {
     let usage = |error: crate::identity::Error| Failure { exit: Exit::Usage, error: Some(error.into()) };
     let thumbprint = match thumbprint {
         Some(given) => given.parse::<Thumbprint>().map_err(usage)?.to_string(),
@@ -142,71 +122,94 @@ fn chosen(store: &dyn Store, thumbprint: Option<&str>) -> Result<Certificate, Fa
     certificate(store, &thumbprint)
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Shown {
-    thumbprint: String,
-    x5t: String,
-    is_current: bool,
-    friendly_name: String,
-    subject: String,
-    subject_key_identifier: Option<String>,
-    not_before: UnixMs,
-    not_after: UnixMs,
-    days_left: u64,
-    key_bits: Option<usize>,
+fn new(
+    config: &Config,
+    store: &dyn Store,
+    domain: Option<String>,
+    friendly_name: &str,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let domain = domain.unwrap_or_else(|| config.organization.clone());
+    if !is_dns_domain(&domain) {
+        let text = format!("--domain {domain:?} is not a DNS domain; expected one like fabrikam.com");
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    let name = sound_name(friendly_name)?;
+    let (made, key) = issue::self_signed(&domain, context.now())?;
+    let certificate = Certificate::from_der(made.der(), name)?;
+    keep(store, &Signing { certificate: certificate.clone(), key })?;
+    show(&certificate, store, context)
 }
 
-impl Shown {
-    fn of(certificate: &Certificate, store: &dyn Store, now: UnixMs) -> Result<Self, Failure> {
-        let thumbprint = certificate.thumbprint().to_string();
-        Ok(Self {
-            is_current: store.auth_config()?.current.as_ref() == Some(&thumbprint),
-            thumbprint,
-            x5t: certificate.thumbprint().x5t(),
-            friendly_name: certificate.friendly_name().to_owned(),
-            subject: certificate.subject().to_owned(),
-            subject_key_identifier: certificate.subject_key_id(),
-            not_before: certificate.not_before(),
-            not_after: certificate.not_after(),
-            days_left: fitness::days_left(certificate, now),
-            key_bits: certificate.rsa_bits(),
-        })
-    }
+fn sound_name(name: &str) -> Result<&str, Failure> {
+    let is_sound = name.chars().count() <= FRIENDLY_NAME_CHARS_MAX && !name.chars().any(char::is_control);
+    let wrong = || {
+        let text =
+            format!("--friendly-name: expected one line of {FRIENDLY_NAME_CHARS_MAX} characters at most");
+        Failure::new(Exit::Usage, text)
+    };
+    is_sound.then_some(name).ok_or_else(wrong)
+}
 
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        let or_none = |text: Option<String>| text.unwrap_or_default();
-        vec![
-            ("Thumbprint", self.thumbprint.clone()),
-            ("X5t", self.x5t.clone()),
-            ("IsCurrent", self.is_current.to_string()),
-            ("FriendlyName", self.friendly_name.clone()),
-            ("Subject", self.subject.clone()),
-            ("SubjectKeyIdentifier", or_none(self.subject_key_identifier.clone())),
-            ("NotBefore", self.not_before.to_string()),
-            ("NotAfter", self.not_after.to_string()),
-            ("DaysLeft", self.days_left.to_string()),
-            ("KeyBits", or_none(self.key_bits.map(|bits| bits.to_string()))),
-        ]
+fn show(certificate: &Certificate, store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
+    let shown = Shown::of(certificate, &store.auth_config()?, context.now());
+    if context.screen.is_json {
+        return Ok(context.screen.json(&shown)?);
     }
+    Ok(context.screen.fields(&shown.fields())?)
 }
 
 fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
+    let config = store.auth_config()?;
     let mut all = Vec::new();
     for stored in store.certificates()? {
         let certificate = Certificate::from_der(&stored.der, &stored.friendly_name)?;
-        all.push(Shown::of(&certificate, store, context.now())?);
+        all.push(Shown::of(&certificate, &config, context.now()));
     }
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);
     }
-    let row = |one: &Shown| {
-        let mark = if one.is_current { "*" } else { "" };
-        let cells = [mark, &one.thumbprint, &one.friendly_name, &one.subject, &one.not_after.to_string()];
-        cells.map(str::to_owned).to_vec()
-    };
-    let rows: Vec<_> = all.iter().map(row).collect();
-    Ok(context.screen.table(&["", "THUMBPRINT", "FRIENDLY NAME", "SUBJECT", "NOT AFTER"], &rows)?)
+    let rows: Vec<_> = all.iter().map(Shown::row).collect();
+    Ok(context.screen.table(&Shown::HEADS, &rows)?)
+}
+
+fn remove(
+    certificate: &Certificate,
+    store: &dyn Store,
+    yes: bool,
+    what_if: bool,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let thumbprint = certificate.thumbprint().to_string();
+    if let Some(role) = Role::of(&thumbprint, &store.auth_config()?) {
+        let text = format!(
+            "certificate {thumbprint} is the {role} one; `mailbadge auth config` must name others first"
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    if what_if {
+        let text = format!("What if: certificate {thumbprint} and its key would be removed.");
+        return tell(context, &text, &json!({ "WhatIf": [text] }));
+    }
+    if !yes {
+        let question =
+            format!("The key of {} ({thumbprint}) cannot be had back. Remove it?", certificate.subject());
+        let silent =
+            || Failure::new(Exit::Usage, "nobody answered; give --yes to remove without being asked");
+        if !context.screen.ask(&question)?.ok_or_else(silent)? {
+            return Ok(context.screen.remark("Nothing was changed.")?);
+        }
+    }
+    store.remove_certificate(&thumbprint)?;
+    tell(context, &format!("Removed {thumbprint} and its key."), &json!({ "Removed": thumbprint }))
+}
+
+/// A line for people, the same for programs.
+fn tell(context: &mut Context, text: &str, value: &serde_json::Value) -> Result<(), Failure> {
+    if context.screen.is_json {
+        return Ok(context.screen.json(value)?);
+    }
+    Ok(context.screen.line(text)?)
 }
 
 fn export(
@@ -230,11 +233,7 @@ fn export(
     };
     let failed = |cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
     fs::write(&path, &bytes).map_err(failed)?;
-    if context.screen.is_json {
-        let thumbprint = certificate.thumbprint().to_string();
-        return Ok(context
-            .screen
-            .json(&serde_json::json!({ "Thumbprint": thumbprint, "Exported": path }))?);
-    }
-    Ok(context.screen.line(format!("Exported {} to {}", certificate.thumbprint(), path.display()))?)
+    let thumbprint = certificate.thumbprint().to_string();
+    let text = format!("Exported {thumbprint} to {}", path.display());
+    tell(context, &text, &json!({ "Thumbprint": thumbprint, "Exported": path }))
 }

@@ -6,6 +6,7 @@
 pub mod run;
 pub mod setup;
 pub mod certificate;
+pub mod auth;
 pub mod proxy;
 pub mod subscription;
 pub mod check;
@@ -13,6 +14,7 @@ pub mod status;
 pub mod probe;
 pub mod token;
 mod relay;
+mod change;
 pub mod log;
 mod screen;
 

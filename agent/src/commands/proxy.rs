@@ -1,6 +1,6 @@
 //! `mailbadge proxy enable|disable|show` (protocol.md §3): state in the store, which a running agent notices by itself.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, change};
 use crate::config::is_dns_domain;
 use crate::forwarder::url::RelayUrl;
 use crate::store::{Proxy, ProxyChange, Store};
@@ -93,28 +93,17 @@ fn apply(
     }
     let before = store.proxy()?;
     let differences = differences(&before, &change.applied_to(&before));
-    if !context.screen.is_json {
-        let none = ["What if: nothing would change.".to_owned()];
-        let lines = if differences.is_empty() { none.as_slice() } else { differences.as_slice() };
-        for line in lines {
-            context.screen.line(line)?;
-        }
-        context.screen.line("")?;
-    }
+    change::tell(&differences, context)?;
     show(&before, Some(differences), context)
 }
 
 fn differences(before: &Proxy, after: &Proxy) -> Vec<String> {
     let organization = |proxy: &Proxy| proxy.organization.clone().unwrap_or_default();
-    let rows = [
+    change::differences([
         ("Enabled", before.is_enabled.to_string(), after.is_enabled.to_string()),
         ("Organization", organization(before), organization(after)),
         ("Uri", before.uri.clone(), after.uri.clone()),
-    ];
-    let changed = rows.into_iter().filter(|(_, before, after)| before != after);
-    changed
-        .map(|(name, before, after)| format!("What if: {name} would change from {before:?} to {after:?}."))
-        .collect()
+    ])
 }
 
 /// The members and their order are the cmdlet's.

@@ -2,11 +2,13 @@
 //!
 //! Idempotent: a second run reuses what fits and says so. The recipe is `identity`'s.
 
-use super::certificate::{Signing, kept, make_current};
+use super::auth::config::{refused, replace};
+use super::certificate::{Signing, keep, kept};
 use super::{Context, Exit, Failure};
 use crate::config::is_dns_domain;
-use crate::identity::issue;
-use crate::store::{AuthServer, Kept, Store, StoredCertificate};
+use crate::https::url::Url;
+use crate::identity::{auth_config, issue};
+use crate::store::{AuthServer, Kept, Store};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,9 @@ pub struct Args {
     /// The organization's DNS domain; the configuration's by default.
     #[arg(long, value_name = "DOMAIN")]
     organization: Option<String>,
+    /// Where the token service's metadata document is; Microsoft's, for the organization, by default.
+    #[arg(long, value_name = "URL")]
+    auth_metadata_url: Option<String>,
     /// Where OAuthCert.cer is written; the current folder by default.
     #[arg(long, value_name = "DIR", default_value = ".")]
     export_dir: PathBuf,
@@ -46,6 +51,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
             format!("--organization {organization:?} is not a DNS domain; expected one like fabrikam.com");
         return Err(Failure::new(Exit::Usage, text));
     }
+    let metadata_url = metadata_url(args.auth_metadata_url.as_deref(), &organization)?;
     let store = context.open_store(&config)?;
     let found = reusable(&store, context)?;
     let is_new = found.is_none();
@@ -54,11 +60,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     }
     let signing = found.map_or_else(|| create(&store, &organization, context), Ok)?;
     let thumbprint = signing.certificate.thumbprint().to_string();
-    make_current(&store, &signing, context.now())?;
+    let before = store.auth_config()?;
+    let after = auth_config::make_current(&before, signing.pair(), context.now()).map_err(refused)?;
+    replace(&store, &before, &after)?;
     say(context, &format!("Configured Certificate Thumbprint is: {thumbprint}"))?;
     say(context, "Exporting certificate...")?;
     let exported = export(&args.export_dir, signing.certificate.der())?;
-    let (auth_server, auth_metadata_url) = auth_server(&store, &organization, context)?;
+    let (auth_server, auth_metadata_url) = auth_server(&store, metadata_url, context)?;
     let certificate = if is_new { "Created" } else { "Reused" };
     if context.screen.is_json {
         let outcome = Outcome { thumbprint, certificate, exported, auth_server, auth_metadata_url };
@@ -82,13 +90,9 @@ fn reusable(store: &dyn Store, context: &Context) -> Result<Option<Signing>, Fai
 
 fn create(store: &dyn Store, organization: &str, context: &Context) -> Result<Signing, Failure> {
     let (certificate, key) = issue::self_signed(organization, context.now())?;
-    let stored = StoredCertificate {
-        thumbprint: certificate.thumbprint().to_string(),
-        friendly_name: certificate.friendly_name().to_owned(),
-        der: certificate.der().to_vec(),
-    };
-    store.add_certificate(&stored, &key.to_pkcs8_pem()?)?;
-    Ok(Signing { certificate, key })
+    let signing = Signing { certificate, key };
+    keep(store, &signing)?;
+    Ok(signing)
 }
 
 fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
@@ -98,19 +102,35 @@ fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+fn metadata_url(given: Option<&str>, organization: &str) -> Result<String, Failure> {
+    let Some(url) = given else {
+        return Ok(format!(
+            "https://accounts.accesscontrol.windows.net/metadata/json/1/?realm={organization}"
+        ));
+    };
+    let wrong = |error| Failure::new(Exit::Usage, format!("--auth-metadata-url {error}"));
+    Url::parse(url).map_err(wrong)?;
+    Ok(url.to_owned())
+}
+
 fn auth_server(
     store: &dyn Store,
-    organization: &str,
+    metadata_url: String,
     context: &mut Context,
 ) -> Result<(&'static str, String), Failure> {
-    let metadata_url =
-        format!("https://accounts.accesscontrol.windows.net/metadata/json/1/?realm={organization}");
     let server = AuthServer { name: AUTH_SERVER.to_owned(), metadata_url, document: None, fetched_at: None };
+    let before = store.auth_servers()?.into_iter().find(|it| it.name.eq_ignore_ascii_case(AUTH_SERVER));
     let (line, word) = match store.keep_auth_server(&server)? {
         Kept::Created => ("Creating AuthServer Config...", "Created"),
         Kept::Corrected => ("AuthServer Config already exists.", "Corrected"),
         Kept::Unchanged => ("AuthServer Config already exists.", "Unchanged"),
     };
     say(context, line)?;
+    if let Some(before) = before.filter(|it| it.metadata_url != server.metadata_url) {
+        context.screen.remark(format!(
+            "warning: the metadata URL of {AUTH_SERVER} was {}; it is {} now",
+            before.metadata_url, server.metadata_url
+        ))?;
+    }
     Ok((word, server.metadata_url))
 }

@@ -19,6 +19,9 @@ use zeroize::{Zeroize, Zeroizing};
 /// Characters of base64 in a line of PEM (RFC 7468 §2).
 const PEM_LINE_CHARS: usize = 64;
 
+/// How PEM says that a key is encrypted (RFC 7468 §11, RFC 1421 §4.6.1.1).
+const ENCRYPTED_MARKS: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
+
 /// An RSA private key. Cloning shares it.
 #[derive(Clone)]
 pub struct PrivateKey(Arc<KeyPair>);
@@ -32,6 +35,9 @@ impl PrivateKey {
 
     /// Reads the first private key in `pem`: PKCS#8 or PKCS#1, not encrypted.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
+        if ENCRYPTED_MARKS.iter().any(|mark| pem.contains(mark)) {
+            return Err(Error::Encrypted);
+        }
         let mut der =
             PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::Key(error.to_string()))?;
         let pair = match &der {
@@ -123,6 +129,15 @@ mod tests {
         for text in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", &elliptic, small] {
             let error = PrivateKey::from_pem(text).unwrap_err();
             assert!(error.to_string().contains("2048 bits at least"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_is_called_so() {
+        let new = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIF\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIIF\n-----END RSA PRIVATE KEY-----\n";
+        for pem in [new, old] {
+            assert_eq!(PrivateKey::from_pem(pem).unwrap_err(), Error::Encrypted);
         }
     }
 

@@ -24,6 +24,11 @@ pub enum Error {
     /// Neither PKCS#8 nor PKCS#1 PEM of an RSA key of 2048 to 8192 bits.
     #[error("not a usable private key: {0}; give an unencrypted RSA key in PEM, 2048 bits at least")]
     Key(String),
+    /// A key that needs a passphrase.
+    #[error(
+        "the private key is encrypted, and nobody is there to type its passphrase when the daemon starts; decrypt it with `openssl pkey -in KEY -out PLAIN` and `chmod 600 PLAIN`"
+    )]
+    Encrypted,
     /// Not 40 hex digits.
     #[error("not a certificate's thumbprint: {0:?}; expected 40 hex digits")]
     Thumbprint(String),

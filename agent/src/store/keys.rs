@@ -41,6 +41,15 @@ pub(super) fn read(dir: &Path, thumbprint: &str) -> Result<SecretString, StoreEr
     Ok(SecretString::from(text.as_str()))
 }
 
+/// Removes the key of `thumbprint`; one that is gone already is as good.
+pub(super) fn remove(dir: &Path, thumbprint: &str) -> Result<(), StoreError> {
+    let path = file_of(dir, thumbprint);
+    match fs::remove_file(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { path, cause }),
+        _ => Ok(()),
+    }
+}
+
 fn file_of(dir: &Path, thumbprint: &str) -> PathBuf {
     dir.join(format!("{thumbprint}.key"))
 }

@@ -47,6 +47,8 @@ pub trait Store: Send + Sync {
     fn certificates(&self) -> Result<Vec<StoredCertificate>, StoreError>;
     /// Keeps a certificate with its private key (PKCS#8 PEM). Adding it again replaces friendly name and key.
     fn add_certificate(&self, certificate: &StoredCertificate, key: &SecretString) -> Result<(), StoreError>;
+    /// Removes a certificate and its key; false: there was none. One that the auth config names cannot be removed.
+    fn remove_certificate(&self, thumbprint: &str) -> Result<bool, StoreError>;
     /// The private key (PKCS#8 PEM) of a kept certificate.
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError>;
     /// Which certificates sign, signed and will sign; there from the first start, empty.

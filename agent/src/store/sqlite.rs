@@ -138,6 +138,14 @@ impl Store for SqliteStore {
         self.write(|db| certificate::add(db, certificate))
     }
 
+    fn remove_certificate(&self, thumbprint: &str) -> Result<bool, StoreError> {
+        let is_removed = self.write(|db| certificate::remove(db, thumbprint))?;
+        if is_removed {
+            keys::remove(&self.certificates_dir, thumbprint)?;
+        }
+        Ok(is_removed)
+    }
+
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError> {
         let is_kept = self.read(|db| certificate::is_kept(db, thumbprint))?;
         if !is_kept {

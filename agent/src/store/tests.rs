@@ -181,6 +181,7 @@ fn the_auth_config_is_replaced_whole_unless_somebody_else_was_faster() {
     };
     assert!(store.replace_auth_config(&empty, &full).unwrap());
     assert!(!store.replace_auth_config(&empty, &AuthConfig::default()).unwrap(), "what it rests on is gone");
+    assert!(store.remove_certificate("BB").is_err(), "it is in use");
     let unknown = AuthConfig { previous: Some("CC".to_owned()), ..full.clone() };
     let error = store.replace_auth_config(&full, &unknown).unwrap_err();
     assert!(matches!(&error, StoreError::NoCertificate { thumbprint } if thumbprint == "CC"), "{error}");
@@ -189,6 +190,9 @@ fn the_auth_config_is_replaced_whole_unless_somebody_else_was_faster() {
     assert_eq!(store.auth_config().unwrap(), full);
     assert!(store.replace_auth_config(&full, &AuthConfig::default()).unwrap());
     assert_eq!(store.auth_config().unwrap(), AuthConfig::default());
+    assert!(store.remove_certificate("BB").unwrap());
+    assert!(!dir.path().join("state/certificates/BB.key").exists());
+    assert!(!store.remove_certificate("BB").unwrap());
 }
 
 fn auth_server(realm: &str, document: Option<&str>) -> AuthServer {

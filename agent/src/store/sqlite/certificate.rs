@@ -24,3 +24,7 @@ pub(super) fn add(db: &Connection, certificate: &StoredCertificate) -> rusqlite:
 pub(super) fn is_kept(db: &Connection, thumbprint: &str) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM certificate WHERE thumbprint = ?1")?.exists([thumbprint])
 }
+
+pub(super) fn remove(db: &Connection, thumbprint: &str) -> rusqlite::Result<bool> {
+    Ok(db.execute("DELETE FROM certificate WHERE thumbprint = ?1", [thumbprint])? == 1)
+}

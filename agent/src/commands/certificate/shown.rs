@@ -1,0 +1,67 @@
+//! A certificate as it is shown, never its key.
+
+use crate::identity::auth_config::Role;
+use crate::identity::certificate::Certificate;
+use crate::identity::fitness;
+use crate::store::AuthConfig;
+use crate::time::UnixMs;
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Shown {
+    thumbprint: String,
+    x5t: String,
+    role: Option<&'static str>,
+    friendly_name: String,
+    subject: String,
+    subject_key_identifier: Option<String>,
+    not_before: UnixMs,
+    not_after: UnixMs,
+    days_left: u64,
+    key_bits: Option<usize>,
+}
+
+impl Shown {
+    pub(super) const HEADS: [&'static str; 6] =
+        ["THUMBPRINT", "ROLE", "DAYS LEFT", "NOT AFTER", "SUBJECT", "FRIENDLY NAME"];
+
+    pub(super) fn of(certificate: &Certificate, config: &AuthConfig, now: UnixMs) -> Self {
+        let thumbprint = certificate.thumbprint().to_string();
+        Self {
+            role: Role::of(&thumbprint, config).map(Role::name),
+            thumbprint,
+            x5t: certificate.thumbprint().x5t(),
+            friendly_name: certificate.friendly_name().to_owned(),
+            subject: certificate.subject().to_owned(),
+            subject_key_identifier: certificate.subject_key_id(),
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+            days_left: fitness::days_left(certificate, now),
+            key_bits: certificate.rsa_bits(),
+        }
+    }
+
+    pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("Thumbprint", self.thumbprint.clone()),
+            ("X5t", self.x5t.clone()),
+            ("Role", self.role.unwrap_or("none").to_owned()),
+            ("FriendlyName", self.friendly_name.clone()),
+            ("Subject", self.subject.clone()),
+            ("SubjectKeyIdentifier", self.subject_key_identifier.clone().unwrap_or_default()),
+            ("NotBefore", self.not_before.to_string()),
+            ("NotAfter", self.not_after.to_string()),
+            ("DaysLeft", self.days_left.to_string()),
+            ("KeyBits", self.key_bits.map(|bits| bits.to_string()).unwrap_or_default()),
+        ]
+    }
+
+    pub(super) fn row(&self) -> Vec<String> {
+        let role = self.role.unwrap_or_default();
+        let (days_left, not_after) = (self.days_left.to_string(), self.not_after.to_string());
+        [&self.thumbprint, role, &days_left, &not_after, &self.subject, &self.friendly_name]
+            .map(str::to_owned)
+            .to_vec()
+    }
+}
