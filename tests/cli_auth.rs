@@ -19,15 +19,19 @@ const GOOD: &str = include_str!("../fixtures/metadata/good.json");
 /// A host with a current certificate and a spare one.
 fn with_two() -> (Host, String, String) {
     let host = Host::new();
-    let current = host.json("setup")["Thumbprint"].as_str().unwrap().to_owned();
-    let spare = host.json("certificate new")["Thumbprint"].as_str().unwrap().to_owned();
+    let [current, spare] = ["setup", "certificate new"].map(|line| thumbprint(&host.json(line)));
     (host, current, spare)
+}
+
+fn thumbprint(shown: &Value) -> String {
+    shown.get("Thumbprint").and_then(Value::as_str).unwrap().to_owned()
 }
 
 /// Current, previous and next.
 fn roles(host: &Host) -> [Value; 3] {
     let shown = host.json("auth config show");
-    ["Current", "Previous", "Next"].map(|role| shown[format!("{role}CertificateThumbprint")].clone())
+    ["Current", "Previous", "Next"]
+        .map(|role| shown.get(format!("{role}CertificateThumbprint")).unwrap().clone())
 }
 
 fn from_now(wait: Duration) -> UnixMs {
@@ -136,7 +140,8 @@ fn answering(body: &str) -> (SocketAddr, Arc<Mutex<String>>) {
             let Ok(mut stream) = stream else { continue };
             let mut asked = [0; 4096];
             let read = stream.read(&mut asked).unwrap_or(0);
-            let status = if asked[..read].starts_with(b"GET /gone") { "404 Not Found" } else { "200 OK" };
+            let is_gone = asked.get(..read).is_some_and(|asked| asked.starts_with(b"GET /gone"));
+            let status = if is_gone { "404 Not Found" } else { "200 OK" };
             let body = shared.lock().clone();
             let head =
                 format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
