@@ -7,20 +7,20 @@ mod advice;
 mod imap;
 mod sections;
 mod sheet;
+mod trust;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use advice::{Advice, check};
+pub use trust::Trust;
 pub use value::is_dns_domain;
 
 use crate::https::driver;
 use crate::identity::principal::Principal;
 use crate::source::{cyrus, dovecot, imap as imap_source};
 use crate::store::AuthConfig;
-use crate::token::choice::Configured;
-use crate::token::keeper;
 use crate::{admin, subscription};
 use sheet::Sheet;
 use std::fmt;
@@ -78,20 +78,6 @@ impl Config {
     pub fn own(&self, state: &AuthConfig) -> Principal {
         let id = state.service_name.as_ref().unwrap_or(&self.auth.application_id);
         Principal::new(id, state.realm.as_ref().unwrap_or(&self.auth.realm))
-    }
-
-    /// The tokens of `own` for a relay at `authority` under the proxy's `organization`.
-    pub fn keeper_settings(
-        &self,
-        own: Principal,
-        organization: String,
-        authority: String,
-    ) -> keeper::Settings {
-        keeper::Settings {
-            configured: Configured { own, organization, relay_authority: authority },
-            may_delegate: self.auth.may_delegate,
-            lifetime: self.auth.token_lifetime,
-        }
     }
 }
 

@@ -10,9 +10,14 @@ use crate::event::{MailboxId, Notification, Rejection, SubscriptionKey};
 use crate::forwarder::answer::{Answer, Disposition, Failure, disposition};
 use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, Outbox, Room, Settlement};
 use crate::forwarder::wire::{self, Stamp};
+use crate::https::Response;
 use crate::time::{Moment, Now};
+use crate::token;
+use crate::token::choice::Configured;
 use crate::token::claims::Claims;
+use crate::token::exchange::TokenRequest;
 use crate::token::keeper::{self, ChallengeAnswer, Keeper, TokenState};
+use crate::token::refresh::{self, Fetch, Known, Refresh};
 use crate::token::signer::SignedToken;
 use crate::tracker::Tracker;
 use secrecy::SecretString;
@@ -54,6 +59,20 @@ pub enum Input {
     Challenged(Result<Answer, Failure>),
     /// The result of [`Output::Sign`].
     Signed(Result<SignedToken, String>),
+    /// The answer to [`Output::Exchange`].
+    Exchanged(Result<Response, Failure>),
+    /// [`Output::Fetch`] is done: whether a good document came, of this token service. What it says comes as
+    /// [`Input::Configured`].
+    Fetched {
+        /// Of which token service.
+        name: String,
+        /// Whether a good one came.
+        is_good: bool,
+    },
+    /// What can be presented to the relay changed.
+    Configured(Box<Configured>),
+    /// These token services there are, with the age of their documents.
+    TokenServices(Vec<Known>),
 }
 
 /// What to do.
@@ -63,6 +82,10 @@ pub enum Output {
     AskChallenge,
     /// Sign these claims.
     Sign(Claims),
+    /// Ask a token service for a token.
+    Exchange(Box<TokenRequest>),
+    /// Read the metadata document of a token service.
+    Fetch(Fetch),
     /// POST a batch.
     Post(Post),
     /// The relay says that this device is no more: drop its subscription for good.
@@ -96,6 +119,7 @@ pub struct Flow {
     batcher: Batcher,
     outbox: Outbox,
     keeper: Option<Keeper>,
+    refresh: Refresh,
     stamp: Stamp,
     seed: u64,
     gone: VecDeque<(MailboxId, SubscriptionKey)>,
@@ -117,6 +141,7 @@ impl Flow {
             batcher: Batcher::new(settings.hold_max),
             outbox: Outbox::new(settings.outbox, seed),
             keeper: None,
+            refresh: Refresh::new(seed),
             stamp,
             seed,
             gone: VecDeque::new(),
@@ -139,7 +164,13 @@ impl Flow {
                 self.keeper = relay.map(|settings| Keeper::new(settings, self.seed));
             }
             Input::CertificateChanged => self.tell_keeper(keeper::Input::CertificateChanged, now),
+            Input::Configured(configured) => self.tell_keeper(keeper::Input::Configured(configured), now),
             Input::Signed(result) => self.tell_keeper(keeper::Input::Signed(result), now),
+            Input::Exchanged(outcome) => self.exchanged(outcome, now),
+            Input::Fetched { name, is_good } => {
+                self.refresh.handle(now, refresh::Input::Fetched { name, is_good });
+            }
+            Input::TokenServices(all) => self.refresh.handle(now, refresh::Input::Known(all)),
             Input::Challenged(outcome) => {
                 self.measure_clock(&outcome, now);
                 let answer = outcome.map_err(|failure| failure.to_string()).map(|answer| ChallengeAnswer {
@@ -148,6 +179,7 @@ impl Flow {
                     www_authenticate: answer.www_authenticate,
                 });
                 self.tell_keeper(keeper::Input::Challenged(answer), now);
+                self.miss_documents(now);
             }
             Input::Answered { attempt, outcome } => self.answered(attempt, &outcome, now),
         }
@@ -159,6 +191,32 @@ impl Flow {
         }
     }
 
+    /// Where nothing that is known meets the challenge, a document that was never read may.
+    fn miss_documents(&mut self, now: Now) {
+        if self.token_error().is_some_and(token::Error::may_be_cured_by_documents) {
+            self.refresh.handle(now, refresh::Input::Missed);
+        }
+    }
+
+    fn exchanged(&mut self, outcome: Result<Response, Failure>, now: Now) {
+        self.tell_keeper(keeper::Input::Exchanged(outcome), now);
+        if let Some(token::Error::ServiceRefused { service, refusal }) = self.token_error()
+            && refusal.puts_document_in_doubt()
+        {
+            let name = service.clone();
+            self.refresh.handle(now, refresh::Input::Doubted(name));
+        }
+    }
+
+    /// A token service whose token has a bad signature may have changed its keys, and what else its document says.
+    fn doubt_issuer(&mut self, serial: u64, outcome: &Result<Answer, Failure>, now: Now) {
+        let is_signature_bad = outcome.as_ref().is_ok_and(Answer::rejects_signature);
+        let service = self.keeper.as_ref().and_then(|keeper| keeper.service_of(serial));
+        if let Some(name) = service.filter(|_| is_signature_bad).map(str::to_owned) {
+            self.refresh.handle(now, refresh::Input::Doubted(name));
+        }
+    }
+
     fn answered(&mut self, attempt: Attempt, outcome: &Result<Answer, Failure>, now: Now) {
         self.measure_clock(outcome, now);
         let Some(sent) = self.outbox.in_flight(attempt) else { return };
@@ -166,8 +224,10 @@ impl Flow {
         self.count_batch(&answer);
         let settlement = self.outbox.settle(attempt, answer, self.token_serial(now), now);
         if let Some((serial, www_authenticate)) = settlement.unauthorized.clone() {
+            self.doubt_issuer(serial, outcome, now);
             let serial = (serial != 0).then_some(serial);
             self.tell_keeper(keeper::Input::Rejected { serial, www_authenticate }, now);
+            self.miss_documents(now);
         }
         self.settle(settlement, outcome_may_hide_acceptance(outcome), now);
     }
@@ -201,7 +261,12 @@ impl Flow {
         match keeper.poll_output() {
             Some(keeper::Output::AskChallenge) => return Some(Output::AskChallenge),
             Some(keeper::Output::Sign(claims)) => return Some(Output::Sign(claims)),
+            Some(keeper::Output::Exchange(request)) => return Some(Output::Exchange(request)),
             None => {}
+        }
+        self.refresh.handle(now, refresh::Input::Wake);
+        if let Some(fetch) = self.refresh.poll_output() {
+            return Some(Output::Fetch(fetch));
         }
         let (token, serial) = match keeper.state(now) {
             TokenState::Open => (None, 0),
@@ -258,6 +323,7 @@ impl Flow {
         };
         let timers = [
             keeper.poll_timeout(),
+            self.refresh.poll_timeout(),
             self.outbox.poll_timeout(now.moment),
             departure,
             self.tracker.next_wake(),
@@ -317,6 +383,11 @@ impl Flow {
     /// With what batches can go now; `None` while the proxy is disabled.
     pub fn token(&self, now: Now) -> Option<TokenState> {
         self.keeper.as_ref().map(|keeper| keeper.state(now))
+    }
+
+    /// Why the last attempt to get a token failed, also while an earlier one is still good.
+    pub fn token_error(&self) -> Option<&token::Error> {
+        self.keeper.as_ref()?.error()
     }
 
     /// Batches in flight.

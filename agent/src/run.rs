@@ -20,10 +20,12 @@ use crate::forwarder::driver::Client;
 use crate::forwarder::outbox;
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::Stamp;
+use crate::https;
 use crate::store::doubt::Doubt;
-use crate::store::{SqliteStore, Store, StoreError};
-use crate::time::UnixMs;
+use crate::store::{Proxy, SqliteStore, Store, StoreError};
 use crate::time::driver::Clock;
+use crate::time::{Now, UnixMs};
+use crate::token::choice::Configured;
 use crate::token::claims::Claims;
 use crate::token::signer::SignedToken;
 use crate::tracker::Tracker;
@@ -88,7 +90,7 @@ pub enum RunError {
     Forwarder(#[from] crate::forwarder::Error),
     /// The client towards relay and token service.
     #[error(transparent)]
-    Https(#[from] crate::https::Error),
+    Https(#[from] https::Error),
 }
 
 /// What the rooms share.
@@ -274,25 +276,39 @@ impl Hall {
 
     fn apply(&self, ledger: &Ledger, changed: &Changed) {
         let now = self.clock.now();
-        if changed.proxy || changed.identity.name {
+        if changed.trust {
+            self.flow.lock().handle(Input::TokenServices(ledger.trust.known()), now);
+        }
+        if changed.proxy {
             self.set_relay(ledger);
-        } else if changed.identity.signer {
+        } else if changed.trust || changed.identity.name {
+            self.set_trust(ledger, now);
+        }
+        if changed.identity.signer {
             self.flow.lock().handle(Input::CertificateChanged, now);
             self.bell.notify_one();
         }
+    }
+
+    /// Tells the flow what can be presented to its relay now.
+    fn set_trust(&self, ledger: &Ledger, now: Now) {
+        let authority = self.relay.lock().as_ref().map(|relay| relay.url.authority());
+        let Some((authority, proxy)) = authority.zip(ledger.proxy.as_ref()) else { return };
+        let configured = configured(&self.config.lock(), ledger, proxy, authority);
+        self.flow.lock().handle(Input::Configured(Box::new(configured)), now);
+        self.bell.notify_one();
     }
 
     /// Points the flow at the relay that the proxy's state names, or nowhere.
     fn set_relay(&self, ledger: &Ledger) {
         let Some(proxy) = &ledger.proxy else { return };
         let config = self.config.lock().clone();
-        let organization = proxy.organization.clone().unwrap_or_else(|| config.organization.clone());
         let relay = if proxy.is_enabled { Some(connect(&config, &proxy.uri)).transpose() } else { Ok(None) };
         self.troubles.relay(relay.as_ref().err().map(ToString::to_string));
         let relay = relay.ok().flatten();
-        let own = config.own(ledger.identity.config());
-        let settings =
-            relay.as_ref().map(|relay| config.keeper_settings(own, organization, relay.url.authority()));
+        let settings = relay
+            .as_ref()
+            .map(|relay| config.keeper_settings(configured(&config, ledger, proxy, relay.url.authority())));
         tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
         let mut flow = self.flow.lock();
         *self.relay.lock() = relay;
@@ -350,9 +366,16 @@ impl Hall {
     }
 }
 
+/// What can be presented to a relay at `authority`.
+fn configured(config: &Config, ledger: &Ledger, proxy: &Proxy, authority: String) -> Configured {
+    let organization = proxy.organization.clone().unwrap_or_else(|| config.organization.clone());
+    config.configured(config.own(ledger.identity.config()), &ledger.trust, organization, authority)
+}
+
 fn connect(config: &Config, uri: &str) -> Result<Relay, RunError> {
     let client = Client::new(&config.client_settings())?;
-    Ok(Relay { client, url: Arc::new(RelayUrl::parse(uri)?) })
+    let token_service = https::driver::Client::new(&config.token_client_settings())?;
+    Ok(Relay { client, token_service, url: Arc::new(RelayUrl::parse(uri)?) })
 }
 
 /// Tells the service manager, where there is one.

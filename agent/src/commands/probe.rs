@@ -3,7 +3,9 @@
 use super::relay::{self, Way};
 use super::{Context, Exit, Failure};
 use crate::forwarder::probe::{Probe, Report};
+use crate::token::driver::request_token;
 use serde::Serialize;
+use std::sync::Arc;
 
 /// Sends one monitoring notification through the relay, which reaches no device; exit 0 or 69.
 #[derive(Debug, clap::Args)]
@@ -42,12 +44,24 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
     if report.trouble.is_none() { Ok(()) } else { Err(Failure::told(Exit::Unavailable)) }
 }
 
-fn probe(way: Way, context: &Context) -> Result<Report, Failure> {
-    let Way { url, client, token, signer, .. } = way;
+fn probe(mut way: Way, context: &Context) -> Result<Report, Failure> {
+    relay::runtime()?.block_on(async {
+        let report = probe_once(&way, context).await;
+        let may_help = report.trouble.as_ref().is_some_and(|trouble| trouble.may_be_cured_by_documents);
+        if may_help && way.read_documents(context.now()).await? {
+            return Ok(probe_once(&way, context).await);
+        }
+        Ok(report)
+    })
+}
+
+async fn probe_once(way: &Way, context: &Context) -> Report {
+    let Way { url, client, token_service, token, signer, .. } = way;
+    let (url, token, signer) = (Arc::clone(url), token.clone(), signer.clone());
     let probe = Probe { url, request_id: relay::request_id(), token, signer };
-    let clock = context.clock;
-    let run = probe.run(async |post| client.post(post).await, || clock.now());
-    Ok(relay::runtime()?.block_on(run))
+    let post = async |post| client.post(post).await;
+    let exchange = async |request| request_token(token_service, &request).await;
+    probe.run(post, exchange, || context.clock.now()).await
 }
 
 fn tell(report: &Report, context: &mut Context) -> Result<(), Failure> {

@@ -3,16 +3,14 @@
 
 use super::relay::{self, Way};
 use super::{Context, Exit, Failure};
-use crate::forwarder::answer::Answer;
 use crate::forwarder::driver::Bearer;
 use crate::forwarder::wire::EMPTY_BATCH;
-use crate::identity::principal::Audience;
+use crate::https::quote;
 use crate::time::UnixMs;
 use crate::token;
-use crate::token::challenge::Challenge;
-use crate::token::choice::{Choice, choose};
-use crate::token::claims::Claims;
-use crate::token::signer::SignedToken;
+use crate::token::driver::request_token;
+use crate::token::keeper::ChallengeAnswer;
+use crate::token::mint::{Minted, mint};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret;
@@ -31,45 +29,52 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
-    let way = relay::open(context)?;
-    let request = way.client.post(way.post(Bearer::Empty, EMPTY_BATCH));
-    let unreachable = |failure: crate::forwarder::answer::Failure| {
+    let mut way = relay::open(context)?;
+    let minted = relay::runtime()?.block_on(async {
+        let asked = challenge(&way).await?;
+        let minted = minted(&way, asked.clone(), context).await;
+        let may_help = minted.as_ref().is_err_and(token::Error::may_be_cured_by_documents);
+        if may_help && way.read_documents(context.now()).await? {
+            return Ok(self::minted(&way, asked, context).await);
+        }
+        Ok::<_, Failure>(minted)
+    })?;
+    let minted = minted.map_err(|error| Failure { exit: Exit::Unavailable, error: Some(error.into()) })?;
+    tell(args, &minted, context)
+}
+
+/// The relay's answer to an empty bearer token; where it asks for no token, the challenge of one that trusts this host.
+async fn challenge(way: &Way) -> Result<ChallengeAnswer, Failure> {
+    let unreachable = |failure: crate::https::Failure| {
         Failure::new(
             Exit::Unavailable,
             format!("no challenge from {}: {failure}; `mailbadge probe` says more", way.url),
         )
     };
-    let asked = relay::runtime()?.block_on(request).map_err(unreachable)?;
-    let refused = |error: token::Error| Failure { exit: Exit::Unavailable, error: Some(error.into()) };
-    let audience = audience(&way, &asked).map_err(refused)?;
-    let (own, settings) = (&way.token.configured.own, &way.token);
-    let claims = Claims::self_issued(own, &audience, settings.may_delegate, settings.lifetime, context.now());
-    let signed = way.signer.sign(&claims).map_err(refused)?;
-    tell(args, &claims, &signed, context)
+    let asked = way.client.post(way.post(Bearer::Empty, EMPTY_BATCH)).await.map_err(unreachable)?;
+    let own = &way.token.configured.own;
+    let open = || vec![format!("Bearer client_id=\"{}\", trusted_issuers=\"{own}\"", own.id)];
+    Ok(match asked.status {
+        200..=299 => ChallengeAnswer { status: 401, www_authenticate: open(), asked_wait: None },
+        status => ChallengeAnswer { status, www_authenticate: asked.www_authenticate, asked_wait: None },
+    })
 }
 
-/// For whom the relay wants the token to be; where it wants none, for whom it would be.
-fn audience(way: &Way, asked: &Answer) -> Result<Audience, token::Error> {
-    let configured = &way.token.configured;
-    let challenge = match asked.status {
-        401 => Challenge::parse(&asked.www_authenticate).ok_or(token::Error::NoChallenge)?,
-        200..=299 => Challenge {
-            client_id: configured.own.id.clone(),
-            issuers: vec![configured.own.clone()],
-            ..Challenge::default()
-        },
-        other => return Err(token::Error::Unexpected(other)),
-    };
-    let Choice::SelfIssued { audience } = choose(&challenge, configured)?;
-    Ok(audience)
+async fn minted(way: &Way, asked: ChallengeAnswer, context: &Context) -> Result<Minted, token::Error> {
+    let exchange = async |request| request_token(&way.token_service, &request).await;
+    let minted = mint(&way.token, &way.signer, asked, exchange, || context.clock.now()).await?;
+    minted.ok_or(token::Error::NoChallenge)
 }
 
-fn tell(args: &Args, claims: &Claims, signed: &SignedToken, context: &mut Context) -> Result<(), Failure> {
-    let text = signed.token.expose_secret();
-    let (header, payload) = (part(text, 0), part(text, 1));
-    let life = claims.exp.saturating_sub(claims.nbf);
+fn tell(args: &Args, minted: &Minted, context: &mut Context) -> Result<(), Failure> {
+    let text = minted.token.expose_secret();
+    let (header, claims) = (part(text, 0), part(text, 1));
+    let life = minted.life;
     if context.screen.is_json {
-        let mut shown = json!({ "Header": header, "Claims": payload, "Expires": signed.expires, "LifetimeSeconds": life });
+        let mut shown = json!({
+            "Row": minted.choice.row, "IssuedBy": minted.choice.issuer.to_string(), "Header": header,
+            "Claims": claims, "Expires": minted.expires, "LifetimeSeconds": life.as_secs(),
+        });
         if let Some(object) = shown.as_object_mut().filter(|_| args.show) {
             object.insert("Token".to_owned(), text.into());
         }
@@ -80,19 +85,34 @@ fn tell(args: &Args, claims: &Claims, signed: &SignedToken, context: &mut Contex
         context.screen.line(String::from_utf8_lossy(&decoded(text, 1)))?;
         context.screen.line("")?;
     }
-    let x5t = header.get("x5t").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let lifetime = humantime::format_duration(std::time::Duration::from_secs(life)).to_string();
+    let lifetime = humantime::format_duration(life).to_string();
+    let date = |name: &str| {
+        let seconds = claims.get(name).and_then(number);
+        seconds.map(|seconds| UnixMs::from_seconds(seconds).to_string()).unwrap_or_default()
+    };
     let mut fields = vec![
-        ("X5t", x5t),
-        ("Issuer", claims.iss.clone()),
-        ("Audience", claims.aud.clone()),
-        ("TrustedForDelegation", claims.trustedfordelegation.to_owned()),
-        ("NotBefore", UnixMs::from_seconds(claims.nbf).to_string()),
-        ("Expires", signed.expires.to_string()),
+        ("IssuedBy", format!("{}, by row {} of the rules", minted.choice.issuer, minted.choice.row)),
+        ("X5t", words(&header, "x5t")),
+        ("Issuer", words(&claims, "iss")),
+        ("Audience", words(&claims, "aud")),
+        ("NameId", words(&claims, "nameid")),
+        ("TrustedForDelegation", words(&claims, "trustedfordelegation")),
+        ("NotBefore", date("nbf")),
+        ("Expires", minted.expires.to_string()),
         ("Lifetime", lifetime),
     ];
     fields.extend(args.show.then(|| ("Token", text.to_owned())));
     Ok(context.screen.fields(&fields)?)
+}
+
+/// A claim as text; what a token service puts there is not ours to believe.
+fn words(claims: &Value, name: &str) -> String {
+    claims.get(name).and_then(Value::as_str).map(quote).unwrap_or_default()
+}
+
+/// A number, or one in quotes (protocol.md §5.2).
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// One of the token's JSON parts, as it stands there.

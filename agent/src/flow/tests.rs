@@ -1,5 +1,7 @@
 //! The flow against a relay of a few lines, in virtual time; its long stories are told by the simulation.
 
+mod token_service;
+
 use super::*;
 use crate::event::{ModSeq, News, Reading, Recipient, SourceId, UidValidity};
 use crate::identity::principal::Principal;
@@ -40,6 +42,8 @@ impl Bench {
             own: Principal::new("own", "fabrikam.com"),
             organization: "fabrikam.com".to_owned(),
             relay_authority: "relay.example".to_owned(),
+            auth_servers: Vec::new(),
+            partners: Vec::new(),
         };
         let settings =
             keeper::Settings { configured, may_delegate: false, lifetime: Duration::from_hours(24) };
@@ -76,7 +80,7 @@ impl Bench {
                     self.flow.handle(Input::Signed(Ok(signed)), self.now);
                 }
                 Output::Post(post) => return Some(post),
-                Output::Forget { .. } => {}
+                Output::Exchange(_) | Output::Fetch(_) | Output::Forget { .. } => {}
             }
         }
         None

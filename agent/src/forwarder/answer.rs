@@ -133,6 +133,12 @@ impl Answer {
         of_fault.or_else(of_header).filter(|wait| !wait.is_zero()).map(|wait| wait.min(WAIT_MAX))
     }
 
+    /// Whether a 401 says that the token's signature is bad, by its category (protocol.md §5.6), or does not say what.
+    pub fn rejects_signature(&self) -> bool {
+        let category = |text: &str| text.split(';').next().unwrap_or_default().trim() == "2000000";
+        self.status == 401 && self.diagnostics.as_deref().is_none_or(category)
+    }
+
     /// How far the relay's clock is ahead of ours, in milliseconds; negative where it is behind.
     pub fn clock_offset_ms(&self, now: UnixMs) -> Option<i64> {
         let signed = |time: UnixMs| i64::try_from(time.0).ok();

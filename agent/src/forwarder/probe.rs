@@ -3,15 +3,22 @@
 //!
 //! Reading the state it needs and printing the report is the command's.
 
+mod peer;
+
 use super::answer::{Answer, Failure};
 use super::driver::{Bearer, Post};
 use super::url::RelayUrl;
 use super::wire::{self, EMPTY_BATCH, Stamp};
+use crate::https::Response;
 use crate::time::{Now, UnixMs};
 use crate::token;
-use crate::token::keeper::{self, ChallengeAnswer, Input, Keeper, Output, TokenState};
+use crate::token::choice::Issuer;
+use crate::token::exchange::TokenRequest;
+use crate::token::keeper::{self, ChallengeAnswer};
+use crate::token::mint::{Minted, mint};
 use crate::token::signer::Signer;
 use bytes::Bytes;
+use peer::{Peer, of_failure};
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -59,13 +66,20 @@ pub struct Trouble {
     pub advice: String,
     /// The failure in its own words, one line.
     pub exception: String,
+    /// Whether token services' documents might help that were never read.
+    pub may_be_cured_by_documents: bool,
 }
 
 impl Report {
     /// The probe could not even be tried.
     pub fn configuration(error: &impl fmt::Display) -> Self {
         let advice = String::from("Correct what is named below; nothing was sent.");
-        let trouble = Trouble { component: Component::Configuration, advice, exception: error.to_string() };
+        let trouble = Trouble {
+            component: Component::Configuration,
+            advice,
+            exception: error.to_string(),
+            may_be_cured_by_documents: false,
+        };
         Self { trouble: Some(trouble), clock_offset_ms: None }
     }
 
@@ -114,138 +128,54 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Asks for the challenge, signs, posts the probe. `post` is the client's, `clock` reads both clocks.
+    /// Asks for the challenge, gets a token, posts the probe. `post` is the client's, `exchange` the token service's
+    /// driver, `clock` reads both clocks.
     pub async fn run(
         &self,
         post: impl AsyncFn(Post) -> Result<Answer, Failure>,
+        exchange: impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: impl Fn() -> Now,
     ) -> Report {
         let mut offset = None;
-        let trouble = self.steps(&post, &clock, &mut offset).await.err();
+        let trouble = self.steps(&post, &exchange, &clock, &mut offset).await.err();
         Report { trouble, clock_offset_ms: offset }
     }
 
     async fn steps(
         &self,
         post: &impl AsyncFn(Post) -> Result<Answer, Failure>,
+        exchange: &impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: &impl Fn() -> Now,
         offset: &mut Option<i64>,
     ) -> Result<(), Trouble> {
         let asked = post(self.post(Bearer::Empty, Bytes::from_static(EMPTY_BATCH))).await;
-        let asked = asked.map_err(|failure| self.of_failure(&failure))?;
-        let now = clock();
-        *offset = asked.clock_offset_ms(now.unix);
-        let bearer = self.bearer(&asked, now)?;
-        let body = wire::probe(&Stamp::new(now.unix), earlier_of_both(now.unix, *offset));
+        let asked = asked.map_err(|failure| of_failure(&failure, &Peer::relay(&self.url)))?;
+        *offset = asked.clock_offset_ms(clock().unix);
+        let challenge = ChallengeAnswer {
+            status: asked.status,
+            www_authenticate: asked.www_authenticate.clone(),
+            asked_wait: None,
+        };
+        let minted = mint(&self.token, &self.signer, challenge, exchange, clock).await;
+        let minted = minted.map_err(|error| of_token_error(&error, &asked))?;
+        let bearer = minted.as_ref().map_or(Bearer::Empty, |minted| Bearer::Token(Arc::clone(&minted.token)));
+        let now = clock().unix;
+        let body = wire::probe(&Stamp::new(now), earlier_of_both(now, *offset));
         let answer = post(self.post(bearer, Bytes::from(body))).await;
-        let answer = answer.map_err(|failure| self.of_failure(&failure))?;
-        self.of_answer(&answer)
+        let answer = answer.map_err(|failure| of_failure(&failure, &Peer::relay(&self.url)))?;
+        self.of_answer(&answer, minted.as_ref())
     }
 
     fn post(&self, bearer: Bearer, body: Bytes) -> Post {
         Post { url: Arc::clone(&self.url), request_id: self.request_id, bearer, is_probe: true, body }
     }
 
-    /// The token that the relay's challenge calls for, by the daemon's own keeper.
-    fn bearer(&self, asked: &Answer, now: Now) -> Result<Bearer, Trouble> {
-        let mut keeper = Keeper::new(self.token.clone(), 0);
-        keeper.handle(now, Input::Wake);
-        let challenge = ChallengeAnswer {
-            status: asked.status,
-            www_authenticate: asked.www_authenticate.clone(),
-            asked_wait: None,
-        };
-        keeper.handle(now, Input::Challenged(Ok(challenge)));
-        while let Some(output) = keeper.poll_output() {
-            if let Output::Sign(claims) = output {
-                let signed = self.signer.sign(&claims).map_err(|error| of_token_error(&error, asked))?;
-                keeper.handle(now, Input::Signed(Ok(signed)));
-            }
-        }
-        match keeper.state(now) {
-            TokenState::Open => Ok(Bearer::Empty),
-            TokenState::Valid { token, .. } => Ok(Bearer::Token(token)),
-            TokenState::Failed { error, .. } => Err(of_token_error(&error, asked)),
-            TokenState::Waiting => Err(of_token_error(&token::Error::NoChallenge, asked)),
-        }
-    }
-
-    fn of_failure(&self, failure: &Failure) -> Trouble {
-        let (component, advice) = match failure {
-            Failure::Dns(_) => (
-                Component::Networking,
-                format!(
-                    "Check the relay's name, {}, in `mailbadge proxy show`, and this machine's DNS.",
-                    self.url.host()
-                ),
-            ),
-            Failure::Connect(_) => (
-                Component::Networking,
-                format!(
-                    "Check that the relay runs and that this machine may reach {}: firewall, route, port.",
-                    self.where_to()
-                ),
-            ),
-            Failure::Timeout(_) => (
-                Component::Networking,
-                format!(
-                    "{} does not answer in time: look for a firewall that drops packets, or an overloaded \
-                     relay.",
-                    self.where_to()
-                ),
-            ),
-            Failure::Tls(text) => (Component::Trust, self.trust_advice(text)),
-            Failure::Write(_) | Failure::Read(_) | Failure::Closed(_) => (
-                Component::Relay,
-                format!(
-                    "{} ends the connection instead of answering: look into the relay's log, and for a \
-                     gateway on the way.",
-                    self.where_to()
-                ),
-            ),
-        };
-        Trouble { component, advice, exception: failure.to_string() }
-    }
-
-    fn where_to(&self) -> String {
-        format!("{} port {}", self.url.host(), self.url.port())
-    }
-
-    /// By rustls' own words for what it found in the certificate.
-    fn trust_advice(&self, text: &str) -> String {
-        let host = self.url.host();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        // A CA that was made anew under its former name is one that signs badly.
-        if says(&["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]) {
-            format!(
-                "The certificate of {host} comes from a CA that is not trusted here: \
-                 put that CA's present certificate into relay.ca-file."
-            )
-        } else if says(&["not valid for name", "NotValidForName"]) {
-            format!(
-                "The certificate of {host} is for another name: correct the Uri with `mailbadge proxy enable`, \
-                 or the relay's certificate."
-            )
-        } else if says(&["expired", "Expired", "not valid yet", "NotValidYet"]) {
-            format!(
-                "The certificate of {host} is not valid at this time: check this machine's clock, \
-                 then renew the relay's certificate."
-            )
-        } else {
-            format!(
-                "{} does not speak the TLS that is expected: check host and port, \
-                 and whether something on the way intercepts TLS.",
-                self.where_to()
-            )
-        }
-    }
-
-    fn of_answer(&self, answer: &Answer) -> Result<(), Trouble> {
+    fn of_answer(&self, answer: &Answer, minted: Option<&Minted>) -> Result<(), Trouble> {
         let (component, advice) = match answer.status {
             200..=299 => return Ok(()),
             401 => (
                 Component::Authentication,
-                self.refusal_advice(answer.diagnostics.as_deref().unwrap_or_default()),
+                self.refusal_advice(answer.diagnostics.as_deref().unwrap_or_default(), minted),
             ),
             403 => (
                 Component::Authentication,
@@ -277,31 +207,44 @@ impl Probe {
                 String::from("The relay has trouble of its own: look into its log, try again later."),
             ),
         };
-        Err(Trouble { component, advice, exception: answer.cause() })
+        Err(Trouble { component, advice, exception: answer.cause(), may_be_cured_by_documents: false })
     }
 
     /// By the category in `x-ms-diagnostics` (protocol.md §5.6).
-    fn refusal_advice(&self, diagnostics: &str) -> String {
+    fn refusal_advice(&self, diagnostics: &str, minted: Option<&Minted>) -> String {
         let thumbprint = self.signer.certificate().thumbprint();
-        match diagnostics.split(';').next().unwrap_or_default().trim() {
-            "2000000" | "2000009" => format!(
+        let service = minted.and_then(|minted| match &minted.choice.issuer {
+            Issuer::Own => None,
+            Issuer::Service { name, service, .. } => Some((name, &service.principal)),
+        });
+        match (diagnostics.split(';').next().unwrap_or_default().trim(), service) {
+            ("2000000" | "2000009", Some((name, _))) => format!(
+                "The relay does not know the key that token service {name} signs with: have the relay read that \
+                 service's metadata document again."
+            ),
+            ("2000000" | "2000009", None) => format!(
                 "The relay does not know the certificate {thumbprint} as ours: register it there (`mailbadge \
                  certificate export` writes it)."
             ),
-            "2000002" => {
+            ("2000002", _) => {
                 String::from("The relay finds the token outside its lifetime: compare both machines' clocks.")
             }
-            "2000003" => format!(
+            ("2000003", _) => format!(
                 "The relay finds the token made for another host or realm: check that it knows itself as {}, \
                  and the organization.",
                 self.url.authority()
             ),
-            "2000004" => format!(
+            ("2000004", _) => format!(
                 "The relay knows no tenant for the organization {}: correct it with `mailbadge proxy enable \
                  --organization`, or create it there.",
                 self.token.configured.organization
             ),
-            _ => format!(
+            (_, Some((name, principal))) => format!(
+                "The relay does not accept a token of token service {name} ({principal}): check that it trusts that \
+                 one, and knows {} there.",
+                self.token.configured.own.id
+            ),
+            (_, None) => format!(
                 "The relay does not accept {}: check auth.application-id and auth.realm, and that the relay \
                  trusts them with certificate {thumbprint}.",
                 self.token.configured.own
@@ -313,6 +256,9 @@ impl Probe {
 fn of_token_error(error: &token::Error, asked: &Answer) -> Trouble {
     let (component, advice) = match error {
         token::Error::Signing(_) => (Component::Configuration, "The certificate cannot sign; see below."),
+        token::Error::NoTenant { .. } => {
+            (Component::Configuration, "The token service is not told which tenant this is; see below.")
+        }
         token::Error::Unexpected(403) => {
             (Component::Authentication, "The relay refuses before it even asks for a token.")
         }
@@ -321,13 +267,21 @@ fn of_token_error(error: &token::Error, asked: &Answer) -> Trouble {
             "This is no relay, or one in trouble: check the Uri with `mailbadge proxy show`, and the relay's \
              log.",
         ),
+        token::Error::ServiceUnreachable { service, authority, failure } => {
+            let found = of_failure(failure, &Peer::token_service(service, authority));
+            return Trouble { exception: error.to_string(), ..found };
+        }
+        token::Error::ServiceRefused { .. } => {
+            (Component::Authentication, "The token service gives no token for this host; see below.")
+        }
         _ => (Component::Authentication, "Relay and agent do not agree on whose tokens count; see below."),
     };
+    let may_be_cured_by_documents = error.may_be_cured_by_documents();
     let exception = match error {
         token::Error::Unexpected(_) => format!("{error} ({})", asked.cause()),
         _ => error.to_string(),
     };
-    Trouble { component, advice: advice.to_owned(), exception }
+    Trouble { component, advice: advice.to_owned(), exception, may_be_cured_by_documents }
 }
 
 /// A relay drops what was subscribed in its future: a probe is dated by whichever clock is behind.

@@ -19,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use std::error::Error as _;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub struct Settings {
 }
 
 /// A request. Its `Host` and `User-Agent` are the client's.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// `GET` or `POST`.
     pub method: Method,
@@ -66,6 +67,13 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+}
+
+/// Without headers and body, which may hold a token.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} {}, {} bytes)", self.method, self.url, self.body.len())
+    }
 }
 
 /// The client. Cloning shares its connections.

@@ -8,6 +8,7 @@ pub mod url;
 use crate::time::UnixMs;
 use bytes::Bytes;
 use hyper::HeaderMap;
+use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -17,7 +18,7 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 const QUOTE_CHARS_MAX: usize = 200;
 
 /// What came back. Any status is an answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Response {
     /// HTTP status.
     pub status: u16,
@@ -38,6 +39,13 @@ impl Response {
     /// The other side's clock, from `Date`, whole seconds.
     pub fn date(&self) -> Option<UnixMs> {
         self.header("date").as_deref().and_then(http_date)
+    }
+}
+
+/// Without the content, which may hold a token.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({}, {} bytes)", self.status, self.content.len())
     }
 }
 

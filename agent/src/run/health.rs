@@ -10,6 +10,7 @@ use crate::admin::{
 use crate::time::{Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +19,11 @@ const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
 
 /// What is wrong now, by who found it; a sentence each.
 #[derive(Default)]
-pub(super) struct Troubles(Mutex<[Option<String>; 4]>);
+pub(super) struct Troubles {
+    rooms: Mutex<[Option<String>; 4]>,
+    /// Of token services' documents, by the names of the services.
+    documents: Mutex<BTreeMap<String, String>>,
+}
 
 impl Troubles {
     pub(super) fn store(&self, trouble: Option<String>) {
@@ -37,9 +42,24 @@ impl Troubles {
         self.set(3, "reload", trouble);
     }
 
+    /// What came of reading a token service's document. An old one may still do: only `/readyz` knows whether it does.
+    pub(super) fn document(&self, service: &str, trouble: Option<String>) {
+        let mut all = self.documents.lock();
+        if all.get(service) == trouble.as_ref() {
+            return;
+        }
+        if let Some(trouble) = trouble {
+            tracing::warn!(service, "{trouble}");
+            all.insert(service.to_owned(), trouble);
+        } else {
+            tracing::info!(service, "its metadata document can be read again");
+            all.remove(service);
+        }
+    }
+
     /// Logs what changed, once.
     fn set(&self, place: usize, room: &str, trouble: Option<String>) {
-        let mut all = self.0.lock();
+        let mut all = self.rooms.lock();
         let Some(known) = all.get_mut(place).filter(|known| **known != trouble) else { return };
         if let Some(trouble) = &trouble {
             tracing::error!(room, "{trouble}");
@@ -50,7 +70,7 @@ impl Troubles {
     }
 
     fn all(&self) -> Vec<String> {
-        self.0.lock().iter().flatten().cloned().collect()
+        self.rooms.lock().iter().flatten().cloned().collect()
     }
 }
 
@@ -139,14 +159,15 @@ impl Hall {
     fn relay_reasons(&self) -> Vec<String> {
         let flow = self.flow.lock();
         let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}"));
-        let token = match flow.token(self.clock.now()) {
-            Some(TokenState::Failed { error, .. }) => Some(format!("token: {error}")),
-            _ => None,
-        };
+        let mut token = Vec::new();
+        if let Some(TokenState::Failed { error, .. }) = flow.token(self.clock.now()) {
+            token.push(format!("token: {error}"));
+            token.extend(self.troubles.documents.lock().values().map(|trouble| format!("token: {trouble}")));
+        }
         let offset = flow.clock_offset_ms().filter(|offset| offset.abs() > CLOCK_OFFSET_MS_MAX);
         let clock = offset
             .map(|offset| format!("clock: the relay's is {} s ahead of ours; set the clock", offset / 1000));
-        [trouble, token, clock].into_iter().flatten().collect()
+        trouble.into_iter().chain(token).chain(clock).collect()
     }
 
     fn relay_status(&self) -> RelayStatus {
@@ -170,13 +191,16 @@ impl Hall {
 
     fn token_status(&self, now: Now) -> TokenStatus {
         let none = |state: &str| TokenStatus { state: state.to_owned(), expires_at: None };
-        match self.flow.lock().token(now) {
+        let flow = self.flow.lock();
+        match flow.token(now) {
             None => none("none: the proxy is disabled"),
             Some(TokenState::Waiting) => none("none yet"),
             Some(TokenState::Open) => none("not needed"),
             Some(TokenState::Failed { error, .. }) => none(&error.to_string()),
             Some(TokenState::Valid { expires, .. }) => {
-                TokenStatus { state: "valid".to_owned(), expires_at: Some(expires) }
+                let renewal = flow.token_error().map(|error| format!(", but not renewed: {error}"));
+                let state = format!("valid{}", renewal.unwrap_or_default());
+                TokenStatus { state, expires_at: Some(expires) }
             }
         }
     }

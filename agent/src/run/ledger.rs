@@ -5,11 +5,13 @@
 
 use super::desk::Desk;
 use super::identity::{self, Identity, IdentityShown};
+use crate::config::Trust;
 use crate::event::{MailboxId, SubscriptionKey};
 use crate::store::doubt::Doubt;
-use crate::store::{Proxy, Store, StoreError};
+use crate::store::{AuthServer, Proxy, Store, StoreError};
 use crate::subscription::{Considered, considered};
-use crate::time::{Moment, Now};
+use crate::time::{Moment, Now, UnixMs};
+use crate::token::refresh::Fetch;
 use crate::tracker::Tracker;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -26,6 +28,7 @@ const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 pub(super) struct Changed {
     pub(super) proxy: bool,
     pub(super) identity: identity::Changed,
+    pub(super) trust: bool,
 }
 
 /// The daemon's side of the store.
@@ -40,6 +43,7 @@ pub(super) struct Ledger {
     mailboxes: Vec<(Arc<str>, u32)>,
     pub(super) proxy: Option<Proxy>,
     pub(super) identity: Identity,
+    pub(super) trust: Trust,
     /// What was found changed and not told yet, since the store failed in between.
     changed: Changed,
     expired_at: Option<Moment>,
@@ -62,6 +66,7 @@ impl Ledger {
             devices: HashMap::new(),
             mailboxes: Vec::new(),
             proxy: None,
+            trust: Trust::default(),
             changed: Changed::default(),
             expired_at: None,
             is_stale: true,
@@ -82,6 +87,7 @@ impl Ledger {
             self.read_subscriptions(now)?;
             self.changed.proxy |= self.read_proxy()?;
             self.read_identity()?;
+            self.changed.trust |= self.read_trust()?;
         }
         if self.identity.publish_what_is_due(now, is_retry)? {
             self.read_identity()?;
@@ -183,6 +189,27 @@ impl Ledger {
         let changed = self.identity.read()?;
         self.changed.identity.signer |= changed.signer;
         self.changed.identity.name |= changed.name;
+        Ok(())
+    }
+
+    fn read_trust(&mut self) -> Result<bool, StoreError> {
+        let trust = Trust::read(&*self.store)?;
+        let is_changed = self.trust != trust;
+        self.trust = trust;
+        Ok(is_changed)
+    }
+
+    /// Keeps a token service's document that came from its URL now; the next tick reads it back.
+    pub(super) fn keep_document(
+        &mut self,
+        fetch: Fetch,
+        document: &[u8],
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        let Fetch { name, url } = fetch;
+        let of = AuthServer { name, metadata_url: url, document: None, fetched_at: None };
+        self.store.keep_auth_document(&of, document, at)?;
+        self.is_stale = true;
         Ok(())
     }
 

@@ -4,9 +4,14 @@ use super::Hall;
 use crate::event::SubscriptionKey;
 use crate::flow::{Input, Output, Post};
 use crate::forwarder::answer::Failure;
-use crate::forwarder::driver::{self as https, Bearer, Client};
+use crate::forwarder::driver::{self as forwarder, Bearer, Client};
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::EMPTY_BATCH;
+use crate::https::driver::Client as HttpsClient;
+use crate::identity::metadata::Document;
+use crate::token::driver::{fetch_document, request_token};
+use crate::token::exchange::TokenRequest;
+use crate::token::refresh::Fetch;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -20,6 +25,8 @@ const INPUTS_MAX: usize = 1024;
 #[derive(Clone)]
 pub(super) struct Relay {
     pub(super) client: Client,
+    /// A client of its own, so that no token waits behind batches.
+    pub(super) token_service: HttpsClient,
     pub(super) url: Arc<RelayUrl>,
 }
 
@@ -65,11 +72,19 @@ fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
                 });
             }
             (Output::AskChallenge, Some(relay)) => ask_challenge(relay, sender.clone()),
+            (Output::Exchange(request), Some(relay)) => exchange(relay, *request, sender.clone()),
+            (Output::Fetch(fetch), Some(relay)) => {
+                tokio::spawn(Arc::clone(hall).fetch(relay, fetch, sender.clone()));
+            }
             (Output::Post(post), Some(relay)) => {
                 hall.note_in_doubt(&post.devices);
                 send(relay, post, sender.clone());
             }
             (Output::AskChallenge, None) => report(sender, Input::Challenged(Err(disabled()))),
+            (Output::Exchange(_), None) => report(sender, Input::Exchanged(Err(disabled()))),
+            (Output::Fetch(Fetch { name, .. }), None) => {
+                report(sender, Input::Fetched { name, is_good: false });
+            }
             (Output::Post(post), None) => {
                 report(sender, Input::Answered { attempt: post.attempt, outcome: Err(disabled()) });
             }
@@ -90,6 +105,13 @@ fn ask_challenge(relay: Relay, sender: mpsc::Sender<Input>) {
     });
 }
 
+fn exchange(relay: Relay, request: TokenRequest, sender: mpsc::Sender<Input>) {
+    tokio::spawn(async move {
+        let outcome = request_token(&relay.token_service, &request).await;
+        report(&sender, Input::Exchanged(outcome));
+    });
+}
+
 fn send(relay: Relay, post: Post, sender: mpsc::Sender<Input>) {
     let Post { attempt, request_id, token, body, .. } = post;
     let bearer = token.map_or(Bearer::Empty, Bearer::Token);
@@ -99,8 +121,8 @@ fn send(relay: Relay, post: Post, sender: mpsc::Sender<Input>) {
     });
 }
 
-fn request(relay: &Relay, request_id: Uuid, bearer: Bearer, body: Bytes) -> https::Post {
-    https::Post { url: Arc::clone(&relay.url), request_id, bearer, is_probe: false, body }
+fn request(relay: &Relay, request_id: Uuid, bearer: Bearer, body: Bytes) -> forwarder::Post {
+    forwarder::Post { url: Arc::clone(&relay.url), request_id, bearer, is_probe: false, body }
 }
 
 /// The channel holds every task there can be; it is closed only when the daemon ends.
@@ -111,6 +133,30 @@ fn report(sender: &mpsc::Sender<Input>, input: Input) {
 }
 
 impl Hall {
+    /// Reads a token service's document and keeps it where it is a good one.
+    async fn fetch(self: Arc<Self>, relay: Relay, fetch: Fetch, sender: mpsc::Sender<Input>) {
+        let name = fetch.name.clone();
+        let kept = match fetch_document(&relay.token_service, &fetch.url).await {
+            Ok(document) => {
+                let hall = Arc::clone(&self);
+                tokio::task::spawn_blocking(move || hall.keep_document(fetch, &document))
+                    .await
+                    .unwrap_or_else(|error| Err(error.to_string()))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let is_good = kept.is_ok();
+        self.troubles.document(&name, kept.err());
+        report(&sender, Input::Fetched { name, is_good });
+    }
+
+    fn keep_document(&self, fetch: Fetch, document: &[u8]) -> Result<(), String> {
+        let read = Document::read(document).and_then(|document| document.token_service());
+        read.map_err(|error| format!("{} is no token service's {error}", fetch.url))?;
+        let now = self.clock.now().unix;
+        self.ledger.lock().keep_document(fetch, document, now).map_err(|error| error.to_string())
+    }
+
     /// Notes who is about to be told something, before it is told (`store::doubt`).
     fn note_in_doubt(&self, devices: &[SubscriptionKey]) {
         let noted = self.doubt.lock().note(devices);

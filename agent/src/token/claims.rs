@@ -1,4 +1,4 @@
-//! What a self-issued token states (protocol.md §5.2), member by member in the order in which it is written.
+//! What a token of ours states (protocol.md §5.2), member by member in the order in which it is written.
 //!
 //! Signing is the `signer`'s; for whom a token is made is `choice`'s.
 
@@ -7,10 +7,13 @@ use crate::time::UnixMs;
 use serde::Serialize;
 use std::time::Duration;
 
-/// The claims of a self-issued token.
+/// Life of an assertion: it is used once, at once.
+pub const ASSERTION_LIFE: Duration = Duration::from_mins(10);
+
+/// The claims of a self-issued token or of an assertion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Claims {
-    /// Who issued it: our own `id@realm`.
+    /// Who issued it: our own `id@realm`; in an assertion the realm is the tenant.
     pub iss: String,
     /// For whom: `id/authority@realm`.
     pub aud: String,
@@ -18,10 +21,12 @@ pub struct Claims {
     pub nbf: u64,
     /// Until when it is valid, seconds since the UNIX epoch.
     pub exp: u64,
-    /// Who acts: the same as `iss`.
-    pub nameid: String,
-    /// The text `true` or `false`.
-    pub trustedfordelegation: &'static str,
+    /// Who acts: the same as `iss`. Not in an assertion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nameid: Option<String>,
+    /// The text `true` or `false`. Not in an assertion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trustedfordelegation: Option<&'static str>,
 }
 
 impl Claims {
@@ -33,14 +38,24 @@ impl Claims {
         lifetime: Duration,
         now: UnixMs,
     ) -> Self {
-        let name = own.to_string();
+        let assertion = Self::assertion(own, audience, now);
         Self {
-            iss: name.clone(),
+            exp: now.after(lifetime).seconds(),
+            nameid: Some(own.to_string()),
+            trustedfordelegation: Some(if may_delegate { "true" } else { "false" }),
+            ..assertion
+        }
+    }
+
+    /// What tells a token service, `audience`, that `own` asks; valid from `now` for [`ASSERTION_LIFE`].
+    pub fn assertion(own: &Principal, audience: &Audience, now: UnixMs) -> Self {
+        Self {
+            iss: own.to_string(),
             aud: audience.to_string(),
             nbf: now.seconds(),
-            exp: now.after(lifetime).seconds(),
-            nameid: name,
-            trustedfordelegation: if may_delegate { "true" } else { "false" },
+            exp: now.after(ASSERTION_LIFE).seconds(),
+            nameid: None,
+            trustedfordelegation: None,
         }
     }
 

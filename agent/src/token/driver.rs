@@ -1,13 +1,15 @@
-//! Requests to a token service: its metadata document (protocol.md §5.4).
+//! Requests to a token service: for its metadata document (protocol.md §5.4), for a token (§5.5).
 //!
-//! What a document means is `identity`'s.
+//! What a document means is `identity`'s, what an answer means is `exchange`'s.
 
+use super::exchange::TokenRequest;
 use crate::https::driver::{Client, Request};
 use crate::https::url::{Url, UrlError};
-use crate::https::{Failure, quote};
+use crate::https::{Failure, Response, quote};
 use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -62,4 +64,15 @@ pub async fn fetch_document(client: &Client, url: &str) -> Result<Vec<u8>, Fetch
         return Err(FetchError::TooLong { url: shown });
     }
     Ok(response.content.to_vec())
+}
+
+/// Asks for a token: at the issuance endpoint of a document and nowhere else. Any status is an answer.
+pub async fn request_token(client: &Client, request: &TokenRequest) -> Result<Response, Failure> {
+    let mut headers = HeaderMap::new();
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    headers.insert(header::CONTENT_TYPE, form);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let body = Bytes::copy_from_slice(request.form().expose_secret().as_bytes());
+    let url = Arc::clone(&request.endpoint);
+    client.send(Request { method: Method::POST, url, headers, body }).await
 }

@@ -1,16 +1,21 @@
 //! When challenge and token are got, renewed and forgotten (protocol.md §5.3, §5.8): a machine without I/O.
 //!
-//! It asks for two things, the relay's challenge and a signature, one at a time; whoever drives it does both
-//! and reports back. Which token a challenge calls for is `choice`'s; what a rejected batch waits for is the
+//! It asks for three things, the relay's challenge, a signature, and a token service's answer, one at a time;
+//! whoever drives it does them and reports back. Which token a challenge calls for is `choice`'s; what a rejected batch waits for is the
 //! outbox's.
+
+mod held;
 
 use super::Error;
 use super::challenge::Challenge;
-use super::choice::{Choice, Configured, choose};
+use super::choice::{Choice, Configured, Issuer, choose};
 use super::claims::Claims;
+use super::exchange::{self, TokenRequest};
 use super::signer::SignedToken;
-use crate::identity::principal::Audience;
+use crate::https::{Failure, Response};
+use crate::identity::principal::{Audience, Principal};
 use crate::time::{Moment, Now, UnixMs};
+use held::{Access, Token, Work};
 use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::fmt;
@@ -62,6 +67,8 @@ pub enum Input {
     Challenged(Result<ChallengeAnswer, String>),
     /// [`Output::Sign`] is done; an error text where the key could not sign.
     Signed(Result<SignedToken, String>),
+    /// [`Output::Exchange`] is done.
+    Exchanged(Result<Response, Failure>),
     /// The relay answered 401 to a batch.
     Rejected {
         /// The token it carried; `None` for an empty bearer token ([`TokenState::Open`]).
@@ -71,15 +78,19 @@ pub enum Input {
     },
     /// From now on the signer holds another certificate.
     CertificateChanged,
+    /// From now on this can be presented.
+    Configured(Box<Configured>),
 }
 
 /// What is to be done. At most one is under way at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// POST a batch without notifications and with an empty bearer token, and report [`Input::Challenged`].
     AskChallenge,
     /// Sign, and report [`Input::Signed`].
     Sign(Claims),
+    /// Ask a token service, and report [`Input::Exchanged`].
+    Exchange(Box<TokenRequest>),
 }
 
 /// With what a batch can go now.
@@ -146,29 +157,8 @@ pub struct Keeper {
 enum Step {
     Resting,
     AskingChallenge,
-    Signing {
-        audience: Audience,
-        since: UnixMs,
-        /// The certificate changed meanwhile: what comes back is signed with the former one.
-        is_outdated: bool,
-    },
-}
-
-/// What the relay's last challenge led to.
-struct Access {
-    /// `None`: the relay asks for no token.
-    audience: Option<Audience>,
-    learned_at: Moment,
-}
-
-struct Token {
-    serial: u64,
-    secret: Arc<SecretString>,
-    audience: Audience,
-    signed_at: UnixMs,
-    expires: UnixMs,
-    /// Signed with a former certificate.
-    is_outdated: bool,
+    Signing(Work),
+    Exchanging(Work),
 }
 
 impl Keeper {
@@ -198,8 +188,10 @@ impl Keeper {
             Input::Wake => {}
             Input::Challenged(answer) => self.challenged(now, answer),
             Input::Signed(result) => self.signed(now, result),
+            Input::Exchanged(outcome) => self.exchanged(now, outcome),
             Input::Rejected { serial, www_authenticate } => self.rejected(now, serial, &www_authenticate),
             Input::CertificateChanged => self.certificate_changed(),
+            Input::Configured(configured) => self.configured(*configured),
         }
         self.begin_what_is_due(now);
     }
@@ -222,7 +214,7 @@ impl Keeper {
 
     /// With what a batch can go now.
     pub fn state(&self, now: Now) -> TokenState {
-        if let Some(Access { audience: None, .. }) = self.access {
+        if let Some(Access { choice: None, .. }) = self.access {
             return TokenState::Open;
         }
         if let Some(token) = self.token.as_ref().filter(|token| token.is_usable(now.unix)) {
@@ -240,6 +232,19 @@ impl Keeper {
         self.error.as_ref()
     }
 
+    /// Which token the relay's last challenge called for; `None` without one, and where it asks for none.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.access.as_ref()?.choice.as_ref()
+    }
+
+    /// The token service that issued the token in hand, if this is its serial and one did.
+    pub fn service_of(&self, serial: u64) -> Option<&str> {
+        match &self.token.as_ref().filter(|token| token.serial == serial)?.choice.issuer {
+            Issuer::Service { name, .. } => Some(name),
+            Issuer::Own => None,
+        }
+    }
+
     fn challenged(&mut self, now: Now, answer: Result<ChallengeAnswer, String>) {
         if !matches!(self.step, Step::AskingChallenge) {
             return;
@@ -250,7 +255,7 @@ impl Keeper {
             Err(failure) => Err(Error::Unreachable(failure)),
             Ok(ChallengeAnswer { status: 200..=299, .. }) => {
                 self.token = None;
-                self.access = Some(Access { audience: None, learned_at: now.moment });
+                self.access = Some(Access { choice: None, learned_at: now.moment });
                 self.succeeded();
                 return;
             }
@@ -263,46 +268,78 @@ impl Keeper {
         }
     }
 
-    /// The challenge led to an audience: the attempt goes on with a signature unless the token in hand is
-    /// good for it.
+    /// The challenge led to a choice: the attempt goes on with a signature unless the token in hand is good for it.
     fn sign_or_rest(&mut self, now: Now) {
-        match self.unsigned_audience(now.unix) {
-            Some(audience) => self.sign(now, audience),
+        match self.wanted(now.unix) {
+            Some(choice) => self.sign(now, choice),
             None => self.succeeded(),
         }
     }
 
     fn learn(&mut self, now: Now, www_authenticate: &[String]) -> Result<(), Error> {
         let challenge = Challenge::parse(www_authenticate).ok_or(Error::NoChallenge)?;
-        let Choice::SelfIssued { audience } = choose(&challenge, &self.settings.configured)?;
-        self.access = Some(Access { audience: Some(audience), learned_at: now.moment });
+        let choice = choose(&challenge, &self.settings.configured)?;
+        self.access = Some(Access { choice: Some(choice), learned_at: now.moment });
         Ok(())
     }
 
     fn signed(&mut self, now: Now, result: Result<SignedToken, String>) {
-        let Step::Signing { audience, since, is_outdated } = std::mem::replace(&mut self.step, Step::Resting)
-        else {
-            return;
+        let work = match std::mem::replace(&mut self.step, Step::Resting) {
+            Step::Signing(work) => work,
+            other => return self.step = other,
         };
-        match result {
-            Err(text) => self.failed(now, Error::Signing(text), None),
-            Ok(signed) => {
-                self.last_serial += 1;
-                self.token = Some(Token {
-                    serial: self.last_serial,
-                    secret: signed.token,
-                    audience,
-                    signed_at: since,
-                    expires: signed.expires,
-                    is_outdated,
-                });
-                self.succeeded();
+        let signed = match result {
+            Ok(signed) => signed,
+            Err(text) => return self.failed(now, Error::Signing(text), None),
+        };
+        match &work.choice.issuer {
+            Issuer::Own => self.keep(work, signed),
+            Issuer::Service { name, service, .. } => {
+                self.outputs.push_back(Output::Exchange(Box::new(TokenRequest {
+                    service: name.clone(),
+                    endpoint: Arc::clone(&service.endpoint),
+                    resource: work.choice.audience.clone(),
+                    assertion: signed,
+                })));
+                self.step = Step::Exchanging(work);
             }
         }
     }
 
+    fn exchanged(&mut self, now: Now, outcome: Result<Response, Failure>) {
+        let work = match std::mem::replace(&mut self.step, Step::Resting) {
+            Step::Exchanging(work) => work,
+            other => return self.step = other,
+        };
+        let Issuer::Service { name, service, .. } = &work.choice.issuer else { return };
+        let (name, authority) = (name.clone(), service.endpoint.authority());
+        match outcome.map(|answer| exchange::read(&answer, now.unix)) {
+            Ok(Ok(token)) => self.keep(Work { since: now.unix, ..work }, token),
+            Ok(Err(refusal)) => {
+                let asked_wait = refusal.asked_wait;
+                self.failed(now, Error::ServiceRefused { service: name, refusal }, asked_wait);
+            }
+            Err(failure) => {
+                self.failed(now, Error::ServiceUnreachable { service: name, authority, failure }, None);
+            }
+        }
+    }
+
+    fn keep(&mut self, work: Work, token: SignedToken) {
+        self.last_serial += 1;
+        self.token = Some(Token {
+            serial: self.last_serial,
+            secret: token.token,
+            choice: work.choice,
+            signed_at: work.since,
+            expires: token.expires,
+            is_outdated: work.is_outdated,
+        });
+        self.succeeded();
+    }
+
     fn rejected(&mut self, now: Now, serial: Option<u64>, www_authenticate: &[String]) {
-        let is_open = matches!(self.access, Some(Access { audience: None, .. }));
+        let is_open = matches!(self.access, Some(Access { choice: None, .. }));
         let is_current = match (serial, &self.token) {
             (Some(serial), Some(token)) => serial == token.serial,
             (None, _) => is_open,
@@ -322,13 +359,35 @@ impl Keeper {
     }
 
     fn certificate_changed(&mut self) {
+        self.outdate();
+        self.try_again_soon();
+    }
+
+    /// What is in hand, or comes from what is under way, is to be replaced; it is used until then.
+    fn outdate(&mut self) {
         if let Some(token) = &mut self.token {
             token.is_outdated = true;
         }
-        if let Step::Signing { is_outdated, .. } = &mut self.step {
-            *is_outdated = true;
+        if let Step::Signing(work) | Step::Exchanging(work) = &mut self.step {
+            work.is_outdated = true;
         }
-        // Whatever failed before may have failed for the certificate: back to the shortest gap.
+    }
+
+    /// What was chosen before may not be what would be now: the challenge is asked for again.
+    fn configured(&mut self, configured: Configured) {
+        if self.settings.configured == configured {
+            return;
+        }
+        if self.settings.configured.own != configured.own {
+            self.outdate();
+        }
+        self.settings.configured = configured;
+        self.access.take_if(|access| access.choice.is_some());
+        self.try_again_soon();
+    }
+
+    /// Whatever failed before may have failed for what is different now: back to the shortest gap.
+    fn try_again_soon(&mut self) {
         self.failures = 0;
         self.not_before = self.attempted_at.map_or(Moment::START, |at| at.after(ATTEMPT_GAP_MIN));
     }
@@ -338,14 +397,14 @@ impl Keeper {
             return;
         }
         let is_challenge_due = self.access.as_ref().is_none_or(|access| now.moment >= access.ends());
-        let unsigned = self.unsigned_audience(now.unix);
-        if !is_challenge_due && unsigned.is_none() {
+        let wanted = self.wanted(now.unix);
+        if !is_challenge_due && wanted.is_none() {
             return;
         }
         self.attempted_at = Some(now.moment);
         self.not_before = now.moment.after(ATTEMPT_GAP_MIN);
-        match unsigned {
-            Some(audience) if !is_challenge_due => self.sign(now, audience),
+        match wanted {
+            Some(choice) if !is_challenge_due => self.sign(now, choice),
             _ => {
                 self.step = Step::AskingChallenge;
                 self.outputs.push_back(Output::AskChallenge);
@@ -353,26 +412,32 @@ impl Keeper {
         }
     }
 
-    fn sign(&mut self, now: Now, audience: Audience) {
+    fn sign(&mut self, now: Now, choice: Choice) {
         let Settings { configured, may_delegate, lifetime } = &self.settings;
-        let claims = Claims::self_issued(&configured.own, &audience, *may_delegate, *lifetime, now.unix);
-        self.step = Step::Signing { audience, since: now.unix, is_outdated: false };
+        let own = &configured.own;
+        let claims = match &choice.issuer {
+            Issuer::Own => Claims::self_issued(own, &choice.audience, *may_delegate, *lifetime, now.unix),
+            Issuer::Service { service, tenant, .. } => {
+                let asking = Principal { id: own.id.clone(), realm: tenant.clone() };
+                let (id, authority) = (service.principal.id.clone(), service.endpoint.authority());
+                Claims::assertion(&asking, &Audience { id, authority, realm: tenant.clone() }, now.unix)
+            }
+        };
+        self.step = Step::Signing(Work { choice, since: now.unix, is_outdated: false });
         self.outputs.push_back(Output::Sign(claims));
     }
 
-    /// For whom a token must be signed now; `None` where none is asked for or the one in hand is still good.
-    fn unsigned_audience(&self, now: UnixMs) -> Option<Audience> {
-        let audience = self.access.as_ref()?.audience.as_ref()?;
-        let is_good = self
-            .token
-            .as_ref()
-            .is_some_and(|token| token.audience == *audience && !token.is_renewal_due(now));
-        (!is_good).then(|| audience.clone())
+    /// Which token must be got now; `None` where none is asked for or the one in hand is still good.
+    fn wanted(&self, now: UnixMs) -> Option<Choice> {
+        let choice = self.choice()?;
+        let is_good =
+            self.token.as_ref().is_some_and(|token| token.choice == *choice && !token.is_renewal_due(now));
+        (!is_good).then(|| choice.clone())
     }
 
     fn due_at(&self) -> Moment {
         let Some(access) = &self.access else { return self.not_before };
-        if self.unsigned_audience(self.latest.unix).is_some() {
+        if self.wanted(self.latest.unix).is_some() {
             return self.not_before;
         }
         let renewal = self.token.as_ref().map_or(access.ends(), |token| {
@@ -405,35 +470,6 @@ impl fmt::Debug for Keeper {
             .field("state", &self.state(self.latest))
             .field("error", &self.error)
             .finish_non_exhaustive()
-    }
-}
-
-impl Access {
-    fn ends(&self) -> Moment {
-        self.learned_at.after(CHALLENGE_LIFE)
-    }
-}
-
-impl Token {
-    fn life_ms(&self) -> u64 {
-        self.expires.0.saturating_sub(self.signed_at.0)
-    }
-
-    fn is_usable(&self, now: UnixMs) -> bool {
-        // Short lives, as tests have them, still leave time between renewal and end.
-        let unused_end_ms = u64::try_from(UNUSED_END.as_millis()).unwrap_or(u64::MAX).min(self.life_ms() / 4);
-        now.0.saturating_add(unused_end_ms) < self.expires.0
-    }
-
-    /// When a third of its life is left.
-    fn renewal_at(&self) -> UnixMs {
-        UnixMs(self.expires.0.saturating_sub(self.life_ms() / 3))
-    }
-
-    fn is_renewal_due(&self, now: UnixMs) -> bool {
-        // A clock that was set back leaves a token that begins in the future.
-        let is_ahead = now.after(CLOCK_TOLERANCE) < self.signed_at;
-        self.is_outdated || is_ahead || now >= self.renewal_at()
     }
 }
 

@@ -109,6 +109,8 @@ fn keeper_settings() -> keeper::Settings {
             own: Principal::new(EXCHANGE, ORGANIZATION),
             organization: ORGANIZATION.to_owned(),
             relay_authority: AUTHORITY.to_owned(),
+            auth_servers: Vec::new(),
+            partners: Vec::new(),
         },
         may_delegate: false,
         lifetime: Duration::from_hours(24),

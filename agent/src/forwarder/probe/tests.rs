@@ -22,6 +22,8 @@ fn probe() -> Probe {
         own: Principal::new(ID, "fabrikam.com"),
         organization: String::from("fabrikam.com"),
         relay_authority: url.authority(),
+        auth_servers: Vec::new(),
+        partners: Vec::new(),
     };
     Probe {
         url: Arc::new(url),
@@ -56,7 +58,8 @@ fn run(probe: &Probe, answers: Vec<Result<Answer, Failure>>) -> (Report, Vec<Pos
         left.lock().next().expect("no more posts than answers")
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let report = runtime.block_on(probe.run(post, || NOW));
+    let exchange = async |_| unreachable!("no token service is configured");
+    let report = runtime.block_on(probe.run(post, exchange, || NOW));
     (report, posts.into_inner())
 }
 
@@ -87,7 +90,11 @@ fn every_failure_names_its_component_and_what_to_do() {
     let stranger = "Bearer client_id=x, trusted_issuers=\"00000001-0000-0000-c000-000000000000@*\"";
     let stranger = Answer { status: 401, www_authenticate: vec![text(stranger)], ..Answer::default() };
     let cases = [
-        (vec![Err(Failure::Dns(text("x")))], Networking, "relay.example, in `mailbadge proxy show`"),
+        (
+            vec![Err(Failure::Dns(text("x")))],
+            Networking,
+            "the relay, relay.example, in `mailbadge proxy show`",
+        ),
         (vec![Err(Failure::Connect(text("x")))], Networking, "relay.example port 8443: firewall"),
         (vec![Err(Failure::Timeout(text("x")))], Networking, "does not answer in time"),
         (vec![challenge(), Err(Failure::Timeout(text("x")))], Networking, "does not answer in time"),
@@ -96,8 +103,8 @@ fn every_failure_names_its_component_and_what_to_do() {
         (tls("certificate not valid for name \"x\""), Trust, "is for another name"),
         (tls("certificate expired: verification time"), Trust, "this machine's clock"),
         (tls("BadEncoding"), Trust, "intercepts TLS"),
-        (vec![Err(Failure::Closed(text("x")))], Relay, "the relay's log"),
-        (vec![Err(Failure::Read(text("x")))], Relay, "the relay's log"),
+        (vec![Err(Failure::Closed(text("x")))], Relay, "the log of the relay"),
+        (vec![Err(Failure::Read(text("x")))], Relay, "the log of the relay"),
         (vec![status(404)], Relay, "check the Uri"),
         (vec![status(403)], Authentication, "before it even asks"),
         (vec![status(401)], Authentication, "do not agree on whose tokens"),

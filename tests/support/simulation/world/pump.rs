@@ -5,6 +5,7 @@ use super::{Event, World, micros};
 use bytes::Bytes;
 use mailbadge::event::{MailboxId, News};
 use mailbadge::flow::{Input, Output};
+use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::wire::EMPTY_BATCH;
 use mailbadge::source::imap::exchange;
 use mailbadge::source::imap::roster::{self, Report};
@@ -164,6 +165,13 @@ impl World {
                 Output::Sign(claims) => {
                     let signed = identity().1.sign(&claims).map_err(|error| error.to_string());
                     self.tell_flow(Input::Signed(signed), now);
+                }
+                // The simulated cloud trusts the agent directly: nobody is asked for a token.
+                Output::Exchange(_) => {
+                    self.tell_flow(Input::Exchanged(Err(Failure::Connect("nobody there".to_owned()))), now);
+                }
+                Output::Fetch(fetch) => {
+                    self.tell_flow(Input::Fetched { name: fetch.name, is_good: false }, now);
                 }
                 Output::Post(post) => self.post(post),
                 Output::Forget { key, .. } => drop(self.disk.subscriptions.remove(&key)),
