@@ -5,11 +5,13 @@
 //! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
 
 mod desk;
+mod handed;
 mod health;
 mod identity;
 mod ledger;
 mod relay;
 mod sources;
+mod watchdog;
 
 use crate::admin;
 use crate::config::{self, Config};
@@ -30,6 +32,7 @@ use crate::token::claims::Claims;
 use crate::token::signer::SignedToken;
 use crate::tracker::Tracker;
 use desk::Desk;
+use handed::Handed;
 use health::Troubles;
 use ledger::{Changed, Ledger, LedgerShown};
 use parking_lot::Mutex;
@@ -42,6 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use watchdog::Pulses;
 
 /// How long a stop may take: batches in flight, then what devices show is stored.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -76,6 +80,9 @@ pub enum RunError {
     /// A Cyrus source.
     #[error(transparent)]
     Cyrus(#[from] crate::source::cyrus::Error),
+    /// Sockets of the service manager.
+    #[error(transparent)]
+    Handed(#[from] handed::Error),
     /// An IMAP source.
     #[error(transparent)]
     Imap(#[from] crate::source::imap::driver::Error),
@@ -106,6 +113,7 @@ struct Hall {
     /// Devices the relay called gone, until the ledger dropped them; bounded by the devices there are.
     gone: Mutex<Vec<SubscriptionKey>>,
     sources: tokio::sync::Mutex<Sources>,
+    pulses: Arc<Pulses>,
     config: Mutex<Config>,
     bell: Arc<Notify>,
     closed: watch::Sender<bool>,
@@ -132,7 +140,7 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
 async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let hall = open(config, clock)?;
+    let hall = open(config, clock, Handed::take_over()?)?;
     let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
     let admin_settings = hall.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
@@ -142,6 +150,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     hall.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
     let ledger = tokio::spawn(keep_ledger(Arc::clone(&hall)));
+    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&hall)));
     let wanted = hall.config.lock().sources.clone();
     let watched = hall.ledger.lock().watched();
     hall.sources.lock().await.set(&wanted, &watched).await?;
@@ -155,14 +164,14 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     hall.drain().await;
     hall.closed.send_replace(true);
     drop(admin);
-    let _ended = tokio::join!(relay, ledger);
+    let _ended = tokio::join!(relay, ledger, watchdog);
     hall.ledger.lock().save()?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Opens the store and puts the rooms together; nothing runs yet.
-fn open(config: Config, clock: Clock) -> Result<Arc<Hall>, RunError> {
+fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunError> {
     let now = clock.now();
     let store = SqliteStore::open(&config.state_dir, now.unix)?;
     let lock = lock(&config.state_dir)?;
@@ -188,6 +197,7 @@ fn open(config: Config, clock: Clock) -> Result<Arc<Hall>, RunError> {
     let desk = Arc::new(Desk::new(Arc::clone(&tracker), Arc::clone(&counters)));
     let doubt = Arc::new(Mutex::new(doubt));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&tracker), Arc::clone(&desk), Arc::clone(&doubt));
+    let pulses = Arc::new(Pulses::default());
     Ok(Arc::new(Hall {
         clock,
         started_at: now.unix,
@@ -198,7 +208,8 @@ fn open(config: Config, clock: Clock) -> Result<Arc<Hall>, RunError> {
         ledger: Mutex::new(ledger),
         doubt,
         gone: Mutex::default(),
-        sources: tokio::sync::Mutex::new(Sources::new(desk, clock)),
+        sources: tokio::sync::Mutex::new(Sources::new(desk, clock, handed, Arc::clone(&pulses))),
+        pulses,
         config: Mutex::new(config),
         bell,
         closed: watch::Sender::new(false),

@@ -15,6 +15,7 @@ pub mod recorder;
 mod requirement;
 pub mod script;
 pub mod simulation;
+pub mod supervisor;
 
 pub use process::wait_until;
 pub use requirement::{required, required_as};

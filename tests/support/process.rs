@@ -56,10 +56,20 @@ pub struct Running {
 
 impl Running {
     /// Starts `command` with its output appended to `log`.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> io::Result<Self> {
+    pub fn start(name: &str, command: Command, log: &Path) -> io::Result<Self> {
+        Self::start_with(name, command, Stdio::null(), log)
+    }
+
+    /// The same with this standard input.
+    pub fn start_with(
+        name: &str,
+        mut command: Command,
+        input: impl Into<Stdio>,
+        log: &Path,
+    ) -> io::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         let child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()

@@ -2,9 +2,12 @@
 
 use super::RunError;
 use super::desk::Desk;
+use super::handed::Handed;
+use super::watchdog::Pulses;
 use crate::config;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
+use crate::source::pulse::Pulse;
 use crate::source::{cyrus, dovecot, imap};
 use crate::time::driver::Clock;
 use std::sync::Arc;
@@ -33,12 +36,23 @@ impl Part {
             Self::AtTheDesk => None,
         }
     }
+
+    /// Of the thread that a mail server waits for.
+    fn pulse(&self) -> Option<Arc<Pulse>> {
+        match self {
+            Self::Dovecot(source) => Some(source.pulse()),
+            Self::Cyrus(source) => Some(source.pulse()),
+            Self::AtTheDesk => None,
+        }
+    }
 }
 
 /// All sources that run, in the order of the configuration.
 pub(super) struct Sources {
     desk: Arc<Desk>,
     clock: Clock,
+    handed: Handed,
+    pulses: Arc<Pulses>,
     running: Vec<Running>,
     ids_given: usize,
 }
@@ -52,8 +66,8 @@ pub(super) struct Shown {
 }
 
 impl Sources {
-    pub(super) fn new(desk: Arc<Desk>, clock: Clock) -> Self {
-        Self { desk, clock, running: Vec::new(), ids_given: 0 }
+    pub(super) fn new(desk: Arc<Desk>, clock: Clock, handed: Handed, pulses: Arc<Pulses>) -> Self {
+        Self { desk, clock, handed, pulses, running: Vec::new(), ids_given: 0 }
     }
 
     /// Brings what runs in line with `wanted`: sources whose settings are the same go on untouched, others are stopped
@@ -63,9 +77,12 @@ impl Sources {
         wanted: &[config::Source],
         mailboxes: &[(MailboxId, Arc<str>)],
     ) -> Result<(), RunError> {
+        let answering = wanted.iter().filter(|source| !matches!(source, config::Source::Imap(_)));
+        self.handed.are_claimed(&answering.map(config::Source::name).collect::<Vec<_>>())?;
         let (kept, dropped): (Vec<Running>, Vec<Running>) =
             self.running.drain(..).partition(|source| wanted.contains(&source.settings));
         self.running = kept;
+        self.show_pulses();
         for source in dropped {
             tracing::info!(source = source.settings.name(), "source stopped");
             self.stop_one(source).await;
@@ -89,10 +106,10 @@ impl Sources {
         let observer: Arc<dyn Observer> = Arc::<Desk>::clone(&self.desk);
         let part = match settings {
             config::Source::Dovecot(settings) => {
-                Part::Dovecot(dovecot::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
+                Part::Dovecot(self.start_dovecot(settings, id, observer, Arc::clone(&counters))?)
             }
             config::Source::Cyrus(settings) => {
-                Part::Cyrus(cyrus::start(settings, id, observer, self.clock, Arc::clone(&counters))?)
+                Part::Cyrus(self.start_cyrus(settings, id, observer, Arc::clone(&counters))?)
             }
             config::Source::Imap(settings) => {
                 let seed = fastrand::u64(..);
@@ -108,12 +125,51 @@ impl Sources {
         };
         tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
         self.running.push(Running { id, settings: settings.clone(), counters, part });
+        self.show_pulses();
         Ok(())
+    }
+
+    fn start_dovecot(
+        &self,
+        settings: &dovecot::Settings,
+        id: SourceId,
+        observer: Arc<dyn Observer>,
+        counters: Arc<SourceCounters>,
+    ) -> Result<dovecot::DovecotSource, dovecot::Error> {
+        let failed = |reason| dovecot::Error::Start { name: Arc::clone(&settings.name), reason };
+        match self.handed.socket(&settings.name).map_err(failed)? {
+            Some(socket) => {
+                let listener = dovecot::Listener::inherited(socket).map_err(failed)?;
+                dovecot::start_on(listener, settings, id, observer, self.clock, counters)
+            }
+            None => dovecot::start(settings, id, observer, self.clock, counters),
+        }
+    }
+
+    fn start_cyrus(
+        &self,
+        settings: &cyrus::Settings,
+        id: SourceId,
+        observer: Arc<dyn Observer>,
+        counters: Arc<SourceCounters>,
+    ) -> Result<cyrus::CyrusSource, cyrus::Error> {
+        let failed = |reason| cyrus::Error::Start { name: Arc::clone(&settings.name), reason };
+        match self.handed.socket(&settings.name).map_err(failed)? {
+            Some(socket) => cyrus::start_on(socket.into(), settings, id, observer, self.clock, counters),
+            None => cyrus::start(settings, id, observer, self.clock, counters),
+        }
+    }
+
+    /// Tells the watchdog which threads mail servers wait for now.
+    fn show_pulses(&self) {
+        self.pulses.set(self.running.iter().filter_map(|source| source.part.pulse()).collect());
     }
 
     /// Stops them all.
     pub(super) async fn stop(&mut self) {
-        for source in std::mem::take(&mut self.running) {
+        let running = std::mem::take(&mut self.running);
+        self.show_pulses();
+        for source in running {
             self.stop_one(source).await;
         }
     }

@@ -5,5 +5,6 @@ pub mod dovecot;
 pub mod cyrus;
 pub mod imap;
 pub mod pending;
+pub mod pulse;
 pub mod socket_file;
 pub mod sweep;

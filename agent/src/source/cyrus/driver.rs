@@ -9,6 +9,7 @@ use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
 use crate::source::pending::driver::{HandOn, Handover};
+use crate::source::pulse::{BEAT_EVERY, Pulse};
 use crate::source::socket_file::driver::{SocketFile, bind};
 use crate::time::driver::Clock;
 use std::fs;
@@ -35,6 +36,7 @@ pub struct CyrusSource {
     is_stopping: Arc<AtomicBool>,
     reading: Option<JoinHandle<()>>,
     hand_on: HandOn,
+    pulse: Arc<Pulse>,
     file: Option<SocketFile>,
 }
 
@@ -48,15 +50,32 @@ pub fn start(
     clock: Clock,
     counters: Arc<SourceCounters>,
 ) -> Result<CyrusSource, Error> {
-    let failed = |reason| Error::Start { name: Arc::clone(&settings.name), reason };
     let (socket, file) = bind(&settings.listen, settings.mode, |path| UnixDatagram::bind(path), reach)?;
+    let mut source = start_on(socket, settings, id, observer, clock, counters)?;
+    source.file = Some(file);
+    Ok(source)
+}
+
+/// Drains a socket that is bound already, handed over by the service manager; its file stays when we stop.
+pub fn start_on(
+    socket: UnixDatagram,
+    settings: &Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+) -> Result<CyrusSource, Error> {
+    let failed = |reason| Error::Start { name: Arc::clone(&settings.name), reason };
+    socket.set_nonblocking(false).and_then(|()| socket.set_read_timeout(Some(BEAT_EVERY))).map_err(failed)?;
     let socket = Arc::new(socket);
+    let pulse = Arc::new(Pulse::new(clock.now().moment));
     let hand_on = HandOn::start("cyrus-hand-on", id, observer, Arc::clone(&counters)).map_err(failed)?;
     let is_stopping = Arc::new(AtomicBool::new(false));
     let reader = Reader {
         name: Arc::clone(&settings.name),
         socket: Arc::clone(&socket),
         is_stopping: Arc::clone(&is_stopping),
+        pulse: Arc::clone(&pulse),
         clock,
         counters,
         handover: hand_on.handover(),
@@ -71,7 +90,8 @@ pub fn start(
         is_stopping,
         reading: Some(reading),
         hand_on,
-        file: Some(file),
+        pulse,
+        file: None,
     })
 }
 
@@ -81,6 +101,11 @@ fn reach(path: &Path) -> std::io::Result<()> {
 }
 
 impl CyrusSource {
+    /// Beats while the socket is drained.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Why Cyrus's events are not read any more, for readiness; `None` while all is well.
     pub fn failure(&self) -> Option<String> {
         let is_reading = self.reading.as_ref().is_some_and(|thread| !thread.is_finished());
@@ -114,6 +139,7 @@ struct Reader {
     name: Arc<str>,
     socket: Arc<UnixDatagram>,
     is_stopping: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     clock: Clock,
     counters: Arc<SourceCounters>,
     handover: Arc<Handover>,
@@ -125,6 +151,7 @@ impl Reader {
         let mut buffer = vec![0; DATAGRAM_MAX + 1];
         let mut has_warned = false;
         loop {
+            self.pulse.beat(self.clock.now().moment);
             match self.socket.recv(&mut buffer) {
                 // An empty datagram, or the end.
                 Ok(0) if self.is_stopping.load(Ordering::Acquire) => return,
@@ -132,7 +159,8 @@ impl Reader {
                     let datagram = buffer.get(..length).unwrap_or_default();
                     self.take(datagram, &mut has_warned);
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Nothing came for a while: time for a beat.
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                 Err(error) => {
                     tracing::error!(source = %self.name, %error, "the notify socket cannot be read");
                     thread::sleep(READ_PAUSE);

@@ -7,7 +7,7 @@
 pub mod driver;
 pub mod notify;
 
-pub use driver::{CyrusSource, start};
+pub use driver::{CyrusSource, start, start_on};
 
 use super::socket_file;
 use std::io;

@@ -10,12 +10,12 @@ use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
 use crate::source::pending::driver::HandOn;
+use crate::source::pulse::{BEAT_EVERY, Pulse};
 use crate::source::socket_file::driver::SocketFile;
 use crate::time::driver::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
@@ -27,6 +27,7 @@ pub struct DovecotSource {
     stop: Arc<Notify>,
     answering: Option<JoinHandle<()>>,
     hand_on: HandOn,
+    pulse: Arc<Pulse>,
     file: Option<SocketFile>,
 }
 
@@ -70,12 +71,19 @@ pub fn start_on(
         stop: Arc::default(),
         answering: None,
         hand_on,
+        pulse: Arc::new(Pulse::new(clock.now().moment)),
         file: None,
     };
-    let (settings, stop) = (settings.clone(), Arc::clone(&source.stop));
-    let answering = thread::Builder::new()
-        .name("dovecot-dict".into())
-        .spawn(move || answer(&runtime, &doorway, Desk::new(&settings, clock, counters, handover), &stop));
+    let (settings, stop, pulse) = (settings.clone(), Arc::clone(&source.stop), Arc::clone(&source.pulse));
+    let answering = thread::Builder::new().name("dovecot-dict".into()).spawn(move || {
+        let desk = Desk::new(&settings, clock, counters, handover);
+        LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                () = desk.serve(&doorway, &stop) => {}
+                () = beat(&pulse, clock) => {}
+            }
+        });
+    });
     source.answering =
         Some(answering.map_err(|reason| Error::Start { name: Arc::clone(&source.name), reason })?);
     Ok(source)
@@ -85,6 +93,11 @@ impl DovecotSource {
     /// Where it listens, when that is TCP: the real port where the configured one was 0.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp_address
+    }
+
+    /// Beats while Dovecot is answered.
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Why Dovecot is not served any more, for readiness; `None` while all is well.
@@ -113,9 +126,13 @@ impl Drop for DovecotSource {
     }
 }
 
-/// The thread that answers.
-fn answer(runtime: &Runtime, doorway: &Doorway, desk: Desk, stop: &Notify) {
-    LocalSet::new().block_on(runtime, desk.serve(doorway, stop));
+/// Shows that the answering thread turns; never ends.
+async fn beat(pulse: &Pulse, clock: Clock) {
+    let mut rhythm = tokio::time::interval(BEAT_EVERY);
+    loop {
+        rhythm.tick().await;
+        pulse.beat(clock.now().moment);
+    }
 }
 
 #[cfg(test)]

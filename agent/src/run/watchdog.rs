@@ -1,0 +1,39 @@
+//! Tells the service manager's watchdog that the mail server is answered (sd_watchdog_enabled(3)): only while each
+//! thread that a mail server waits for turns. A frozen agent says nothing, and is ended and started again.
+
+use super::{Hall, tell_manager};
+use crate::source::pulse::{BEAT_EVERY, Pulse};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// The threads that a mail server waits for.
+#[derive(Debug, Default)]
+pub(super) struct Pulses(Mutex<Vec<Arc<Pulse>>>);
+
+impl Pulses {
+    /// Replaces what is looked at.
+    pub(super) fn set(&self, pulses: Vec<Arc<Pulse>>) {
+        *self.0.lock() = pulses;
+    }
+}
+
+/// Speaks to the watchdog, where there is one, until the daemon ends.
+pub(super) async fn keep(hall: Arc<Hall>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut rhythm = tokio::time::interval((limit / 4).max(BEAT_EVERY));
+    let mut was_well = true;
+    loop {
+        tokio::select! {
+            _ = rhythm.tick() => {}
+            () = hall.until_closed() => return,
+        }
+        let now = hall.clock.now().moment;
+        let is_well = hall.pulses.0.lock().iter().all(|pulse| pulse.is_beating(now));
+        if is_well {
+            tell_manager(&[sd_notify::NotifyState::Watchdog]);
+        } else if was_well {
+            tracing::error!("a thread that the mail server waits for stands still; the watchdog is not told");
+        }
+        was_well = is_well;
+    }
+}

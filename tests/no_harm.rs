@@ -1,0 +1,126 @@
+//! What a delivery by a real Dovecot waits for an agent that is killed or stands still, under a service manager that
+//! keeps its socket and watches it (product.md §1, promise 2). What a healthy one costs is `real_dovecot.rs`'s.
+
+use std::fs;
+use std::time::Duration;
+use support::cloud::Cloud;
+use support::dovecot::{Dovecot, Options};
+use support::host::{Host, badges};
+use support::lmtp::LmtpClient;
+use support::process::{signal, wait_until};
+use support::required;
+use support::supervisor::Supervisor;
+
+/// Longest wait for a badge on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How often the agent is killed, and as many deliveries are measured without one.
+const ROUNDS: u32 = 7;
+/// What a killed agent may cost a delivery.
+const KILLED_MAX: Duration = Duration::from_millis(300);
+/// What a frozen one may.
+const FROZEN_MAX: Duration = Duration::from_secs(5);
+
+/// A real Dovecot whose plugin tells an agent that a service manager keeps.
+struct Scene {
+    supervisor: Supervisor,
+    lmtp: LmtpClient,
+    cloud: Cloud,
+    _host: Host,
+    _dovecot: Dovecot,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let cloud = Cloud::start();
+        let host = Host::new();
+        host.configure(&cloud, &host.dovecot_source());
+        host.subscribe(&["u1".to_owned()]);
+        let supervisor = Supervisor::start(host.folder(), &host.folder().join("dict.sock"), "dovecot");
+        let dovecot = Dovecot::start(Options { dict: Some(host.dict()), ..Options::default() });
+        let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
+        lmtp.deliver("u1").expect("delivery");
+        let scene = Self { supervisor, lmtp, cloud, _host: host, _dovecot: dovecot };
+        scene.wait_shown(1);
+        scene
+    }
+
+    fn deliver(&mut self) -> Duration {
+        self.lmtp.deliver("u1").expect("delivery").took
+    }
+
+    fn wait_shown(&self, count: u32) {
+        let what = format!("u1 shows {count}");
+        wait_until(&what, LIMIT, || (badges(&self.cloud, "u1") == [Some(count); 2]).then_some(()));
+    }
+}
+
+fn median(mut of: Vec<Duration>) -> Duration {
+    of.sort_unstable();
+    *of.get(of.len() / 2).expect("some")
+}
+
+#[test]
+fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_loses_no_count() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut scene = Scene::new();
+    let healthy = median((0..ROUNDS).map(|_| scene.deliver()).collect());
+    let mut killed = Vec::new();
+    for round in 1..=ROUNDS {
+        signal(scene.supervisor.pid(), "KILL").expect("its pid is ours");
+        killed.push(scene.deliver());
+        scene.supervisor.wait_starts(round + 1);
+    }
+    println!("a delivery took {healthy:?} with a healthy agent, and right after a kill {killed:?}");
+    let cost = median(killed).saturating_sub(healthy);
+    assert!(cost < KILLED_MAX, "{cost:?}");
+    scene.wait_shown(1 + 2 * ROUNDS);
+}
+
+#[test]
+fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut scene = Scene::new();
+    signal(scene.supervisor.pid(), "STOP").expect("its pid is ours");
+    let took = scene.deliver();
+    println!("a delivery to a frozen agent took {took:?}");
+    assert!(took < FROZEN_MAX, "{took:?}");
+    scene.supervisor.wait_starts(2);
+    assert_eq!(scene.supervisor.frozen(), 1);
+    scene.wait_shown(2);
+}
+
+#[test]
+fn a_socket_that_no_source_is_called_after_is_refused_by_name() {
+    let cloud = Cloud::start();
+    let host = Host::new();
+    host.configure(&cloud, &(host.dovecot_source() + "name = \"other\"\n"));
+    let supervisor = Supervisor::begin(host.folder(), &host.folder().join("dict.sock"), "dovecot");
+    let log = host.folder().join("agent.log");
+    wait_until("it says why", LIMIT, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.contains("a socket called \"dovecot\", and no source").then_some(())
+    });
+    drop(supervisor);
+}
+
+/// The units as they are shipped.
+const SERVICE: &str = include_str!("../packaging/systemd/mailbadge.service");
+const SOCKET: &str = include_str!("../packaging/systemd/mailbadge-dict.socket");
+
+#[test]
+fn the_shipped_units_agree_with_the_agents_defaults_and_with_dovecots_configuration() {
+    let dovecot = include_str!("../packaging/dovecot/mailbadge-2.3.conf");
+    let settings = include_str!("../mailbadge.toml");
+    let path = "/run/mailbadge/dict.sock";
+    assert!(
+        SOCKET.contains(&format!("ListenStream={path}\n")) && SOCKET.contains("FileDescriptorName=dovecot\n")
+    );
+    assert!(dovecot.contains(path) && settings.contains(path));
+    // A stopped process takes no signal but KILL, and is to be ended well within the 5 s.
+    assert!(SERVICE.contains("WatchdogSignal=SIGKILL\n") && SERVICE.contains("WatchdogSec=3\n"));
+    assert!(SERVICE.contains("Type=notify\n") && SERVICE.contains("Restart=always\n"));
+}
