@@ -95,6 +95,17 @@ impl Cloud {
         added.expect("the tenant is there");
     }
 
+    /// Trusts a certificate of the organization no more.
+    pub fn distrust(&self, thumbprint: &str) {
+        let removed = self.running.world.relay.lock().tenants.remove_credential(ORGANIZATION, thumbprint);
+        assert!(removed.is_ok_and(|count| count > 0), "{thumbprint} was not trusted");
+    }
+
+    /// Where the organization's key credentials are uploaded.
+    pub fn credentials_url(&self) -> String {
+        format!("{}control/tenants/{ORGANIZATION}/credentials", self.page_url())
+    }
+
     /// The number on a device's icon.
     pub fn badge(&self, app: App, device: &str) -> Option<u32> {
         self.running.world.relay.lock().devices.badge(app, device)

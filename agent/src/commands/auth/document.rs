@@ -29,10 +29,10 @@ pub(super) fn fetch(url: &str, is_token_service: bool, config: &Config) -> Resul
     read.map(|document| Fetched { bytes, document }).map_err(unreadable)
 }
 
-/// The client that trusts what the relay's does.
+/// The client towards token services and tenants' directories.
 pub(super) fn client(config: &Config) -> Result<Client, Failure> {
     let unusable = |error: crate::https::Error| Failure { exit: Exit::Config, error: Some(error.into()) };
-    Client::new(&config.client_settings()).map_err(unusable)
+    Client::new(&config.token_client_settings()).map_err(unusable)
 }
 
 /// Refuses an address that nothing is fetched from.
