@@ -82,6 +82,14 @@ pub enum MetadataError {
     /// A token service that issues nowhere.
     #[error("no endpoint whose usage is issuance")]
     NoIssuance,
+    /// Of someone else.
+    #[error("the document is of {named} and not of {expected}")]
+    Stranger {
+        /// Whose it is.
+        named: String,
+        /// Whose it should be.
+        expected: String,
+    },
 }
 
 /// What a reader keeps of a document.

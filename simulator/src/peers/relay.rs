@@ -1,10 +1,12 @@
 //! The relay: takes batches of counts from agents and brings them to devices (protocol.md §1, §5.6, §6).
 //!
 //! This file holds the way of one request through it. What a token must be is in [`token_check`], what a batch must be
-//! in [`batch`], how much may be sent in [`budget`], what is remembered in [`record`]. No socket, no clock.
+//! in [`batch`], how much may be sent in [`budget`], which documents trust comes from in [`documents`], what is remembered
+//! in [`record`]. No socket, no clock.
 
 pub mod batch;
 pub mod budget;
+pub mod documents;
 pub mod record;
 pub mod token_check;
 
@@ -13,10 +15,11 @@ use super::fault::{Act, Faults, fault_answer};
 use super::http::{Exchange, Request, Response};
 use super::jwt::{SignatureFault, decode};
 pub use super::principal::EXCHANGE_APPLICATION_ID;
-use super::tenant::Tenants;
+use super::tenant::{TenantError, Tenants};
 use super::unix_time::UnixMicros;
 use batch::{Batch, Drop, Notification, Recipient, Unreadable};
 use budget::Budgets;
+use documents::Documents;
 use record::{BatchRecord, Outcome, Record};
 use token_check::{Category, Refusal, TokenCheck};
 
@@ -73,6 +76,8 @@ pub struct Relay {
     pub faults: Faults,
     /// What it saw.
     pub record: Record,
+    /// Documents that trust is read from.
+    pub documents: Documents,
     budgets: Budgets,
     /// While the request at hand is handled: every device says that it is gone.
     are_devices_gone: bool,
@@ -88,6 +93,7 @@ impl Relay {
             devices: Devices::default(),
             faults: Faults::default(),
             record: Record::default(),
+            documents: Documents::default(),
             budgets: Budgets::default(),
             are_devices_gone: false,
         }
@@ -127,6 +133,30 @@ impl Relay {
         self.are_devices_gone = false;
         self.record.count_status(response.status);
         Exchange { response: finish(response, shown, request), delay: plan.delay, wire: plan.wire }
+    }
+
+    /// URL of a metadata document that is to be fetched now, for [`Relay::take_document`].
+    pub fn due_document(&mut self, now: UnixMicros) -> Option<&str> {
+        self.documents.follow(&self.tenants, now);
+        self.documents.due(now)
+    }
+
+    /// A metadata document as it came, or why it did not.
+    pub fn take_document(&mut self, now: UnixMicros, url: &str, read: Result<&[u8], String>) {
+        let outcome =
+            read.and_then(|bytes| self.tenants.take_document(url, bytes).map_err(|error| error.to_string()));
+        self.documents.note(url, outcome, now);
+    }
+
+    /// Has the documents of a tenant read again. Tells their URLs.
+    pub fn refresh_documents(&mut self, now: UnixMicros, realm: &str) -> Result<Vec<String>, TenantError> {
+        self.documents.follow(&self.tenants, now);
+        let tenant = self.tenants.find(realm).ok_or_else(|| TenantError::Unknown(realm.to_owned()))?;
+        let urls: Vec<String> = tenant.metadata_urls().map(str::to_owned).collect();
+        for url in &urls {
+            self.documents.ask(url, now);
+        }
+        Ok(urls)
     }
 
     fn route(
@@ -174,6 +204,11 @@ impl Relay {
         };
         let decoded = decode(token);
         let verdict = check.check_decoded(token, decoded.as_ref());
+        if verdict.as_ref().is_err_and(|refusal| refusal.category == Category::InvalidSignature)
+            && let Some(url) = check.document(decoded.as_ref()).map(str::to_owned)
+        {
+            self.documents.doubt(&url, now);
+        }
         let number = self.record.take_token(token, decoded, verdict.clone(), generation, now);
         verdict.map(|accepted| (accepted.tenant, number))
     }

@@ -4,9 +4,11 @@
 
 pub mod credential;
 
+use super::metadata::{MetadataError, Published};
 use super::principal::Audience;
 use credential::KeyCredential;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use thiserror::Error;
 
@@ -14,6 +16,8 @@ use thiserror::Error;
 pub const TENANTS_MAX: usize = 1024;
 /// Issuers of one kind of a tenant at most.
 pub const ISSUERS_MAX: usize = 64;
+/// Longest URL of a metadata document.
+const URL_BYTES_MAX: usize = 2048;
 /// Resources of a tenant at most.
 pub const RESOURCES_MAX: usize = 64;
 /// Certificates of an issuer at most: previous, current and next, and room for some that nobody cleaned up.
@@ -33,6 +37,9 @@ pub enum TenantError {
     /// A realm that would match anything or nothing.
     #[error("an issuer needs an application id and a realm; * and the empty realm are nobody's")]
     Realm,
+    /// Nothing that could be read.
+    #[error("a metadata URL begins with https:// or http:// and has {URL_BYTES_MAX} characters at most")]
+    MetadataUrl,
     /// Too many of them.
     #[error("over {0} {1}")]
     TooMany(usize, &'static str),
@@ -48,14 +55,30 @@ pub struct Issuer {
     pub application_id: String,
     /// The realm; never empty.
     pub realm: String,
-    /// Certificates, any of which may have signed.
+    /// Certificates that were registered.
     pub credentials: Vec<KeyCredential>,
+    /// Where its metadata document is, whose certificates count too.
+    pub metadata_url: Option<String>,
+    /// The document's, when it was read last.
+    pub published: Vec<KeyCredential>,
 }
 
 impl Issuer {
     /// An issuer without certificates yet.
     pub fn new(application_id: &str, realm: &str) -> Self {
-        Self { application_id: application_id.to_owned(), realm: realm.to_owned(), credentials: Vec::new() }
+        Self { application_id: application_id.to_owned(), realm: realm.to_owned(), ..Self::default() }
+    }
+
+    /// Certificates, any of which may have signed.
+    pub fn certificates(&self) -> impl Iterator<Item = &KeyCredential> + Clone {
+        self.credentials.iter().chain(&self.published)
+    }
+
+    /// The same, trusted by its metadata document.
+    #[must_use]
+    pub fn by_document(mut self, url: &str) -> Self {
+        self.metadata_url = Some(url.to_owned());
+        self
     }
 
     /// Whether both are the same principal.
@@ -69,6 +92,23 @@ impl Issuer {
     pub fn with(mut self, credential: KeyCredential) -> Self {
         self.credentials.push(credential);
         self
+    }
+}
+
+impl Issuer {
+    /// Its certificates by this document, if it is its own.
+    fn published_by(&self, bytes: &[u8], kind: IssuerKind) -> Result<Vec<KeyCredential>, MetadataError> {
+        let published = Published::read(bytes, kind)?;
+        // A common document speaks for every realm of its service.
+        let realm = if published.realm.is_empty() { &self.realm } else { &published.realm };
+        let named = Self::new(&published.application_id, realm);
+        if !named.is(self) {
+            return Err(MetadataError::Stranger {
+                named: format!("{}@{}", named.application_id, named.realm),
+                expected: format!("{}@{}", self.application_id, self.realm),
+            });
+        }
+        Ok(published.credentials)
     }
 }
 
@@ -124,6 +164,15 @@ impl Tenant {
             IssuerKind::TokenService => &self.token_services,
             IssuerKind::ServicePrincipal => &self.service_principals,
         }
+    }
+
+    /// Documents that its issuers are trusted by.
+    pub fn metadata_urls(&self) -> impl Iterator<Item = &str> {
+        self.all_issuers().filter_map(|issuer| issuer.metadata_url.as_deref())
+    }
+
+    fn all_issuers(&self) -> impl Iterator<Item = &Issuer> {
+        IssuerKind::ALL.into_iter().flat_map(|kind| self.issuers(kind))
     }
 
     const fn issuers_mut(&mut self, kind: IssuerKind) -> &mut Vec<Issuer> {
@@ -252,6 +301,43 @@ impl Tenants {
         self.generation
     }
 
+    /// URLs of the documents that issuers are trusted by, and whether what it said is known everywhere.
+    pub fn documents(&self) -> BTreeMap<&str, bool> {
+        let mut documents = BTreeMap::new();
+        for issuer in self.tenants.iter().flat_map(Tenant::all_issuers) {
+            if let Some(url) = issuer.metadata_url.as_deref() {
+                *documents.entry(url).or_insert(true) &= !issuer.published.is_empty();
+            }
+        }
+        documents
+    }
+
+    /// Takes over the certificates of the document at a URL, for every issuer that names it and that it is of. Tells how
+    /// many there were.
+    pub fn take_document(&mut self, url: &str, bytes: &[u8]) -> Result<usize, MetadataError> {
+        let mut outcome = Ok(0);
+        let mut is_changed = false;
+        for tenant in &mut self.tenants {
+            for kind in IssuerKind::ALL {
+                for issuer in tenant.issuers_mut(kind).iter_mut() {
+                    if issuer.metadata_url.as_deref() != Some(url) {
+                        continue;
+                    }
+                    match issuer.published_by(bytes, kind) {
+                        Ok(published) => {
+                            outcome = outcome.and(Ok(published.len()));
+                            is_changed |= issuer.published != published;
+                            issuer.published = published;
+                        }
+                        Err(error) => outcome = Err(error),
+                    }
+                }
+            }
+        }
+        self.generation += u64::from(is_changed);
+        outcome
+    }
+
     /// `id@realm` of everyone who is trusted, as a challenge lists them (protocol.md §5.3).
     pub fn trusted_issuers(&self) -> String {
         let all = self.tenants.iter().flat_map(|t| t.partner_applications.iter().chain(&t.token_services));
@@ -287,12 +373,20 @@ fn check(tenant: &Tenant) -> Result<(), TenantError> {
             if !is_plain(&issuer.application_id) || !is_plain(&issuer.realm) {
                 return Err(TenantError::Realm);
             }
+            if issuer.metadata_url.as_ref().is_some_and(|url| !is_web_url(url)) {
+                return Err(TenantError::MetadataUrl);
+            }
             if issuer.credentials.len() > CREDENTIALS_MAX {
                 return Err(TenantError::TooMany(CREDENTIALS_MAX, "certificates of an issuer"));
             }
         }
     }
     Ok(())
+}
+
+fn is_web_url(url: &str) -> bool {
+    let is_web = ["https://", "http://"].iter().any(|scheme| url.starts_with(scheme));
+    is_web && url.len() <= URL_BYTES_MAX && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether the text has the form `8-4-4-4-12` hex digits.

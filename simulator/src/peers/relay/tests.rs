@@ -1,8 +1,10 @@
 //! The vectors, by data, and each answer of protocol.md §1.5.
 
+use super::documents::{READ_EVERY, RETRY_EVERY};
 use super::*;
 use crate::peers::device::App;
 use crate::peers::fault::{HTML, Kind, Order};
+use crate::peers::metadata::Document;
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
 use serde_json::{Value, json};
@@ -385,4 +387,96 @@ fn the_record_of_a_token_holds_no_signature() {
             assert!(!format!("{:?}", relay.record.tokens()).contains(signature), "{}", text(case, "name"));
         }
     }
+}
+
+/// A document of the vectors' partner with these certificates.
+fn document(certificates: &[&str]) -> Vec<u8> {
+    let document = Document {
+        name: "agent".to_owned(),
+        application_id: EXCHANGE_APPLICATION_ID.to_owned(),
+        realm: "fabrikam.com".to_owned(),
+        authority: "mail.fabrikam.com".to_owned(),
+        certificates: certificates.iter().map(|name| fixture(&format!("certificates/{name}.cer"))).collect(),
+        issuance: None,
+        metadata: URL.to_owned(),
+    };
+    document.to_json().to_string().into_bytes()
+}
+
+const URL: &str = "https://mail.fabrikam.com/autodiscover/metadata/json/1";
+
+/// The relay of the vectors, whose partner is trusted by its document instead of by certificate.
+fn relay_by_document() -> Relay {
+    let mut relay = relay();
+    let partner = Issuer::new(EXCHANGE_APPLICATION_ID, "fabrikam.com").by_document(URL);
+    relay.tenants.change("fabrikam.com", |tenant| tenant.partner_applications = vec![partner]).expect("good");
+    relay
+}
+
+#[test]
+fn a_partner_is_trusted_by_its_document_from_when_it_was_read_on() {
+    let mut relay = relay_by_document();
+    check(&mut relay, &post(&token(), batch(3)), 401, "", &[]);
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    relay.take_document(NOW, URL, Err("nobody listens".to_owned()));
+    assert_eq!(relay.due_document(NOW), None);
+    let later = NOW.after(RETRY_EVERY);
+    assert_eq!(relay.due_document(later), Some(URL), "what could not be read is tried again");
+    relay.take_document(later, URL, Ok(&document(&["agent"])));
+    check(&mut relay, &post(&token(), batch(3)), 200, "", &[]);
+    assert_eq!(relay.due_document(later.after(READ_EVERY).shifted_ms(-1)), None);
+    assert_eq!(relay.due_document(later.after(READ_EVERY)), Some(URL));
+}
+
+#[test]
+fn a_signature_that_no_published_certificate_made_has_the_document_read_again_now_and_then() {
+    let mut relay = relay_by_document();
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    let long_ago = NOW.shifted_ms(-60_000);
+    relay.take_document(long_ago, URL, Ok(&document(&["stranger"])));
+    assert_eq!(relay.due_document(NOW), None);
+    check(&mut relay, &post("x.y.z", batch(3)), 401, "", &[]);
+    assert_eq!(relay.due_document(NOW), None, "a token of nobody's is no reason");
+    check(&mut relay, &post(&token(), batch(3)), 401, "", &[]);
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    relay.take_document(NOW, URL, Ok(&document(&["stranger"])));
+    check(&mut relay, &post(&token(), batch(3)), 401, "", &[]);
+    assert_eq!(relay.due_document(NOW), None, "it was read just now");
+    relay.refresh_documents(NOW, "fabrikam.com").expect("a tenant");
+    assert_eq!(relay.due_document(NOW), Some(URL), "asked for by hand it is read at once");
+    relay.take_document(NOW, URL, Ok(&document(&["stranger", "agent"])));
+    check(&mut relay, &post(&token(), batch(3)), 200, "", &[]);
+}
+
+#[test]
+fn a_document_of_someone_else_changes_nothing_and_says_so() {
+    let mut relay = relay_by_document();
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    relay.take_document(NOW, URL, Ok(&document(&["agent"])));
+    let other = String::from_utf8(document(&["stranger"])).expect("text").replace("@fabrikam", "@contoso");
+    let cases = [(other.as_str(), "and not of"), ("[]", "not a JSON object"), ("{}", "neither an issuer")];
+    for (text, words) in cases {
+        relay.take_document(NOW, URL, Ok(text.as_bytes()));
+        let outcome = relay.documents.reading(URL).and_then(|reading| reading.outcome.clone());
+        assert!(outcome.is_some_and(|o| o.is_err_and(|error| error.contains(words))), "{text}");
+        check(&mut relay, &post(&token(), batch(3)), 200, "", &[]);
+    }
+}
+
+#[test]
+fn a_tenant_put_anew_has_its_document_read_again_and_one_without_it_never() {
+    let mut relay = relay_by_document();
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    relay.take_document(NOW, URL, Ok(&document(&["agent"])));
+    assert_eq!(relay.due_document(NOW), None);
+    let partner = Issuer::new(EXCHANGE_APPLICATION_ID, "fabrikam.com").by_document(URL);
+    let again = partner.clone();
+    relay.tenants.change("fabrikam.com", |tenant| tenant.partner_applications = vec![again]).expect("good");
+    assert_eq!(relay.due_document(NOW), Some(URL));
+    relay.tenants.change("fabrikam.com", |tenant| tenant.partner_applications.clear()).expect("good");
+    assert_eq!(relay.due_document(NOW), None);
+    assert_eq!(relay.documents.reading(URL), None);
+    let bad = partner.by_document("file:///etc/passwd");
+    let refused = relay.tenants.change("fabrikam.com", |tenant| tenant.partner_applications = vec![bad]);
+    assert_eq!(refused, Err(TenantError::MetadataUrl));
 }

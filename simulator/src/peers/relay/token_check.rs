@@ -136,7 +136,7 @@ impl TokenCheck<'_> {
         let Some((kind, trusted, owner)) = self.trusted(issuer, tenant) else {
             return refuse(Category::InvalidToken, "the issuer is not trusted");
         };
-        let signer = jwt::signer(token, header, trusted.credentials.iter(), self.now)?;
+        let signer = jwt::signer(token, header, trusted.certificates(), self.now)?;
         let (not_before_s, expires_s) = jwt::lifetime(claims, self.now)?;
         // Trusted by another tenant is not trusted by this one.
         let Some(tenant) = tenant.filter(|tenant| tenant.id == owner.id) else {
@@ -156,6 +156,15 @@ impl TokenCheck<'_> {
             expires_s,
             certificate: signer.validity(),
         })
+    }
+
+    /// Where the certificates of a token's issuer are published, if it is trusted by that.
+    pub fn document(&self, decoded: Option<&Decoded>) -> Option<&str> {
+        let claims = &decoded?.claims;
+        let audience = self.audience(claims).ok()?;
+        let issuer = text(claims, "iss").and_then(Principal::parse)?;
+        let (_, trusted, _) = self.trusted(issuer, self.tenants.find(audience.realm))?;
+        trusted.metadata_url.as_deref()
     }
 
     /// Checks 2 to 4.
