@@ -2,6 +2,7 @@
 
 use mailbadge::time::driver::Clock;
 use mailbadge_sim::peers::device::{App, Tap};
+use mailbadge_sim::peers::fault::Peer;
 use mailbadge_sim::peers::fault::{Kind, Order};
 use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
@@ -131,7 +132,7 @@ impl Cloud {
 
     /// Takes the relay's listener down, its connections with it, or brings it up again.
     pub fn set_up(&self, is_up: bool) {
-        self.runtime.block_on(self.running.world.set_relay_up(is_up)).expect("its port is its own");
+        self.runtime.block_on(self.running.world.set_up(Peer::Relay, is_up)).expect("its port is its own");
     }
 
     /// Gives the relay's listener another certificate of the same authority.

@@ -59,6 +59,24 @@ pub(super) enum Tenant {
         #[arg(long, value_name = "GUID")]
         application_id: Option<String>,
     },
+    /// Trusts an issuer by its metadata document, which is read at once.
+    Document {
+        /// GUID or domain.
+        realm: String,
+        /// Where it is.
+        url: String,
+        /// Whose it is: partner or token-service.
+        #[arg(long, default_value = "partner")]
+        kind: String,
+        /// The application whose it is; Exchange, or the token service's own, unless given.
+        #[arg(long, value_name = "GUID")]
+        application_id: Option<String>,
+    },
+    /// Reads its metadata documents again.
+    Refresh {
+        /// GUID or domain.
+        realm: String,
+    },
     /// Trusts a certificate no more.
     RemoveCredential {
         /// GUID or domain.
@@ -82,6 +100,13 @@ impl Callable for Tenant {
                 let path = format!("/control/tenants/{}/credentials", segment(realm)?);
                 let put = json!({ "key": text_of(&bytes), "kind": kind, "applicationId": application_id });
                 Call::post(&path, &put)
+            }
+            Self::Document { realm, url, kind, application_id } => {
+                let path = format!("/control/tenants/{}/documents", segment(realm)?);
+                Call::post(&path, &json!({ "url": url, "kind": kind, "applicationId": application_id }))
+            }
+            Self::Refresh { realm } => {
+                Call::post(&format!("/control/tenants/{}/refresh", segment(realm)?), &json!({}))
             }
             Self::RemoveCredential { realm, thumbprint } => {
                 let (realm, thumbprint) = (segment(realm)?, segment(thumbprint)?);
@@ -164,11 +189,17 @@ pub(super) enum Fault {
         /// For how many requests.
         #[arg(long)]
         count: Option<u32>,
+        /// Whose: relay or token-service.
+        #[arg(long, default_value = "relay")]
+        peer: String,
     },
     /// Switches one off.
     Remove {
         /// Its number.
         id: u64,
+        /// Whose: relay or token-service.
+        #[arg(long, default_value = "relay")]
+        peer: String,
     },
     /// Switches all off.
     Clear,
@@ -182,9 +213,11 @@ impl Callable for Fault {
     fn call(&self) -> anyhow::Result<Call> {
         Ok(match self {
             Self::List => Call::get("/control/faults"),
-            Self::Remove { id } => Call::delete(&format!("/control/faults/{id}")),
+            Self::Remove { id, peer } => {
+                Call::delete(&format!("/control/faults/{id}?peer={}", segment(peer)?))
+            }
             Self::Clear => Call::delete("/control/faults"),
-            Self::Add { kind, parameters, rate, duration, count } => {
+            Self::Add { kind, parameters, rate, duration, count, peer } => {
                 let mut order = Map::new();
                 for parameter in parameters {
                     let (name, value) = parameter
@@ -194,6 +227,7 @@ impl Callable for Fault {
                     order.insert(name.to_owned(), number.unwrap_or_else(|_| value.into()));
                 }
                 let duration_ms = duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+                order.insert("peer".to_owned(), json!(peer));
                 order.insert("kind".to_owned(), json!(kind));
                 order.insert("rate".to_owned(), json!(rate));
                 order.insert("durationMs".to_owned(), json!(duration_ms));
@@ -229,6 +263,33 @@ impl Callable for Relay {
             Self::RenewCertificate { certificate, key } => {
                 Call::post("/control/relay/certificate", &json!({ "certificate": certificate, "key": key }))
             }
+        })
+    }
+}
+
+#[derive(Subcommand)]
+pub(super) enum TokenService {
+    /// Its keys, and what it was asked lately.
+    Show,
+    /// Takes its listener down.
+    Stop,
+    /// Brings its listener up again.
+    Start,
+    /// The next step of its key's roll-over: a next key is published; the next time it signs.
+    Rotate {
+        /// This step: publish, use (unannounced where none is published) or forget, which ends the previous key.
+        #[arg(long)]
+        step: Option<String>,
+    },
+}
+
+impl Callable for TokenService {
+    fn call(&self) -> anyhow::Result<Call> {
+        Ok(match self {
+            Self::Show => Call::get("/control/token-service"),
+            Self::Stop => Call::post("/control/token-service/stop", &json!({})),
+            Self::Start => Call::post("/control/token-service/start", &json!({})),
+            Self::Rotate { step } => Call::post("/control/token-service/rotate", &json!({ "step": step })),
         })
     }
 }

@@ -17,7 +17,7 @@ const USAGE: u8 = 64;
 /// sysexits(3): a server that is needed cannot be reached, or refused.
 const UNAVAILABLE: u8 = 69;
 
-/// Plays everything around the mailbadge agent: relay, devices and mail server.
+/// Plays everything around the mailbadge agent: relay, token service, devices and mail server.
 #[derive(Parser)]
 #[command(name = "mailbadge-sim", version, propagate_version = true)]
 struct Cli {
@@ -27,20 +27,22 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Brings up relay, devices, page and, with --mail-store, an IMAP server.
-    Serve(serve::ServeArgs),
+    /// Brings up relay, token service, devices, page and, with --mail-store, an IMAP server.
+    Serve(Box<serve::ServeArgs>),
     /// Load test against an agent that it starts: every badge must be true in the end.
     Load(Box<load::Args>),
     /// Organizations at the relay and their key credentials.
     Tenant(ControlArgs<control::Tenant>),
     /// Devices: what their icons show.
     Device(ControlArgs<control::Device>),
-    /// Faults of the relay: switch on and off.
+    /// Faults of relay and token service: switch on and off.
     Fault(ControlArgs<control::Fault>),
     /// Oddities of the simulated IMAP server: switch on and off, for a mailbox or for all.
     Quirk(ControlArgs<control::Quirk>),
     /// The relay's listener: stop, start, another certificate.
     Relay(ControlArgs<control::Relay>),
+    /// The token service: its keys and their roll-over, its listener.
+    TokenService(ControlArgs<control::TokenService>),
 }
 
 /// A call of a running simulator's control API.
@@ -75,6 +77,7 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fault(args) => control::run(&args.control, &args.call),
         Command::Quirk(args) => control::run(&args.control, &args.call),
         Command::Relay(args) => control::run(&args.control, &args.call),
+        Command::TokenService(args) => control::run(&args.control, &args.call),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,6 +111,9 @@ mod tests {
             "fault clear",
             "quirk on silent-drop --mailbox user1",
             "relay stop",
+            "fault add unavailable retryAfterS=3 --peer token-service",
+            "tenant document fabrikam.com https://mail.fabrikam.com/autodiscover/metadata/json/1",
+            "token-service rotate --step use",
         ];
         for line in good {
             let args = std::iter::once("mailbadge-sim").chain(line.split(' '));

@@ -4,6 +4,7 @@ use crate::peers::mail_store::MailStore;
 use crate::peers::relay::{EXCHANGE_APPLICATION_ID, Profile, Settings};
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
+use crate::peers::token_service;
 use crate::serve::certificates::CertificateFiles;
 use crate::serve::{ImapTls, Options, Running, imap, start};
 use anyhow::Context as _;
@@ -14,8 +15,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Where the token service listens unless told otherwise.
+const TOKEN_SERVICE_PORT: u16 = 9944;
 /// The tenant that is there from the start.
 const TENANT_DEFAULT: &str = "11111111-2222-3333-4444-555555555555";
 
@@ -24,6 +28,12 @@ pub(super) struct ServeArgs {
     /// Where the relay listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9943")]
     relay: SocketAddr,
+    /// Where the token service listens; unless given on port 9944, or on a free one where the relay does.
+    #[arg(long, value_name = "ADDRESS")]
+    token_service: Option<SocketAddr>,
+    /// How long its tokens live.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
+    token_life: Duration,
     /// Where page and control API listen. They trust whoever reaches them.
     #[arg(long, value_name = "ADDRESS", default_value = super::CONTROL_DEFAULT)]
     page: SocketAddr,
@@ -45,6 +55,12 @@ pub(super) struct ServeArgs {
     /// A certificate that the organization's agent signs with: DER or PEM, as `certificate export` writes it.
     #[arg(long, value_name = "FILE")]
     credential: Vec<PathBuf>,
+    /// The relay takes tokens of the token service only, none that the agent signed itself.
+    #[arg(long)]
+    no_direct_trust: bool,
+    /// An authority in PEM, of a server whose metadata document the relay reads; may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    document_ca: Vec<PathBuf>,
     /// Keeps the authority's certificate and key, so that trust outlives a restart.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -91,21 +107,28 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
 
 fn options(args: &ServeArgs) -> anyhow::Result<Options> {
     let mut partner = Issuer::new(EXCHANGE_APPLICATION_ID, &args.organization);
+    let mut principal = Issuer::new(EXCHANGE_APPLICATION_ID, &args.tenant);
     for path in &args.credential {
         let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        partner = partner.with(KeyCredential::read(&bytes).with_context(|| path.display().to_string())?);
+        let credential = KeyCredential::read(&bytes).with_context(|| path.display().to_string())?;
+        partner = partner.with(credential.clone());
+        principal = principal.with(credential);
     }
     let tenant = Tenant {
         id: args.tenant.clone(),
         accepted_domains: vec![args.organization.clone()],
-        partner_applications: vec![partner],
-        registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
+        partner_applications: if args.no_direct_trust { Vec::new() } else { vec![partner] },
+        service_principals: vec![principal],
         ..Tenant::default()
     };
     let certificate = args.certificate.clone().zip(args.key.clone());
     let store = args.mail_store.map(|n| Arc::new(Mutex::new(MailStore::new(n, &args.organization))));
     Ok(Options {
         relay_listen: args.relay,
+        token_service_listen: args.token_service.unwrap_or_else(|| {
+            let port = if args.relay.port() == 0 { 0 } else { TOKEN_SERVICE_PORT };
+            SocketAddr::new(args.relay.ip(), port)
+        }),
         page_listen: args.page,
         state_dir: args.state_dir.clone(),
         certificate: certificate.map(|(certificate, key)| CertificateFiles { certificate, key }),
@@ -113,7 +136,12 @@ fn options(args: &ServeArgs) -> anyhow::Result<Options> {
             profile: if args.office365 { Profile::Office365 } else { Profile::Open },
             ..Settings::default()
         },
+        token_service: token_service::Settings {
+            token_life: args.token_life,
+            ..token_service::Settings::default()
+        },
         tenants: vec![tenant],
+        document_ca_files: args.document_ca.clone(),
         mail_store: store,
         imap: imap::Options { listen: args.imap, seed: args.seed, ..imap::Options::default() },
         imap_tls: match args.imap_tls {
@@ -130,6 +158,8 @@ fn announce(args: &ServeArgs, running: &Running, out: &mut impl Write) -> std::i
     if args.json {
         let places = json!({
             "relayUrl": running.relay_url,
+            "tokenServiceUrl": running.token_service_url,
+            "authMetadataUrl": running.auth_metadata_url(&args.organization),
             "pageUrl": running.page_url,
             "imap": running.imap_addr,
             "caFile": running.ca_pem_path,
@@ -141,6 +171,7 @@ fn announce(args: &ServeArgs, running: &Running, out: &mut impl Write) -> std::i
     }
     writeln!(out, "page     {}", running.page_url)?;
     writeln!(out, "relay    {}", running.relay_url)?;
+    writeln!(out, "tokens   {}", running.auth_metadata_url(&args.organization))?;
     writeln!(out, "ca file  {}", running.ca_pem_path.display())?;
     if let (Some(address), Some(store)) = (running.imap_addr, &running.world.mail_store) {
         let store = store.lock();

@@ -139,7 +139,9 @@ const fn bad_gateway() -> u16 {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
-    /// Its number, to switch it off.
+    /// Whose it is.
+    pub peer: Peer,
+    /// Its number among the peer's, to switch it off.
     pub id: u64,
     /// As ordered; `count` is what is left of it.
     #[serde(flatten)]
@@ -273,7 +275,7 @@ impl Faults {
         }
         self.next_id += 1;
         let until_ms = order.duration_ms.map(|ms| now.ms().saturating_add(ms));
-        self.on.push(Fault { id: self.next_id, order, until_ms, hits: 0 });
+        self.on.push(Fault { peer: self.peer, id: self.next_id, order, until_ms, hits: 0 });
         Some(self.next_id)
     }
 

@@ -175,6 +175,15 @@ impl Tenant {
         IssuerKind::ALL.into_iter().flat_map(|kind| self.issuers(kind))
     }
 
+    /// The issuer like this one, which is added where there is none.
+    fn issuer_mut(&mut self, kind: IssuerKind, issuer: &Issuer) -> &mut Issuer {
+        let list = self.issuers_mut(kind);
+        if !list.iter().any(|known| known.is(issuer)) {
+            list.push(issuer.clone());
+        }
+        list.iter_mut().find(|known| known.is(issuer)).expect("it was there or was pushed just now")
+    }
+
     const fn issuers_mut(&mut self, kind: IssuerKind) -> &mut Vec<Issuer> {
         match kind {
             IssuerKind::Partner => &mut self.partner_applications,
@@ -246,19 +255,29 @@ impl Tenants {
     ) -> Result<bool, TenantError> {
         let mut is_new = false;
         self.change(realm, |tenant| {
-            let list = tenant.issuers_mut(kind);
-            if let Some(known) = list.iter_mut().find(|known| known.is(issuer)) {
-                // The same certificate again may come with other dates.
-                let before = known.credentials.len();
-                known.credentials.retain(|c| c.x5t() != credential.x5t());
-                is_new = known.credentials.len() == before;
-                known.credentials.push(credential);
-            } else {
-                is_new = true;
-                list.push(issuer.clone().with(credential));
-            }
+            let known = tenant.issuer_mut(kind, issuer);
+            // The same certificate again may come with other dates.
+            let before = known.credentials.len();
+            known.credentials.retain(|c| c.x5t() != credential.x5t());
+            is_new = known.credentials.len() == before;
+            known.credentials.push(credential);
         })?;
         Ok(is_new)
+    }
+
+    /// Trusts an issuer of a tenant by its metadata document from now on.
+    pub fn trust_document(
+        &mut self,
+        realm: &str,
+        kind: IssuerKind,
+        issuer: &Issuer,
+        url: &str,
+    ) -> Result<(), TenantError> {
+        self.change(realm, |tenant| {
+            let known = tenant.issuer_mut(kind, issuer);
+            known.metadata_url = Some(url.to_owned());
+            known.published.clear();
+        })
     }
 
     /// Takes the certificate with this thumbprint or `x5t` away from every issuer of a tenant. Tells how many there were.

@@ -4,9 +4,10 @@
 //! outlives a restart. These keys protect a simulator and nothing else.
 
 use super::ServeError;
+use crate::peers::token_service::keys::SigningKey;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -68,6 +69,24 @@ impl Certificates {
         Ok(())
     }
 
+    /// A client that trusts what signed the listeners' certificates, and these authorities (PEM).
+    pub(super) fn client_config(
+        &self,
+        ca_files: &[PathBuf],
+    ) -> Result<Arc<rustls::ClientConfig>, ServeError> {
+        let mut roots = rustls::RootCertStore::empty();
+        for path in std::iter::once(&self.ca_pem_path).chain(ca_files) {
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| ServeError::file(path, e))? {
+                roots.add(certificate.map_err(|e| ServeError::file(path, e))?)?;
+            }
+        }
+        let config = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
     /// TLS 1.2 and 1.3 with the certificate of the moment, speaking these protocols (RFC 7301).
     pub fn server_config(&self, protocols: &[&str]) -> Result<Arc<rustls::ServerConfig>, ServeError> {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -77,6 +96,21 @@ impl Certificates {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }
+}
+
+/// A fresh key for the token service to sign with, and a certificate of its own. Takes a while: it is RSA.
+pub(super) fn signing_key() -> Result<SigningKey, ServeError> {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "mailbadge simulator's token service");
+    (params.not_before, params.not_after) = validity();
+    let der = params.self_signed(&key)?.der().to_vec();
+    Ok(SigningKey::new(key, der)?)
+}
+
+fn validity() -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    (now - Duration::DAY, now + Duration::days(DAYS))
 }
 
 /// The certificate of the moment.
@@ -115,8 +149,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "mailbadge simulator");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = OffsetDateTime::now_utc() - Duration::DAY;
-        params.not_after = OffsetDateTime::now_utc() + Duration::days(DAYS);
+        (params.not_before, params.not_after) = validity();
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(ServeError::Key)?;

@@ -4,8 +4,9 @@
 //! told less often and misses nothing but numbers that were overwritten.
 
 use super::control::view;
-use super::control::{faults, quirks, record};
+use super::control::{faults, quirks, record, token_service};
 use super::{World, clock};
+use crate::peers::fault::Peer;
 use crate::peers::mail_store::AccountId;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -128,7 +129,8 @@ impl Told {
     fn relay(&mut self, world: &World) -> Option<Value> {
         let quirks = world.mail_store.as_ref().map(|store| quirks::everywhere(&store.lock()));
         let mut now = json!({
-            "isUp": world.is_relay_up(),
+            "isUp": world.is_up(Peer::Relay),
+            "tokenService": token_service::state(world),
             "figures": record::all_totals(world),
             "quirks": quirks.unwrap_or_default(),
         });

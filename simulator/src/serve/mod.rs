@@ -8,29 +8,32 @@ mod control;
 mod events;
 mod faulty_stream;
 pub mod imap;
+mod documents;
+mod https;
 mod page;
-mod relay;
+mod world;
 
+pub use world::World;
+
+use crate::peers::fault::Peer;
 use crate::peers::mail_store::MailStore;
 use crate::peers::relay::{Relay, Settings};
+use crate::peers::tenant::credential::CredentialError;
 use crate::peers::tenant::{Tenant, TenantError};
+use crate::peers::token_service::keys::Keys;
+use crate::peers::token_service::{self, METADATA_PATH, TokenService};
 use certificates::{CertificateFiles, Certificates};
+use documents::Reader;
+use https::{Door, Listener};
 use imap::ImapListener;
 use parking_lot::Mutex;
-use relay::{Listener, Wanted};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-
-/// How long stopping or starting the relay's listener may take.
-const SWITCH_MAX: Duration = Duration::from_secs(5);
 
 /// Why the servers could not come up or do as they were told.
 #[derive(Debug, Error)]
@@ -68,9 +71,12 @@ pub enum ServeError {
     /// A tenant that was not taken.
     #[error(transparent)]
     Tenant(#[from] TenantError),
-    /// The relay's listener did not come up or go down.
-    #[error("the relay's listener did not {0} in time; is another process on its port?")]
-    Switch(&'static str),
+    /// A signing key that is none.
+    #[error("a signing key that cannot be used: {0}")]
+    SigningKey(#[from] CredentialError),
+    /// A listener did not come up or go down.
+    #[error("the listener at {0} did not {1} in time; is another process on its port?")]
+    Switch(SocketAddr, &'static str),
 }
 
 impl ServeError {
@@ -84,6 +90,8 @@ impl ServeError {
 pub struct Options {
     /// Where the relay listens.
     pub relay_listen: SocketAddr,
+    /// Where the token service listens.
+    pub token_service_listen: SocketAddr,
     /// Where the page and the control API listen. They trust whoever reaches them: loopback.
     pub page_listen: SocketAddr,
     /// Keeps the authority's certificate and key; without it they are made anew in a temporary directory.
@@ -92,8 +100,12 @@ pub struct Options {
     pub certificate: Option<CertificateFiles>,
     /// How the relay is set up.
     pub relay: Settings,
-    /// Whom it trusts from the start.
+    /// How the token service is set up.
+    pub token_service: token_service::Settings,
+    /// Whom both know from the start. Who names no token service trusts this one, by its document.
     pub tenants: Vec<Tenant>,
+    /// Further authorities, in PEM, of servers whose metadata documents are read.
+    pub document_ca_files: Vec<PathBuf>,
     /// The mail host, where there is one.
     pub mail_store: Option<Arc<Mutex<MailStore>>>,
     /// How the mail host's IMAP server listens.
@@ -109,11 +121,14 @@ impl Default for Options {
         let any_free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         Self {
             relay_listen: any_free,
+            token_service_listen: any_free,
             page_listen: any_free,
             state_dir: None,
             certificate: None,
             relay: Settings::default(),
+            token_service: token_service::Settings::default(),
             tenants: Vec::new(),
+            document_ca_files: Vec::new(),
             mail_store: None,
             imap: imap::Options::default(),
             imap_tls: ImapTls::None,
@@ -134,65 +149,12 @@ pub enum ImapTls {
     Implicit,
 }
 
-/// What the servers share.
-pub struct World {
-    /// The relay with its tenants, devices, faults and record. Lock shortly, never across an await.
-    pub relay: Mutex<Relay>,
-    /// The mail host, where there is one.
-    pub mail_store: Option<Arc<Mutex<MailStore>>>,
-    /// The listeners' certificates.
-    pub certificates: Certificates,
-    relay_url: String,
-    body_bytes_max: usize,
-    wanted: watch::Sender<Wanted>,
-    is_up: watch::Receiver<bool>,
-    handshake_failures: AtomicU64,
-}
-
-impl World {
-    /// Takes the relay's listener down, its connections with it, or brings it up again at the same address.
-    pub async fn set_relay_up(&self, is_up: bool) -> Result<(), ServeError> {
-        self.wanted.send_modify(|wanted| wanted.is_up = is_up);
-        let mut state = self.is_up.clone();
-        let reached = state.wait_for(|now| *now == is_up);
-        let word = if is_up { "come up" } else { "go down" };
-        match tokio::time::timeout(SWITCH_MAX, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(ServeError::Switch(word)),
-        }
-    }
-
-    /// Whether the relay's listener is up.
-    pub fn is_relay_up(&self) -> bool {
-        *self.is_up.borrow()
-    }
-
-    /// Another certificate for the relay; connections of the old one end after the request at hand.
-    pub fn renew_certificate(&self, given: Option<&CertificateFiles>) -> Result<(), ServeError> {
-        self.certificates.renew(given)?;
-        self.wanted.send_modify(|wanted| wanted.certificate += 1);
-        Ok(())
-    }
-
-    /// The base URL that an agent is configured with.
-    pub fn relay_url(&self) -> &str {
-        &self.relay_url
-    }
-
-    /// TLS handshakes that failed: clients that do not trust the authority, mostly.
-    pub fn handshake_failures(&self) -> u64 {
-        self.handshake_failures.load(Ordering::Relaxed)
-    }
-
-    fn count_handshake_failure(&self) {
-        self.handshake_failures.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// The servers while they run. Dropping it stops them at once.
 pub struct Running {
     /// Base URL for an agent's `proxy enable --uri`, ending in `/PushNotifications`.
     pub relay_url: String,
+    /// Base URL of the token service.
+    pub token_service_url: String,
     /// The page; the control API is below it at `/control`.
     pub page_url: String,
     /// Where the IMAP server listens, where there is a mail host.
@@ -209,6 +171,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// What an agent is given as `--auth-metadata-url`, of a tenant's GUID or domain.
+    pub fn auth_metadata_url(&self, realm: &str) -> String {
+        self.world.auth_metadata_url(realm)
+    }
+
     /// Ends all servers and their connections.
     pub async fn stop(mut self) {
         if let Some(imap) = self.imap.take() {
@@ -228,40 +195,47 @@ impl Drop for Running {
     }
 }
 
-/// Brings everything up; it is reachable when this returns.
+/// Brings everything up; it is reachable when this returns, and documents that trust comes from were read or tried.
 pub async fn start(options: Options) -> Result<Running, ServeError> {
     let (state_dir, temporary) = state_dir(options.state_dir.clone())?;
     let certificates = Certificates::open(&state_dir, options.certificate.as_ref())?;
     let acceptor = TlsAcceptor::from(certificates.server_config(&["h2", "http/1.1"])?);
-    let (listener, address) = bind(options.relay_listen, "the relay").await?;
+    let reader = Reader::new(&certificates, &options.document_ca_files)?;
+    let (relay_listener, relay_address) = bind(options.relay_listen, "the relay").await?;
+    let (issuing_listener, issuing_address) = bind(options.token_service_listen, "the token service").await?;
     let (page_listener, page_address) = bind(options.page_listen, "the page").await?;
 
-    let mut relay = Relay::new(options.relay.clone(), options.seed);
-    for tenant in options.tenants {
-        relay.tenants.put(tenant)?;
-    }
-    let (wanted, wants) = watch::channel(Wanted { is_up: true, certificate: 0 });
-    let (up, is_up) = watch::channel(true);
+    let mut settings = options.relay;
+    let authorization_uri = || format!("https://{issuing_address}/common/oauth2/authorize");
+    settings.authorization_uri.get_or_insert_with(authorization_uri);
+    let keys = Keys::new(certificates::signing_key()?);
     let ca_pem_path = certificates.ca_pem_path.clone();
     let imap = match &options.mail_store {
         Some(store) => Some(start_imap(options.imap, options.imap_tls, &certificates, Arc::clone(store))?),
         None => None,
     };
-    let world = Arc::new(World {
-        relay: Mutex::new(relay),
-        mail_store: options.mail_store,
+    let world = Arc::new(World::new(
+        (Relay::new(settings, options.seed), Door::new(relay_address)),
+        (TokenService::new(options.token_service, keys, options.seed), Door::new(issuing_address)),
+        options.mail_store,
         certificates,
-        relay_url: format!("https://{address}/PushNotifications"),
-        body_bytes_max: options.relay.body_bytes_max,
-        wanted,
-        is_up,
-        handshake_failures: AtomicU64::new(0),
-    });
-    let relay = Listener { address, world: Arc::clone(&world), acceptor, wanted: wants, is_up: up };
-    let router = control::router(Arc::clone(&world));
-    let tasks = vec![tokio::spawn(relay.run(listener)), tokio::spawn(page::serve(page_listener, router))];
+        reader,
+    ));
+    for tenant in options.tenants {
+        world.put_tenant(world.trusting_own_token_service(tenant))?;
+    }
+    let mut tasks = vec![
+        tokio::spawn(page::serve(page_listener, control::router(Arc::clone(&world)))),
+        tokio::spawn(documents::keep_reading(Arc::clone(&world))),
+    ];
+    for (peer, listener) in [(Peer::Relay, relay_listener), (Peer::TokenService, issuing_listener)] {
+        let server = Listener { peer, world: Arc::clone(&world), acceptor: acceptor.clone() };
+        tasks.push(tokio::spawn(server.run(listener)));
+    }
+    world.read_due_documents().await;
     Ok(Running {
-        relay_url: world.relay_url.clone(),
+        relay_url: world.relay_url(),
+        token_service_url: world.token_service_url(),
         page_url: format!("http://{page_address}/"),
         imap_addr: imap.as_ref().map(ImapListener::address),
         ca_pem_path,

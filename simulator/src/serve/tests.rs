@@ -1,5 +1,7 @@
 //! The servers on real sockets, loopback: what a client sees over HTTP/1.1 and 2, and what each fault does to it.
 
+mod token_service;
+
 use super::*;
 use crate::client::{Call, call};
 use crate::peers::device::App;
@@ -18,6 +20,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -59,11 +62,20 @@ fn address(url: &str) -> &str {
 }
 
 fn token(running: &Running) -> String {
-    let now = clock::now().seconds();
     let principal = format!("{EXCHANGE_APPLICATION_ID}@fabrikam.com");
-    let audience = format!("{EXCHANGE_APPLICATION_ID}/{}@{TENANT}", address(&running.relay_url));
-    let claims =
-        json!({ "iss": principal, "nameid": principal, "aud": audience, "nbf": now, "exp": now + 600 });
+    signed(&json!({ "iss": principal, "nameid": principal, "aud": resource(running) }))
+}
+
+/// The relay's audience.
+fn resource(running: &Running) -> String {
+    format!("{EXCHANGE_APPLICATION_ID}/{}@{TENANT}", address(&running.relay_url))
+}
+
+/// These claims for ten minutes, signed by the agent.
+fn signed(claims: &Value) -> String {
+    let now = clock::now().seconds();
+    let mut claims = claims.clone();
+    (claims["nbf"], claims["exp"]) = (json!(now), json!(now + 600));
     let parts = [json!({ "typ": "JWT", "alg": "RS256" }), claims];
     let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
     let key = RsaKeyPair::from_pkcs8(&agent().0.serialize_der()).expect("the agent's key");
@@ -74,12 +86,12 @@ fn token(running: &Running) -> String {
 }
 
 async fn connect(running: &Running, protocol: &str) -> Result<TlsStream<TcpStream>, Failed> {
-    connect_trusting(&running.ca_pem_path, running, protocol).await
+    connect_trusting(&running.ca_pem_path, address(&running.relay_url), protocol).await
 }
 
 async fn connect_trusting(
     ca_pem_path: &Path,
-    running: &Running,
+    address: &str,
     protocol: &str,
 ) -> Result<TlsStream<TcpStream>, Failed> {
     let mut roots = rustls::RootCertStore::empty();
@@ -90,7 +102,7 @@ async fn connect_trusting(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    let stream = TcpStream::connect(address(&running.relay_url)).await?;
+    let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1")?;
     Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
 }
@@ -148,7 +160,11 @@ fn badge(running: &Running) -> Option<u32> {
 
 /// A batch on a connection of its own.
 async fn publish(running: &Running, count: u32) -> Result<(u16, Bytes), Failed> {
-    Client::open(running, "http/1.1").await?.post(running, &token(running), batch(count)).await
+    publish_with(running, &token(running), count).await
+}
+
+async fn publish_with(running: &Running, token: &str, count: u32) -> Result<(u16, Bytes), Failed> {
+    Client::open(running, "http/1.1").await?.post(running, token, batch(count)).await
 }
 
 #[tokio::test]
@@ -204,10 +220,10 @@ async fn a_stopped_relay_refuses_and_comes_back_at_its_address() {
     let running = running().await;
     let mut client = Client::open(&running, "http/1.1").await.expect("a connection");
     assert_eq!(client.post(&running, "", String::new()).await.expect("an answer").0, 401);
-    running.world.set_relay_up(false).await.expect("it stops");
+    running.world.set_up(Peer::Relay, false).await.expect("it stops");
     assert!(client.post(&running, "", String::new()).await.is_err(), "open connections end with it");
     assert!(publish(&running, 1).await.is_err());
-    running.world.set_relay_up(true).await.expect("it starts");
+    running.world.set_up(Peer::Relay, true).await.expect("it starts");
     assert_eq!(publish(&running, 1).await.expect("an answer").0, 200);
     running.stop().await;
 }
@@ -216,7 +232,7 @@ async fn a_stopped_relay_refuses_and_comes_back_at_its_address() {
 async fn a_refusing_relay_is_one_that_nobody_can_connect_to_until_the_fault_ends() {
     let running = running().await;
     let id = running.world.relay.lock().faults.add(Order::always(Kind::Refuse), clock::now());
-    let mut state = running.world.is_up.clone();
+    let mut state = running.world.door(Peer::Relay).is_up();
     tokio::time::timeout(LONG, state.wait_for(|is_up| !is_up)).await.expect("soon").expect("a listener");
     assert!(TcpStream::connect(address(&running.relay_url)).await.is_err());
     running.world.relay.lock().faults.remove(id.expect("room"));
@@ -251,7 +267,7 @@ async fn a_renewed_certificate_is_another_one_of_the_same_authority() {
 async fn a_body_over_the_limit_is_answered_without_being_kept() {
     let running = running().await;
     let mut client = Client::open(&running, "h2").await.expect("a connection");
-    let body = " ".repeat(running.world.body_bytes_max + 1);
+    let body = " ".repeat(running.world.body_bytes_max(Peer::Relay) + 1);
     assert_eq!(client.post(&running, "", body).await.expect("an answer").0, 413);
     running.stop().await;
 }
@@ -261,7 +277,7 @@ async fn a_client_that_does_not_trust_the_authority_is_counted() {
     let running = running().await;
     let stranger = tempfile::tempdir().expect("a directory");
     let other = Certificates::open(stranger.path(), None).expect("an authority");
-    assert!(connect_trusting(&other.ca_pem_path, &running, "http/1.1").await.is_err());
+    assert!(connect_trusting(&other.ca_pem_path, address(&running.relay_url), "http/1.1").await.is_err());
     let counted = async {
         while running.world.handshake_failures() == 0 {
             tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ pub const READ_EVERY: Duration = Duration::from_hours(24);
 /// One that could not be read is tried again after so long.
 pub const RETRY_EVERY: Duration = Duration::from_secs(30);
 /// Bad signatures have it read so often at most.
-pub const DOUBT_EVERY: Duration = Duration::from_secs(5);
+pub const DOUBT_EVERY: Duration = Duration::from_secs(2);
 
 /// What became of a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

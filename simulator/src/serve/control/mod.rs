@@ -8,9 +8,11 @@ pub(super) mod mailboxes;
 pub(super) mod quirks;
 pub(super) mod record;
 mod tenants;
+pub(super) mod token_service;
 pub(super) mod view;
 
 use super::{World, events, page};
+use crate::peers::fault::Peer;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -46,10 +48,22 @@ pub(super) fn router(world: Arc<World>) -> Router {
             "/control/tenants/{realm}/credentials/{thumbprint}",
             axum::routing::delete(tenants::remove_credential),
         )
+        .route("/control/tenants/{realm}/documents", post(tenants::trust_document))
+        .route("/control/tenants/{realm}/refresh", post(tenants::refresh))
         .route("/control/faults", get(faults::list).post(faults::add).delete(faults::clear))
         .route("/control/faults/{id}", axum::routing::delete(faults::remove))
-        .route("/control/relay/start", post(faults::start))
-        .route("/control/relay/stop", post(faults::stop))
+        .route("/control/relay/start", post(async |world| faults::start(world, Peer::Relay).await))
+        .route("/control/relay/stop", post(async |world| faults::stop(world, Peer::Relay).await))
+        .route("/control/token-service", get(token_service::show))
+        .route(
+            "/control/token-service/start",
+            post(async |world| faults::start(world, Peer::TokenService).await),
+        )
+        .route(
+            "/control/token-service/stop",
+            post(async |world| faults::stop(world, Peer::TokenService).await),
+        )
+        .route("/control/token-service/rotate", post(token_service::rotate))
         .route("/control/relay/certificate", post(faults::certificate))
         .route("/control/quirks", get(quirks::list).post(quirks::switch))
         .route("/control/mailboxes", get(mailboxes::list))

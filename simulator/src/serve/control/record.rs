@@ -1,9 +1,11 @@
-//! `/control/state`, `/control/notifications`, `/control/tokens`, `/control/totals`: what the relay saw.
+//! `/control/state`, `/control/notifications`, `/control/tokens`, `/control/totals`: what relay and token service saw.
 
 use super::super::World;
-use super::{Answer, Shared, faults, mailboxes, quirks, view};
+use super::{Answer, Shared, faults, mailboxes, quirks, token_service, view};
+use crate::peers::fault::Peer;
 use crate::peers::relay::Relay;
 use crate::peers::relay::record::TOKENS_MAX;
+use crate::peers::token_service::record::REQUESTS_MAX;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
@@ -35,7 +37,9 @@ pub(super) async fn notifications(State(world): Shared, Query(slice): Query<Afte
 }
 
 pub(super) async fn tokens(State(world): Shared) -> Answer {
-    Ok(Json(json!({ "tokens": tokens_of(&world.relay.lock(), TOKENS_MAX) })))
+    let seen = tokens_of(&world.relay.lock(), TOKENS_MAX);
+    let requests = token_service::requests(&world.token_service.lock(), REQUESTS_MAX);
+    Ok(Json(json!({ "tokens": seen, "requests": requests })))
 }
 
 /// The newest tokens, oldest of them first.
@@ -46,7 +50,7 @@ pub(in crate::serve) fn tokens_of(relay: &Relay, limit: usize) -> Vec<Value> {
 }
 
 pub(in crate::serve) fn all_tenants(relay: &Relay) -> Vec<Value> {
-    relay.tenants.iter().map(view::tenant).collect()
+    relay.tenants.iter().map(|tenant| view::tenant(tenant, &relay.documents)).collect()
 }
 
 pub(super) async fn totals(State(world): Shared) -> Answer {
@@ -74,7 +78,8 @@ pub(super) async fn state(State(world): Shared) -> Answer {
         (store.count(), mailboxes::some(&store, 0, MAILBOXES_SHOWN), quirks::everywhere(&store))
     });
     let mut state = json!({
-        "relay": { "url": world.relay_url(), "isUp": world.is_relay_up() },
+        "relay": { "url": world.relay_url(), "isUp": world.is_up(Peer::Relay) },
+        "tokenService": token_service::state(&world),
         "hasMailStore": world.mail_store.is_some(),
         "mailboxCount": count,
         "mailboxes": boxes,

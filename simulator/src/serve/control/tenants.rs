@@ -1,5 +1,6 @@
 //! `/control/tenants`: organizations, whom the relay trusts for them, and their key credentials.
 
+use super::super::{World, clock};
 use super::{Answer, Body, Problem, Shared, record, view};
 use crate::peers::principal::{EXCHANGE_APPLICATION_ID, TOKEN_SERVICE_APPLICATION_ID};
 use crate::peers::tenant::credential::KeyCredential;
@@ -26,8 +27,8 @@ pub(super) struct PutTenant {
     accepted_domains: Vec<String>,
     #[serde(default)]
     partner_applications: Vec<PutIssuer>,
-    #[serde(default)]
-    token_services: Vec<PutIssuer>,
+    /// Without them the token service here.
+    token_services: Option<Vec<PutIssuer>>,
     #[serde(default)]
     service_principals: Vec<PutIssuer>,
     #[serde(default)]
@@ -46,12 +47,13 @@ struct PutIssuer {
     /// Base64 of DER, or PEM.
     #[serde(default)]
     certificates: Vec<String>,
+    metadata_url: Option<String>,
 }
 
 pub(super) async fn put(State(world): Shared, Body(put): Body<PutTenant>) -> Answer {
-    let tenant = Tenant {
+    let mut tenant = Tenant {
         partner_applications: issuers(&put.partner_applications)?,
-        token_services: issuers(&put.token_services)?,
+        token_services: issuers(put.token_services.as_deref().unwrap_or_default())?,
         service_principals: issuers(&put.service_principals)?,
         id: put.id,
         accepted_domains: put.accepted_domains,
@@ -59,15 +61,26 @@ pub(super) async fn put(State(world): Shared, Body(put): Body<PutTenant>) -> Ans
         resources: put.resources,
         notifications_per_minute: put.notifications_per_minute,
     };
-    let shown = view::tenant(&tenant);
-    world.relay.lock().tenants.put(tenant).map_err(refused)?;
-    Ok(Json(shown))
+    if put.token_services.is_none() {
+        tenant = world.trusting_own_token_service(tenant);
+    }
+    let id = tenant.id.clone();
+    world.put_tenant(tenant).map_err(refused)?;
+    shown(&world, &id)
+}
+
+/// A tenant as it is now.
+fn shown(world: &World, realm: &str) -> Answer {
+    let relay = world.relay.lock();
+    let tenant = relay.tenants.find(realm).ok_or_else(|| refused(TenantError::Unknown(realm.to_owned())))?;
+    Ok(Json(view::tenant(tenant, &relay.documents)))
 }
 
 fn issuers(puts: &[PutIssuer]) -> Result<Vec<Issuer>, Problem> {
     puts.iter()
         .map(|put| {
-            let issuer = Issuer::new(&put.application_id, &put.realm);
+            let mut issuer = Issuer::new(&put.application_id, &put.realm);
+            issuer.metadata_url.clone_from(&put.metadata_url);
             put.certificates.iter().try_fold(issuer, |issuer, text| Ok(issuer.with(certificate(text)?)))
         })
         .collect()
@@ -78,10 +91,11 @@ fn certificate(text: &str) -> Result<KeyCredential, Problem> {
 }
 
 pub(super) async fn remove(State(world): Shared, Path(realm): Path<String>) -> Answer {
-    if world.relay.lock().tenants.remove(&realm) {
-        return Ok(Json(json!({ "removed": realm })));
-    }
-    Err(refused(TenantError::Unknown(realm)))
+    let unknown = || TenantError::Unknown(realm.clone());
+    world
+        .change_tenants(|tenants| tenants.remove(&realm).then_some(()).ok_or_else(unknown))
+        .map_err(refused)?;
+    Ok(Json(json!({ "removed": realm })))
 }
 
 /// An asymmetric `Verify` credential (protocol.md §5.7). Without names it is of the tenant's own Exchange.
@@ -117,15 +131,17 @@ pub(super) async fn add_credential(
 ) -> Answer {
     let credential = put.credential()?;
     let thumbprint = credential.thumbprint();
-    let tenants = &mut world.relay.lock().tenants;
-    let tenant = tenants.find(&realm).ok_or_else(|| refused(TenantError::Unknown(realm.clone())))?;
-    let kinds = put.kind.or(asked.kind).map_or_else(|| put.usual_kinds(tenant), |kind| vec![kind]);
-    let issuers: Vec<(IssuerKind, Issuer)> =
-        kinds.iter().map(|&kind| (kind, put.issuer(tenant, kind))).collect();
-    let mut is_new = false;
-    for (kind, issuer) in &issuers {
-        is_new |= tenants.add_credential(&realm, *kind, issuer, credential.clone()).map_err(refused)?;
-    }
+    let changed = world.change_tenants(|tenants| {
+        let tenant = tenants.find(&realm).ok_or_else(|| TenantError::Unknown(realm.clone()))?;
+        let kinds = put.kind.or(asked.kind).map_or_else(|| put.usual_kinds(tenant), |kind| vec![kind]);
+        let issuers: Vec<Issuer> = kinds.iter().map(|&kind| put.issuer(tenant, kind)).collect();
+        let mut is_new = false;
+        for (kind, issuer) in kinds.iter().zip(&issuers) {
+            is_new |= tenants.add_credential(&realm, *kind, issuer, credential.clone())?;
+        }
+        Ok((kinds, is_new))
+    });
+    let (kinds, is_new) = changed.map_err(refused)?;
     Ok(Json(json!({ "thumbprint": thumbprint, "isNew": is_new, "kinds": kinds })))
 }
 
@@ -155,17 +171,59 @@ impl PutCredential {
     }
 
     fn issuer(&self, tenant: &Tenant, kind: IssuerKind) -> Issuer {
-        let (application_id, realm) = match kind {
-            IssuerKind::Partner => {
-                (EXCHANGE_APPLICATION_ID, tenant.accepted_domains.first().unwrap_or(&tenant.id))
-            }
-            IssuerKind::TokenService => (TOKEN_SERVICE_APPLICATION_ID, &tenant.id),
-            IssuerKind::ServicePrincipal => (EXCHANGE_APPLICATION_ID, &tenant.id),
-        };
-        // A service principal is always of its tenant.
-        let given = self.realm.as_ref().filter(|_| kind != IssuerKind::ServicePrincipal);
-        Issuer::new(self.application_id.as_deref().unwrap_or(application_id), given.unwrap_or(realm))
+        usual_issuer(tenant, kind, self.application_id.as_deref(), self.realm.as_deref())
     }
+}
+
+/// An issuer of a tenant by what was said of it.
+fn usual_issuer(
+    tenant: &Tenant,
+    kind: IssuerKind,
+    application_id: Option<&str>,
+    realm: Option<&str>,
+) -> Issuer {
+    let (usual_id, usual_realm) = match kind {
+        IssuerKind::Partner => {
+            (EXCHANGE_APPLICATION_ID, tenant.accepted_domains.first().unwrap_or(&tenant.id))
+        }
+        IssuerKind::TokenService => (TOKEN_SERVICE_APPLICATION_ID, &tenant.id),
+        IssuerKind::ServicePrincipal => (EXCHANGE_APPLICATION_ID, &tenant.id),
+    };
+    // A service principal is always of its tenant.
+    let realm = realm.filter(|_| kind != IssuerKind::ServicePrincipal);
+    Issuer::new(application_id.unwrap_or(usual_id), realm.unwrap_or(usual_realm))
+}
+
+/// Trust by a document, of a partner unless it is said.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TrustDocument {
+    url: String,
+    kind: Option<IssuerKind>,
+    application_id: Option<String>,
+    realm: Option<String>,
+}
+
+pub(super) async fn trust_document(
+    State(world): Shared,
+    Path(realm): Path<String>,
+    Body(trust): Body<TrustDocument>,
+) -> Answer {
+    let kind = trust.kind.unwrap_or(IssuerKind::Partner);
+    let changed = world.change_tenants(|tenants| {
+        let tenant = tenants.find(&realm).ok_or_else(|| TenantError::Unknown(realm.clone()))?;
+        let issuer = usual_issuer(tenant, kind, trust.application_id.as_deref(), trust.realm.as_deref());
+        tenants.trust_document(&realm, kind, &issuer, &trust.url)
+    });
+    changed.map_err(refused)?;
+    refresh(State(world), Path(realm)).await
+}
+
+/// Reads a tenant's documents again, now, and shows the tenant with what became of them.
+pub(super) async fn refresh(State(world): Shared, Path(realm): Path<String>) -> Answer {
+    world.relay.lock().refresh_documents(clock::now(), &realm).map_err(refused)?;
+    world.read_due_documents().await;
+    shown(&world, &realm)
 }
 
 /// As JSON writes dates (RFC 3339).
@@ -181,7 +239,8 @@ pub(super) async fn remove_credential(
     State(world): Shared,
     Path((tenant, name)): Path<(String, String)>,
 ) -> Answer {
-    let removed = world.relay.lock().tenants.remove_credential(&tenant, &name).map_err(refused)?;
+    let removed =
+        world.change_tenants(|tenants| tenants.remove_credential(&tenant, &name)).map_err(refused)?;
     if removed == 0 {
         let error = format!("{tenant} has no certificate {name}");
         return Err(Problem::new(StatusCode::NOT_FOUND, error));

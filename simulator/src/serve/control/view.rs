@@ -3,7 +3,9 @@
 use crate::peers::device::Device;
 use crate::peers::mail_store::{AccountId, MailStore};
 use crate::peers::relay::batch::Batch;
+use crate::peers::relay::documents::Documents;
 use crate::peers::relay::record::{BatchRecord, SeenToken};
+use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
 use serde_json::{Value, json};
 
@@ -94,8 +96,8 @@ pub(in crate::serve) fn token(token: &SeenToken) -> Value {
     })
 }
 
-pub(in crate::serve) fn tenant(tenant: &Tenant) -> Value {
-    let issuers = |list: &[Issuer]| list.iter().map(issuer).collect::<Vec<Value>>();
+pub(in crate::serve) fn tenant(tenant: &Tenant, documents: &Documents) -> Value {
+    let issuers = |list: &[Issuer]| list.iter().map(|one| issuer(one, documents)).collect::<Vec<Value>>();
     json!({
         "id": tenant.id,
         "acceptedDomains": tenant.accepted_domains,
@@ -108,20 +110,28 @@ pub(in crate::serve) fn tenant(tenant: &Tenant) -> Value {
     })
 }
 
-fn issuer(issuer: &Issuer) -> Value {
-    let credentials: Vec<Value> = issuer
-        .credentials
-        .iter()
-        .map(|credential| {
-            let (start, end) = credential.validity();
-            json!({
-                "thumbprint": credential.thumbprint(),
-                "x5t": credential.x5t(),
-                "bits": credential.bits(),
-                "startSeconds": start.seconds(),
-                "endSeconds": end.seconds(),
-            })
-        })
-        .collect();
-    json!({ "applicationId": issuer.application_id, "realm": issuer.realm, "credentials": credentials })
+fn issuer(issuer: &Issuer, documents: &Documents) -> Value {
+    let credentials: Vec<Value> = issuer.credentials.iter().map(credential).collect();
+    let published: Vec<Value> = issuer.published.iter().map(credential).collect();
+    let reading = issuer.metadata_url.as_deref().and_then(|url| documents.reading(url));
+    json!({
+        "applicationId": issuer.application_id,
+        "realm": issuer.realm,
+        "credentials": credentials,
+        "metadataUrl": issuer.metadata_url,
+        "published": published,
+        "readAtMicros": reading.and_then(|reading| reading.read_at),
+        "error": reading.and_then(|reading| reading.outcome.clone()?.err()),
+    })
+}
+
+pub(in crate::serve) fn credential(credential: &KeyCredential) -> Value {
+    let (start, end) = credential.validity();
+    json!({
+        "thumbprint": credential.thumbprint(),
+        "x5t": credential.x5t(),
+        "bits": credential.bits(),
+        "startSeconds": start.seconds(),
+        "endSeconds": end.seconds(),
+    })
 }

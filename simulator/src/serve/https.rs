@@ -1,12 +1,12 @@
-//! The relay on a real socket: HTTPS, HTTP/1.1 and 2. Listens, reads requests whole, carries out what faults say.
+//! Relay and token service on real sockets: HTTPS, HTTP/1.1 and 2. Listens, reads requests whole, carries out what
+//! faults say.
 //!
-//! Every decision is [`crate::peers::relay`]'s; here are the sockets and the waiting.
+//! Every decision is a peer's; here are the sockets and the waiting.
 
 use super::faulty_stream::{FaultyStream, SharedWire};
 use super::{World, clock};
-use crate::peers::fault::Wire;
+use crate::peers::fault::{Peer, Wire};
 use crate::peers::http::{Exchange, Request};
-use crate::peers::relay::batch::Batch;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,52 +30,103 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// What goes into a black hole is forgotten after so long.
 const BLACK_HOLE_MAX: Duration = Duration::from_mins(10);
+/// How long stopping or starting a listener may take.
+const SWITCH_MAX: Duration = Duration::from_secs(5);
 /// How often the listener looks whether a fault wants it to refuse.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection at once, at most.
 const STREAMS_MAX: u32 = 256;
 
-/// Whether the relay shall listen, and which certificate generation connections are of.
+/// Whether a listener shall be up, and which certificate generation connections are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) is_up: bool,
-    pub(super) certificate: u64,
+struct Wanted {
+    is_up: bool,
+    certificate: u64,
 }
 
-/// Listens while it is wanted and no fault refuses. Ends when nobody can want anything any more.
+/// What a listener and those who switch it share.
+pub(super) struct Door {
+    address: SocketAddr,
+    wanted: watch::Sender<Wanted>,
+    is_up: watch::Sender<bool>,
+    handshake_failures: AtomicU64,
+}
+
+impl Door {
+    /// Of a listener at this address, which is up.
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            wanted: watch::Sender::new(Wanted { is_up: true, certificate: 0 }),
+            is_up: watch::Sender::new(true),
+            handshake_failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Where it listens.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes the listener down, its connections with it, or brings it up again at the same address. Tells whether it came
+    /// to that in time.
+    pub(super) async fn switch(&self, is_up: bool) -> bool {
+        self.wanted.send_modify(|wanted| wanted.is_up = is_up);
+        let mut state = self.is_up.subscribe();
+        let reached = state.wait_for(|now| *now == is_up);
+        tokio::time::timeout(SWITCH_MAX, reached).await.is_ok_and(|reached| reached.is_ok())
+    }
+
+    /// Whether it is up, now and whenever that changes.
+    pub(super) fn is_up(&self) -> watch::Receiver<bool> {
+        self.is_up.subscribe()
+    }
+
+    /// Connections of the certificate so far end after the request at hand.
+    pub(super) fn renew(&self) {
+        self.wanted.send_modify(|wanted| wanted.certificate += 1);
+    }
+
+    /// TLS handshakes that failed.
+    pub(super) fn handshake_failures(&self) -> u64 {
+        self.handshake_failures.load(Ordering::Relaxed)
+    }
+}
+
+/// Listens for a peer while that is wanted and no fault refuses.
 pub(super) struct Listener {
-    pub(super) address: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) world: Arc<World>,
     pub(super) acceptor: TlsAcceptor,
-    pub(super) wanted: watch::Receiver<Wanted>,
-    pub(super) is_up: watch::Sender<bool>,
 }
 
 impl Listener {
-    pub(super) async fn run(mut self, first: TcpListener) {
+    pub(super) async fn run(self, first: TcpListener) {
         let mut listener = Some(first);
         let mut connections = JoinSet::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let door = self.world.door(self.peer);
+        let mut wanted = door.wanted.subscribe();
         loop {
-            let is_refusing = self.world.relay.lock().faults.is_refusing(clock::now());
-            let shall_listen = self.wanted.borrow().is_up && !is_refusing;
+            let is_refusing = self.world.is_refusing(self.peer, clock::now());
+            let shall_listen = wanted.borrow().is_up && !is_refusing;
             if !shall_listen {
                 listener = None;
                 connections.shutdown().await;
             } else if listener.is_none() {
-                listener = TcpListener::bind(self.address).await.ok();
+                listener = TcpListener::bind(door.address).await.ok();
             }
-            self.is_up.send_replace(listener.is_some());
+            door.is_up.send_replace(listener.is_some());
             tokio::select! {
                 accepted = accept(listener.as_ref()), if connections.len() < CONNECTIONS_MAX => {
                     if let Ok((stream, _)) = accepted {
-                        connections.spawn(serve_connection(
-                            stream, self.acceptor.clone(), Arc::clone(&self.world), self.wanted.clone(),
-                        ));
+                        let world = Arc::clone(&self.world);
+                        connections.spawn(serve_connection(stream, self.acceptor.clone(), world, self.peer));
                     }
                 }
                 Some(_) = connections.join_next() => {}
-                changed = self.wanted.changed() => if changed.is_err() { return },
+                // Its sender is the door's, which lives as long as the world here.
+                _ = wanted.changed() => {}
                 _ = look.tick() => {}
             }
         }
@@ -89,24 +141,21 @@ async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, S
 }
 
 /// Serves one connection until either side ends it; with a new certificate it ends after the request at hand.
-async fn serve_connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    world: Arc<World>,
-    mut wanted: watch::Receiver<Wanted>,
-) {
+async fn serve_connection(stream: TcpStream, acceptor: TlsAcceptor, world: Arc<World>, peer: Peer) {
+    let mut wanted = world.door(peer).wanted.subscribe();
     let certificate = wanted.borrow().certificate;
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let Ok(Ok(tls)) = tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await else {
-        world.count_handshake_failure();
+        world.door(peer).handshake_failures.fetch_add(1, Ordering::Relaxed);
         return;
     };
     let wire = SharedWire::default();
     let io = TokioIo::new(FaultyStream::new(tls, Arc::clone(&wire)));
-    let service =
-        hyper::service::service_fn(move |request| answer(Arc::clone(&world), Arc::clone(&wire), request));
+    let service = hyper::service::service_fn(move |request| {
+        answer(Arc::clone(&world), peer, Arc::clone(&wire), request)
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(REQUEST_MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
@@ -123,18 +172,21 @@ async fn serve_connection(
 
 async fn answer(
     world: Arc<World>,
+    peer: Peer,
     wire: SharedWire,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
-    let body_bytes_max = world.body_bytes_max;
+    let body_bytes_max = world.body_bytes_max(peer);
     let request = match tokio::time::timeout(REQUEST_MAX, read(request, body_bytes_max)).await {
         Ok(Ok(request)) => request,
         Ok(Err(status)) => return Ok(plain(status)),
         Err(_) => return Ok(plain(hyper::StatusCode::REQUEST_TIMEOUT)),
     };
-    let batch = Batch::read(&request.body);
-    let now = clock::now();
-    let Exchange { response, delay, wire: travel } = world.relay.lock().exchange_read(now, &request, &batch);
+    let Exchange { response, delay, wire: travel } = world.exchange(peer, &request);
+    if response.status == 401 {
+        // Before a client tries again it shall be known whether the signature is of a new certificate.
+        world.read_documents_in_doubt().await;
+    }
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
