@@ -21,7 +21,7 @@ use crate::https::driver;
 use crate::identity::principal::Principal;
 use crate::source::{cyrus, dovecot, imap as imap_source};
 use crate::store::AuthConfig;
-use crate::{admin, subscription};
+use crate::{admin, endpoint, subscription};
 use sheet::Sheet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// How subscriptions live.
     pub subscriptions: subscription::Settings,
+    /// What others may ask.
+    pub endpoint: endpoint::Settings,
     /// The admin endpoint.
     pub admin: admin::Settings,
     /// Every known key with its value, in the order of the file's tables: `check --print`.

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod run;
 pub mod config;
 
+pub mod endpoint;
 pub mod admin;
 pub mod flow;
 

@@ -5,6 +5,7 @@
 //! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
 
 mod desk;
+mod endpoint;
 mod handed;
 mod health;
 mod identity;
@@ -16,6 +17,7 @@ mod watchdog;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::counters::FlowCounters;
+use crate::endpoint as host_endpoint;
 use crate::event::SubscriptionKey;
 use crate::flow::{self, Flow, Input};
 use crate::forwarder::driver::Client;
@@ -86,7 +88,7 @@ pub enum RunError {
     /// An IMAP source.
     #[error(transparent)]
     Imap(#[from] crate::source::imap::driver::Error),
-    /// The admin endpoint.
+    /// An endpoint.
     #[error(transparent)]
     Admin(#[from] admin::driver::Error),
     /// More sources than have a number.
@@ -144,8 +146,14 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
     let admin_settings = hall.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
-    if let Some(address) = admin.as_ref().and_then(admin::driver::Admin::address) {
+    if let Some(address) = admin.as_ref().and_then(admin::driver::Server::address) {
         tracing::info!(%address, "admin endpoint");
+    }
+    let endpoint_settings = hall.config.lock().endpoint.clone();
+    let host: Arc<dyn host_endpoint::Host> = Arc::<Hall>::clone(&hall);
+    let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
+    if let Some(address) = endpoint.as_ref().and_then(admin::driver::Server::address) {
+        tracing::info!(%address, "endpoint for relays");
     }
     hall.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
@@ -163,7 +171,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     tell_manager(&[sd_notify::NotifyState::Stopping]);
     hall.drain().await;
     hall.closed.send_replace(true);
-    drop(admin);
+    drop((admin, endpoint));
     let _ended = tokio::join!(relay, ledger, watchdog);
     hall.ledger.lock().save()?;
     tracing::info!("stopped");
@@ -350,7 +358,9 @@ impl Hall {
                 if !is_relay_same {
                     self.set_relay(&self.ledger.lock());
                 }
-                tracing::info!("configuration read again; state-dir and admin change at a restart only");
+                tracing::info!(
+                    "configuration read again; state-dir, admin and subscriptions.listen change at a restart only"
+                );
             }
             Err(error) => self.troubles.reload(Some(format!("configuration not taken over: {error}"))),
         }

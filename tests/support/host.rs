@@ -122,7 +122,7 @@ impl Host {
     /// Writes the file alone, as an administrator who edits it.
     pub fn write_configuration(&self, cloud: &Cloud, relay: &str, sources: &str) {
         let text = format!(
-            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[admin]\nlisten = \"{}\"\n{sources}",
+            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[subscriptions]\nlisten = \"off\"\n[admin]\nlisten = \"{}\"\n{sources}",
             cloud.ca_file().display(),
             self.admin_socket().display()
         );

@@ -1,4 +1,5 @@
-//! The admin endpoint's socket and its four paths. It answers from [`Health`] and changes nothing.
+//! The admin endpoint's four paths, which answer from [`Health`] and change nothing, and the socket that every endpoint
+//! of ours listens on.
 
 use super::{Health, Listen, Settings, metrics};
 use axum::extract::State;
@@ -19,8 +20,10 @@ use tokio::task::JoinHandle;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address or path is taken or not ours.
-    #[error("admin.listen {place}: {cause}; choose another place or stop what uses it")]
+    #[error("{key} {place}: {cause}; choose another place or stop what uses it")]
     Listen {
+        /// Where it is configured.
+        key: &'static str,
         /// Address or path.
         place: String,
         /// What the system said.
@@ -28,22 +31,33 @@ pub enum Error {
     },
 }
 
-/// The running endpoint; it ends when this is dropped.
+/// Where an endpoint listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The key of the configuration that says so.
+    pub key: &'static str,
+    /// The place itself.
+    pub listen: &'a Listen,
+    /// Permissions of a Unix socket.
+    pub socket_mode: u32,
+}
+
+/// A running endpoint; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Admin {
+pub struct Server {
     task: JoinHandle<()>,
     address: Option<SocketAddr>,
     socket: Option<PathBuf>,
 }
 
-impl Admin {
+impl Server {
     /// The TCP address, with the port that the system chose where the configured one was 0.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 }
 
-impl Drop for Admin {
+impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
         if let Some(path) = &self.socket {
@@ -54,30 +68,33 @@ impl Drop for Admin {
 }
 
 /// Listens and answers, on the current runtime; `None` where the endpoint is off.
-pub async fn start(settings: &Settings, health: Arc<dyn Health>) -> Result<Option<Admin>, Error> {
-    match &settings.listen {
-        None => Ok(None),
-        Some(Listen::Tcp(address)) => {
-            let listener =
-                TcpListener::bind(address).await.map_err(|cause| at(address.to_string(), cause))?;
+pub async fn start(settings: &Settings, health: Arc<dyn Health>) -> Result<Option<Server>, Error> {
+    let Some(listen) = &settings.listen else { return Ok(None) };
+    serve(Place { key: "admin.listen", listen, socket_mode: 0o600 }, routes(health)).await.map(Some)
+}
+
+/// Answers at `place` with `routes`, on the current runtime.
+pub async fn serve(place: Place<'_>, routes: Router) -> Result<Server, Error> {
+    let Place { key, listen, socket_mode } = place;
+    match listen {
+        Listen::Tcp(address) => {
+            let at = |cause| Error::Listen { key, place: address.to_string(), cause };
+            let listener = TcpListener::bind(address).await.map_err(at)?;
             let address = listener.local_addr().ok();
-            let task = tokio::spawn(async move { axum::serve(listener, routes(health)).await.unwrap_or(()) });
-            Ok(Some(Admin { task, address, socket: None }))
+            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
+            Ok(Server { task, address, socket: None })
         }
-        Some(Listen::Unix(path)) => {
-            let listener = unix(path).await.map_err(|cause| at(path.display().to_string(), cause))?;
-            let task = tokio::spawn(async move { axum::serve(listener, routes(health)).await.unwrap_or(()) });
-            Ok(Some(Admin { task, address: None, socket: Some(path.clone()) }))
+        Listen::Unix(path) => {
+            let at = |cause| Error::Listen { key, place: path.display().to_string(), cause };
+            let listener = unix(path, socket_mode).await.map_err(at)?;
+            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
+            Ok(Server { task, address: None, socket: Some(path.clone()) })
         }
     }
 }
 
-fn at(place: String, cause: io::Error) -> Error {
-    Error::Listen { place, cause }
-}
-
 /// A socket that nobody answers on is a killed daemon's; anything else in its place is left alone.
-async fn unix(path: &Path) -> io::Result<UnixListener> {
+async fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     if is_socket {
         match UnixStream::connect(path).await {
@@ -86,7 +103,7 @@ async fn unix(path: &Path) -> io::Result<UnixListener> {
         }
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }
 

@@ -1,6 +1,7 @@
 //! What is legal but unwise. Advice never stops anything.
 
 use super::{Config, Source};
+use crate::admin::Listen;
 use crate::source::dovecot;
 use crate::source::imap::{Login, Watch};
 use std::time::Duration;
@@ -44,6 +45,10 @@ pub fn check(config: &Config) -> Vec<Advice> {
             "admin.listen".to_owned(),
             "is off, so `mailbadge status`, health checks and metrics have nobody to ask",
         );
+    }
+    if matches!(&config.endpoint.listen, Some(Listen::Tcp(address)) if !address.ip().is_loopback()) {
+        let what = "speaks plain HTTP to the network; keep it on loopback behind a reverse proxy with TLS";
+        say("subscriptions.listen".to_owned(), what);
     }
     for source in &config.sources {
         for (key, what) in of_source(source) {

@@ -4,7 +4,7 @@ use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, Source, imap};
 use crate::source::{cyrus, dovecot};
-use crate::{admin, subscription};
+use crate::{admin, endpoint, subscription};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::collections::HashSet;
@@ -32,10 +32,20 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
     let auth = auth(open(sheet, "auth", auth_table), &organization);
     let relay = relay(open(sheet, "relay", relay_table));
     let sources = all_sources(sheet, sources);
-    let subscriptions = subscriptions(open(sheet, "subscriptions", subscriptions_table));
+    let (subscriptions, endpoint) = subscriptions(open(sheet, "subscriptions", subscriptions_table));
     count(open(sheet, "count", count_table));
     let admin = admin(open(sheet, "admin", admin_table));
-    Config { organization, state_dir, auth, relay, sources, subscriptions, admin, settings: Vec::new() }
+    Config {
+        organization,
+        state_dir,
+        auth,
+        relay,
+        sources,
+        subscriptions,
+        endpoint,
+        admin,
+        settings: Vec::new(),
+    }
 }
 
 /// One table by its name; what stands there and is no table is a fault.
@@ -188,11 +198,12 @@ fn cyrus_source(mut section: Section, name: &str) -> Option<cyrus::Settings> {
     Some(cyrus::Settings { name: name.into(), listen: listen?, mode: mode? })
 }
 
-fn subscriptions(mut section: Section) -> subscription::Settings {
+fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {
     use subscription::Settings;
+    let place = section.spelled("listen", Some("127.0.0.1:9925"), &Spelling::place_or_off()).flatten();
     let expiration = section.duration("expiration", "72h", Settings::SHORTEST..=Settings::LONGEST);
     section.finish();
-    Settings { expiration }
+    (Settings { expiration }, endpoint::Settings { listen: place.map(listen) })
 }
 
 /// So far there is one policy; the keys stand here so that a file says which one it counts on.
@@ -210,9 +221,12 @@ fn count(mut section: Section) {
 fn admin(mut section: Section) -> admin::Settings {
     let place = section.spelled("listen", Some("127.0.0.1:9924"), &Spelling::loopback_place()).flatten();
     section.finish();
-    let listen = place.map(|place| match place {
+    admin::Settings { listen: place.map(listen) }
+}
+
+fn listen(place: Place) -> admin::Listen {
+    match place {
         Place::Unix(path) => admin::Listen::Unix(path),
         Place::Tcp(address) => admin::Listen::Tcp(address),
-    });
-    admin::Settings { listen }
+    }
 }

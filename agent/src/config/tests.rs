@@ -149,7 +149,7 @@ fn what_is_legal_but_unwise_is_advised() {
     let imap = "[[source]]\nkind = \"imap\"\nhost = \"::1\"\nmaster-user = \"a\"\npassword-file = \"imap.password\"\n";
     let dovecot = "[[source]]\nkind = \"dovecot\"\n";
     let cyrus = "[[source]]\nkind = \"cyrus\"\n";
-    let rows: [(String, &[&str]); 9] = [
+    let rows: [(String, &[&str]); 10] = [
         (imap.to_owned(), &[]),
         (format!("{dovecot}{imap}"), &[]),
         (String::new(), &["source"]),
@@ -161,6 +161,7 @@ fn what_is_legal_but_unwise_is_advised() {
             format!("{imap}watch = \"poll\"\npoll-interval = \"1s\"\nsweep-interval = \"2h\""),
             &["source.imap.poll-interval", "source.imap.sweep-interval"],
         ),
+        (format!("{imap}[subscriptions]\nlisten = \"0.0.0.0:9925\""), &["subscriptions.listen"]),
         (
             format!("{imap}[relay]\nmax-hold = \"30s\"\n[admin]\nlisten = \"off\""),
             &["relay.max-hold", "admin.listen"],

@@ -106,6 +106,12 @@ impl Spelling<PathBuf> {
 }
 
 impl Spelling<Option<Place>> {
+    /// A Unix path, an address, or `off`.
+    pub(super) fn place_or_off() -> Self {
+        let expected = "\"off\", an absolute path of a Unix socket (107 bytes at most) or an address like \"127.0.0.1:9925\"";
+        Self::new(expected, |text| if text == "off" { Some(None) } else { place(text).map(Some) })
+    }
+
     /// A Unix path, a loopback address, or `off`.
     pub(super) fn loopback_place() -> Self {
         let expected = "\"off\", an absolute path of a Unix socket (107 bytes at most) or a loopback address like \"127.0.0.1:9924\"";

@@ -108,6 +108,24 @@ impl Document {
         })
     }
 
+    /// The document of a mail host, by which others trust its own tokens; `None` without a certificate. `guid` names the
+    /// host for good.
+    pub fn of_host(
+        own: Principal,
+        organization: &str,
+        guid: &str,
+        certificates: Vec<Certificate>,
+    ) -> Option<Self> {
+        (!certificates.is_empty()).then(|| Self {
+            id: format!("_{guid}"),
+            name: organization.to_owned(),
+            allowed_audiences: vec![format!("{}/{organization}@{}", own.id, own.realm)],
+            issuer: own,
+            certificates,
+            endpoints: Vec::new(),
+        })
+    }
+
     /// What it says of a token service: its realm is a tenant's GUID or empty, and it has an issuance endpoint that
     /// a secret may be sent to.
     pub fn token_service(&self) -> Result<TokenService, MetadataError> {
@@ -336,6 +354,19 @@ mod tests {
         let written: Value = serde_json::from_slice(&written).unwrap();
         expected["issuer"] = json!(SERVICE);
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn the_document_of_a_host_names_its_certificates_and_where_it_is_at_home() {
+        let certificate = Certificate::from_pem(AGENT, "").unwrap();
+        let own = Principal::new("00000002-0000-0ff1-ce00-000000000000", "fabrikam.com");
+        let of_host = |certificates| Document::of_host(own.clone(), "fabrikam.com", "7d1f", certificates);
+        let written = of_host(vec![certificate.clone()]).unwrap().write();
+        let text = String::from_utf8(written.clone()).unwrap();
+        assert!(text.contains(r#""issuer":"00000002-0000-0ff1-ce00-000000000000@fabrikam.com""#), "{text}");
+        assert!(text.contains(r#""id":"_7d1f""#) && text.contains(r#""x5t":"WUE_lidFxKqWfRzETdHqRhsu5wY""#));
+        assert_eq!(Document::read(&written).unwrap().certificates, [certificate]);
+        assert_eq!(of_host(Vec::new()), None);
     }
 
     fn any_document() -> impl Strategy<Value = Document> {

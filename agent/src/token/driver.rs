@@ -76,3 +76,6 @@ pub async fn request_token(client: &Client, request: &TokenRequest) -> Result<Re
     let url = Arc::clone(&request.endpoint);
     client.send(Request { method: Method::POST, url, headers, body }).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,7 +102,7 @@ impl Cause {
                 "it does not know this application in that tenant: check auth.application-id, and register it there"
             }
             Self::Audience => {
-                "it is not whom the assertion names: have its document read again, `mailbadge auth server set --refresh`"
+                "it is not whom the assertion names: have its document read again, `mailbadge auth server list --refresh`"
             }
             Self::Clock => {
                 "it finds the assertion outside its lifetime: synchronize this machine's clock (NTP)"
@@ -116,7 +116,7 @@ impl Cause {
             }
             Self::Unavailable => "it has trouble of its own; this is tried again",
             Self::NoEndpoint => {
-                "there is no token endpoint: have its document read again, `mailbadge auth server set --refresh`"
+                "there is no token endpoint: have its document read again, `mailbadge auth server list --refresh`"
             }
             Self::Answer => "its answer is of no use: look for what stands between",
             Self::Other => "look at what it says",

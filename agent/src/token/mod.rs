@@ -49,7 +49,7 @@ pub enum Error {
     /// protocol.md §5.3 row 3: a token service that issues for every realm must be told for which.
     #[error(
         "token service {service} names no realm to ask in; give its metadata URL with `?realm=<domain>`: \
-         `mailbadge auth server set`"
+         `mailbadge auth server set {service} --auth-metadata-url …`"
     )]
     NoTenant {
         /// Its name.

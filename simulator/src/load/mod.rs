@@ -197,7 +197,7 @@ impl Args {
         let mut text = format!(
             "organization = \"{ORGANIZATION}\"\nstate-dir = \"{folder}/state\"\n\n\
              [relay]\nca-file = \"{ca_file}\"\nmax-hold = \"{max_hold}ms\"\n\n\
-             [admin]\nlisten = \"{folder}/admin.sock\"\n\n[[source]]\n"
+             [subscriptions]\nlisten = \"off\"\n\n[admin]\nlisten = \"{folder}/admin.sock\"\n\n[[source]]\n"
         );
         if self.source == Source::Dovecot {
             write!(text, "kind = \"dovecot\"\nlisten = \"{folder}/dict.sock\"\n")?;
