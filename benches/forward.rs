@@ -81,6 +81,7 @@ fn notifications(count: u64) -> Vec<Notification> {
             background_sync: number.is_multiple_of(2),
             recipients: vec![Arc::new(recipient)],
             changed_at: Moment::START,
+            taken_at: UnixMs(0),
         }
     };
     (1..=count).map(notification).collect()

@@ -103,6 +103,8 @@ pub struct Notification {
     pub recipients: Vec<Arc<Recipient>>,
     /// When the oldest change in it was observed: start of `change_to_ack`.
     pub changed_at: Moment,
+    /// What the wall clock said when it was put in flight.
+    pub taken_at: UnixMs,
 }
 
 /// What the relay said of one recipient that it did not take (protocol.md §1.5, report).

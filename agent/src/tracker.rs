@@ -162,6 +162,7 @@ impl Tracker {
             background_sync: due.background_sync,
             recipients: due.recipients,
             changed_at: due.changed_at,
+            taken_at: now.unix,
         })
     }
 

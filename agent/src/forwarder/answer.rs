@@ -6,13 +6,14 @@
 
 pub use crate::https::{CONTENT_BYTES_MAX, Failure};
 
-use super::wire::Stamp;
-use crate::event::{Notification, Rejected, Rejection};
+use super::wire::{Stamp, told_update};
+use crate::event::{Notification, Recipient, Rejected, Rejection};
 use crate::https::{quote, retry_after};
 use crate::time::UnixMs;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest wait a relay can ask for.
@@ -163,7 +164,26 @@ fn accepted(answer: &Answer, stamp: &Stamp, sent: &[Notification]) -> Dispositio
         let cause = format!("report longer than {CONTENT_BYTES_MAX} bytes");
         return Disposition::TooLarge { cause };
     }
-    Disposition::Acknowledged { rejected: rejected(&answer.content, stamp, sent) }
+    let mut rejected = from_the_future(answer.date, sent);
+    let reported = reported(&answer.content, stamp, sent);
+    let is_known = |line: &Rejected| rejected.iter().any(|known| known.subscription == line.subscription);
+    let more: Vec<Rejected> = reported.into_iter().filter(|line| !is_known(line)).collect();
+    rejected.extend(more);
+    Disposition::Acknowledged { rejected }
+}
+
+/// Those that the relay dropped because their subscriptions are younger than its clock (protocol.md §1.4): not they are
+/// wrong but a clock is, so they are sent again until both agree.
+fn from_the_future(date: Option<UnixMs>, sent: &[Notification]) -> Vec<Rejected> {
+    let Some(date) = date else { return Vec::new() };
+    let recipients = sent.iter().flat_map(|it| it.recipients.iter().map(move |recipient| (it, recipient)));
+    let ahead = recipients.filter(|(notification, recipient)| told_update(notification, recipient) > date);
+    let later = |(notification, recipient): (&Notification, &Arc<Recipient>)| Rejected {
+        mailbox: notification.mailbox,
+        subscription: recipient.key,
+        reason: Rejection::Throttled,
+    };
+    ahead.map(later).collect()
 }
 
 /// The report's members (protocol.md §1.5) that matter here; whatever else a 200 carries is no report.
@@ -184,7 +204,7 @@ struct ReportedRecipient<'a> {
 
 /// Which of the recipients in `sent` the report names. Entries that name none of them, or no known reason,
 /// are passed over.
-fn rejected(content: &[u8], stamp: &Stamp, sent: &[Notification]) -> Vec<Rejected> {
+fn reported(content: &[u8], stamp: &Stamp, sent: &[Notification]) -> Vec<Rejected> {
     let Ok(report) = serde_json::from_slice::<Report>(content) else { return Vec::new() };
     let entries = report.rejected.iter().filter_map(|entry| ReportedRecipient::deserialize(entry).ok());
     entries.filter_map(|entry| find(&entry, stamp, sent)).collect()

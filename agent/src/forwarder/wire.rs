@@ -6,6 +6,7 @@
 use crate::event::{Notification, Recipient};
 use crate::time::UnixMs;
 use std::fmt;
+use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -16,6 +17,10 @@ pub const EMPTY_BATCH: &[u8] = br#"{"notifications":[]}"#;
 pub const PROBE_APP_ID: &str = "MonitoringProbeAppId";
 /// `deviceId` of the probe's only recipient.
 pub const PROBE_DEVICE_ID: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+/// No subscription is told to be younger than this. A relay whose clock is behind ours takes a younger one for one from
+/// the future and drops it, without a word where it does not report (protocol.md §1.4); tokens let clocks differ by as
+/// much (§5.6, 8).
+const AGE_TOLD_MIN: Duration = Duration::from_mins(5);
 /// About what a recipient takes, with its share of the notification: for taking memory once.
 const RECIPIENT_BYTES: usize = 384;
 
@@ -75,6 +80,12 @@ pub fn probe(stamp: &Stamp, now: UnixMs) -> Vec<u8> {
     out
 }
 
+/// `lastSubscriptionUpdate` as the notification tells it.
+pub fn told_update(notification: &Notification, recipient: &Recipient) -> UnixMs {
+    let tolerated = u64::try_from(AGE_TOLD_MIN.as_millis()).unwrap_or(u64::MAX);
+    recipient.last_update.min(UnixMs(notification.taken_at.0.saturating_sub(tolerated)))
+}
+
 fn write_notification(out: &mut Vec<u8>, stamp: &Stamp, notification: &Notification) {
     out.extend_from_slice(br#"{"id":""#);
     write_id(out, stamp, notification.number);
@@ -91,12 +102,12 @@ fn write_notification(out: &mut Vec<u8>, stamp: &Stamp, notification: &Notificat
         if place > 0 {
             out.push(b',');
         }
-        write_recipient(out, recipient);
+        write_recipient(out, recipient, told_update(notification, recipient));
     }
     out.extend_from_slice(b"]}");
 }
 
-fn write_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
+fn write_recipient(out: &mut Vec<u8>, recipient: &Recipient, last_update: UnixMs) {
     out.extend_from_slice(br#"{"appId":""#);
     write_text(out, &recipient.app_id);
     out.extend_from_slice(br#"","deviceId":""#);
@@ -105,7 +116,7 @@ fn write_recipient(out: &mut Vec<u8>, recipient: &Recipient) {
         out.extend_from_slice(br#"","InstallationId":""#);
         write_text(out, installation_id);
     }
-    write_last_update(out, recipient.last_update);
+    write_last_update(out, last_update);
     out.push(b'}');
 }
 
@@ -185,6 +196,7 @@ mod tests {
             background_sync: syncs,
             recipients,
             changed_at: Moment::START,
+            taken_at: UnixMs(u64::MAX),
         }
     }
 

@@ -19,6 +19,7 @@ fn notifications(mailboxes: std::ops::Range<u32>) -> Vec<Notification> {
             background_sync: false,
             recipients: Vec::<Arc<Recipient>>::new(),
             changed_at: Moment::START,
+            taken_at: UnixMs(0),
         })
         .collect()
 }
