@@ -25,7 +25,7 @@ use crate::forwarder::outbox;
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::store::doubt::Doubt;
+use crate::store::doubt::{Doubt, InDoubt};
 use crate::store::{Proxy, SqliteStore, Store, StoreError};
 use crate::time::driver::Clock;
 use crate::time::{Now, UnixMs};
@@ -174,6 +174,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     drop((admin, endpoint));
     let _ended = tokio::join!(relay, ledger, watchdog);
     hall.ledger.lock().save()?;
+    hall.doubt.lock().close()?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -185,6 +186,10 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let lock = lock(&config.state_dir)?;
     store.verify()?;
     let (mut doubt, in_doubt) = Doubt::open(&config.state_dir)?;
+    let in_doubt = match in_doubt {
+        InDoubt::These(keys) => keys,
+        InDoubt::Everyone => store.subscriptions(None)?.into_iter().map(|kept| kept.key).collect(),
+    };
     let unknown: Vec<(SubscriptionKey, Option<u32>)> = in_doubt.into_iter().map(|key| (key, None)).collect();
     store.record_shown(&unknown)?;
     doubt.settle()?;
