@@ -8,4 +8,6 @@ pub mod cli;
 pub mod load;
 pub mod client;
 pub mod serve;
+pub mod play;
+pub mod world;
 pub mod peers;
