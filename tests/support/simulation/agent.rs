@@ -2,7 +2,7 @@
 
 use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
 use super::disk::Disk;
-use super::plan::{Plan, Source};
+use super::{Plan, bound};
 use mailbadge::counters::FlowCounters;
 use mailbadge::event::{MailboxId, News, SourceId, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
@@ -18,12 +18,17 @@ use mailbadge::token::choice::Configured;
 use mailbadge::token::keeper;
 use mailbadge::token::signer::Signer;
 use mailbadge::tracker::Tracker;
+use mailbadge_sim::play::Telling;
 use secrecy::SecretString;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Mailboxes in a batch, at most: small, so that full batches are met.
 pub const BATCH_MAX: usize = 3;
+/// Batches in flight, at most.
+pub const CONCURRENCY: usize = 2;
+/// The password of its master user at the mail host.
+pub const PASSWORD: &str = "master-secret";
 /// The source that events come from.
 pub const EVENTS: SourceId = SourceId(0);
 /// The IMAP source.
@@ -43,30 +48,39 @@ pub struct Agent {
     pub traits: Arc<Traits>,
 }
 
-/// The certificate of the fixtures, and a signer with it.
-pub fn identity() -> &'static (Certificate, Signer) {
-    static IDENTITY: OnceLock<(Certificate, Signer)> = OnceLock::new();
-    IDENTITY.get_or_init(|| {
-        let pem = include_str!("../../../fixtures/certificates/agent.cert.pem");
-        let key = include_str!("../../../fixtures/certificates/agent.key.pem");
-        let certificate =
-            Certificate::from_pem(pem, "Exchange S2S OAuth").expect("the fixture is a certificate");
-        let key = PrivateKey::from_pem(key).expect("the fixture is a key");
-        (certificate.clone(), Signer::new(certificate, key))
+/// The two certificates that the agent takes turns with, and who signs with each.
+pub fn signers() -> &'static [Signer; 2] {
+    static SIGNERS: OnceLock<[Signer; 2]> = OnceLock::new();
+    SIGNERS.get_or_init(|| {
+        let own = |pem, key| {
+            let certificate =
+                Certificate::from_pem(pem, "Exchange S2S OAuth").expect("the fixture is a certificate");
+            Signer::new(certificate, PrivateKey::from_pem(key).expect("the fixture is a key"))
+        };
+        [
+            own(
+                include_str!("../../../fixtures/certificates/agent.cert.pem"),
+                include_str!("../../../fixtures/certificates/agent.key.pem"),
+            ),
+            own(
+                include_str!("../../../fixtures/certificates/stranger.cert.pem"),
+                include_str!("../../../fixtures/certificates/stranger.key.pem"),
+            ),
+        ]
     })
 }
 
 impl Agent {
-    /// A process starts with what the disk holds.
-    pub fn start(plan: &Plan, disk: &mut Disk, names: &[Arc<str>], seed: u64, now: Now) -> Self {
+    /// A process starts with what the disk holds; `None` where the disk does not let it.
+    pub fn start(plan: &Plan, disk: &mut Disk, names: &[Arc<str>], seed: u64, now: Now) -> Option<Self> {
         let tracker = Arc::new(Tracker::default());
-        let outbox = outbox::Settings { concurrency: 2, batch_max: BATCH_MAX };
+        let outbox = outbox::Settings { concurrency: CONCURRENCY, batch_max: BATCH_MAX };
         let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
-        let stamp = disk.begin(now.unix);
+        let stamp = disk.begin(now.unix)?;
         let counters = Arc::new(FlowCounters::default());
         let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, stamp, seed);
         flow.handle(Input::Relay(Some(keeper_settings())), now);
-        let imap = Arc::new(imap_settings(plan.source));
+        let imap = Arc::new(imap_settings(plan.telling));
         let mut agent = Self {
             tracker,
             flow,
@@ -81,13 +95,18 @@ impl Agent {
             agent.tracker.subscribe(mailbox(kept.mailbox), Arc::clone(&kept.recipient), kept.shown, now);
             agent.watch(kept.mailbox, names, now);
         }
-        agent
+        Some(agent)
     }
 
     /// Has a mailbox watched, once it has a device.
     pub fn watch(&mut self, number: usize, names: &[Arc<str>], now: Now) {
         let name = names.get(number).expect("the plan names mailboxes that exist");
         self.roster.handle(now, roster::Input::Watch(mailbox(number), Arc::clone(name)));
+    }
+
+    /// Nobody subscribes to a mailbox any more.
+    pub fn unwatch(&mut self, number: usize, now: Now) {
+        self.roster.handle(now, roster::Input::Unwatch(mailbox(number)));
     }
 
     /// Takes news, and asks where the tracker wants to know more.
@@ -117,16 +136,18 @@ fn keeper_settings() -> keeper::Settings {
     }
 }
 
-fn imap_settings(source: Source) -> imap::Settings {
-    let password = SecretString::from("master-secret".to_owned());
+fn imap_settings(telling: Telling) -> imap::Settings {
+    let password = SecretString::from(PASSWORD.to_owned());
     let login = Login::Master { user: "agent".to_owned(), separator: "*".to_owned(), password };
     let mut settings = imap::Settings::new("simulated", "mail.example", login);
-    settings.watch = match source {
-        Source::Imap(watch) => watch,
-        Source::EventsAndSweep => Watch::SweepOnly,
+    settings.watch = match telling {
+        Telling::Notify => Watch::Notify,
+        Telling::Idle => Watch::Idle,
+        Telling::Poll => Watch::Poll,
+        Telling::Events => Watch::SweepOnly,
     };
-    settings.sweep_interval = Duration::from_mins(2);
-    settings.rearm_interval = Duration::from_mins(2);
-    settings.poll_interval = Duration::from_secs(20);
+    settings.sweep_interval = bound::SWEEP;
+    settings.rearm_interval = bound::REARM;
+    settings.poll_interval = bound::POLL;
     settings
 }

@@ -1,4 +1,4 @@
-//! The relay behind a lossy network: requests arrive late, twice or never, and so do answers.
+//! The relay behind a network with weather: requests arrive late, twice, cut short or never, and so do answers.
 
 use bytes::Bytes;
 use mailbadge::forwarder::answer::{Answer, Failure};
@@ -10,6 +10,9 @@ use mailbadge_sim::peers::relay::{Relay, Settings};
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, Tenant};
 use mailbadge_sim::peers::unix_time::UnixMicros;
+use mailbadge_sim::play::Plan;
+use mailbadge_sim::world::network::Latency;
+use mailbadge_sim::world::{Network, Rule};
 use std::time::Duration;
 
 /// How long the agent's client waits for an answer.
@@ -23,36 +26,59 @@ pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 /// Exchange's application id: the agent's and the relay's.
 pub const EXCHANGE: &str = "00000002-0000-0ff1-ce00-000000000000";
 
+/// Usual latency of one way.
+const LATENCY: Latency = Latency { least: Duration::from_micros(100), most: Duration::from_millis(40) };
+/// Nothing on a slow line takes longer: TCP gives up, too.
+const SLOW_MAX: Duration = Duration::from_mins(1);
+/// Bytes of an answer's head, about.
+const HEAD_BYTES: usize = 200;
+
 /// The relay and the way to it.
 pub struct Cloud {
     /// The peer.
     pub relay: Relay,
-    rng: fastrand::Rng,
-    loss_percent: u32,
-    is_calm: bool,
+    up: Network,
+    down: Network,
+    /// Messages that the network did not just pass on.
+    pub troubles: u64,
 }
 
 /// What the network does with a request.
-pub struct Passage {
-    /// How long it takes to the relay; `None`: lost.
-    pub arrives_after: Option<Duration>,
-    /// It arrives a second time so much later.
-    pub again_after: Option<Duration>,
+pub enum Passage {
+    /// It arrives after so long, and where it is doubled once more after so much longer.
+    Arrives(Duration, Option<Duration>),
+    /// It never arrives, and nobody is told.
+    Lost,
+    /// The connection ends before it arrived whole.
+    Cut(Duration),
 }
 
+/// What comes back from the relay, and after how long; `None`: nothing ever does.
+pub type Back = Option<(Duration, Result<Response, Failure>)>;
+
 impl Cloud {
-    /// A relay that trusts the agent's certificate directly.
-    pub fn new(seed: u64, loss_percent: u32, certificate_der: &[u8]) -> Self {
-        let mut relay = Relay::new(Settings::default(), seed);
-        let credential = KeyCredential::from_der(certificate_der).expect("the fixture is a certificate");
+    /// A relay that trusts this certificate directly.
+    pub fn new(plan: &Plan, certificate_der: &[u8]) -> Self {
+        let mut relay = Relay::new(Settings::default(), plan.seed.stream("relay").u64(..));
         let tenant = Tenant {
             id: TENANT.to_owned(),
             accepted_domains: vec![ORGANIZATION.to_owned()],
-            partner_applications: vec![Issuer::new(EXCHANGE, ORGANIZATION).with(credential)],
             ..Tenant::default()
         };
         relay.tenants.put(tenant).expect("the only tenant");
-        Self { relay, rng: fastrand::Rng::with_seed(seed ^ 0x636c_6f75), loss_percent, is_calm: false }
+        let up = Network::new(plan.seed, "to the relay", LATENCY, plan.weather);
+        let down = Network::new(plan.seed, "from the relay", LATENCY, plan.weather);
+        let mut cloud = Self { relay, up, down, troubles: 0 };
+        cloud.trust(certificate_der);
+        cloud
+    }
+
+    /// From now on the relay trusts this certificate and no other.
+    pub fn trust(&mut self, certificate_der: &[u8]) {
+        let credential = KeyCredential::from_der(certificate_der).expect("the fixture is a certificate");
+        let issuer = Issuer::new(EXCHANGE, ORGANIZATION).with(credential);
+        let change = |tenant: &mut Tenant| tenant.partner_applications = vec![issuer];
+        self.relay.tenants.change(TENANT, change).expect("the tenant is there");
     }
 
     /// Switches a fault on.
@@ -60,46 +86,57 @@ impl Cloud {
         self.relay.faults.add(order, now);
     }
 
-    /// No more faults, no more losses.
+    /// No more faults, fine weather.
     pub fn calm(&mut self) {
         self.relay.faults.clear();
-        self.is_calm = true;
+        self.up.calm();
+        self.down.calm();
     }
 
     /// Sends a request on its way.
-    pub fn send(&mut self) -> Passage {
-        let arrives_after = (!self.is_lost()).then(|| self.delay());
-        let is_twice = !self.is_calm && self.rng.u32(0..100) < self.loss_percent / 4;
-        let again_after = is_twice.then(|| Duration::from_millis(self.rng.u64(1..5_000)));
-        Passage { arrives_after, again_after }
+    pub fn send(&mut self, bytes: usize) -> Passage {
+        let (rule, latency) = (self.up.rule(), self.up.latency());
+        self.troubles += u64::from(rule != Rule::Pass);
+        match rule {
+            Rule::Pass => Passage::Arrives(latency, None),
+            Rule::DeliverAfter(wait) => Passage::Arrives(wait, None),
+            Rule::Duplicate(later) => Passage::Arrives(latency, Some(later)),
+            Rule::SlowBytes(rate) => Passage::Arrives(slow(bytes, rate), None),
+            Rule::Drop => Passage::Lost,
+            Rule::Cut(_) => Passage::Cut(latency),
+        }
     }
 
-    fn is_lost(&mut self) -> bool {
-        !self.is_calm && self.rng.u32(0..100) < self.loss_percent
-    }
-
-    fn delay(&mut self) -> Duration {
-        Duration::from_micros(self.rng.u64(100..40_000))
-    }
-
-    /// A request arrives; what comes back, and after how long. `None`: nothing ever does.
-    pub fn arrive(
-        &mut self,
-        request: &Request,
-        now: UnixMicros,
-    ) -> Option<(Duration, Result<Answer, Failure>)> {
+    /// A request arrives; what comes back.
+    pub fn arrive(&mut self, request: &Request, now: UnixMicros) -> Back {
         if self.relay.faults.is_refusing(now) {
-            return Some((self.delay(), Err(Failure::Connect("refused".to_owned()))));
+            return Some((self.down.latency(), Err(Failure::Connect("refused".to_owned()))));
         }
         let exchange = self.relay.exchange(now, request);
-        let after = exchange.delay + self.delay();
-        let closed = || Failure::Closed("reset".to_owned());
+        let after = exchange.delay + self.down.latency();
         match exchange.wire {
             Wire::BlackHole => None,
             Wire::Reset | Wire::Cut { after_bytes: 0 } => Some((after, Err(closed()))),
-            Wire::Cut { .. } => Some((after, Err(Failure::Read("cut".to_owned())))),
-            Wire::Whole | Wire::Slow { .. } if self.is_lost() => None,
-            Wire::Whole | Wire::Slow { .. } => Some((after, Ok(answer(&exchange.response)))),
+            Wire::Cut { .. } => Some((after, Err(cut()))),
+            Wire::Slow { rate_bytes } => {
+                let bytes = HEAD_BYTES + exchange.response.body.len();
+                Some((after + slow(bytes, rate_bytes), Ok(exchange.response)))
+            }
+            Wire::Whole => self.back(after, exchange.response),
+        }
+    }
+
+    fn back(&mut self, after: Duration, response: Response) -> Back {
+        let rule = self.down.rule();
+        self.troubles += u64::from(rule != Rule::Pass);
+        match rule {
+            Rule::Pass | Rule::Duplicate(_) => Some((after, Ok(response))),
+            Rule::DeliverAfter(wait) => Some((after + wait, Ok(response))),
+            Rule::SlowBytes(rate) => {
+                Some((after + slow(HEAD_BYTES + response.body.len(), rate), Ok(response)))
+            }
+            Rule::Drop => None,
+            Rule::Cut(_) => Some((after, Err(cut()))),
         }
     }
 
@@ -112,9 +149,29 @@ impl Cloud {
     pub fn devices(&self) -> &Devices {
         &self.relay.devices
     }
+
+    /// A device is no more, or is there again.
+    pub fn set_gone(&mut self, device_id: &str, is_gone: bool) {
+        if let Some(device) = self.relay.devices.make(App::Mowa, device_id) {
+            device.is_gone = is_gone;
+        }
+    }
 }
 
-fn answer(response: &Response) -> Answer {
+fn closed() -> Failure {
+    Failure::Closed("reset".to_owned())
+}
+
+fn cut() -> Failure {
+    Failure::Read("cut".to_owned())
+}
+
+fn slow(bytes: usize, rate_bytes: u32) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / f64::from(rate_bytes.max(1))).min(SLOW_MAX)
+}
+
+/// An answer as the agent's client hands it on.
+pub fn answer(response: &Response) -> Answer {
     let text = |name: &str| response.header(name).map(str::to_owned);
     let date = text("date").and_then(|date| httpdate::parse_http_date(&date).ok());
     let since_epoch = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());

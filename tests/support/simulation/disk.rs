@@ -1,4 +1,4 @@
-//! What outlives a killed agent: subscriptions, what devices show as last stored, who is in doubt, the last start.
+//! What outlives an agent's process: subscriptions, what devices show as last stored, who is in doubt, the last start.
 //!
 //! Plays the part of `store` and of the ledger's order of steps (note before sending, turn, store, settle).
 
@@ -20,25 +20,47 @@ pub struct Kept {
     pub shown: Option<u32>,
 }
 
+/// What `store::doubt` says of its notes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Notes {
+    /// The last process ended cleanly.
+    #[default]
+    Closed,
+    /// They are whole while this boot lasts.
+    Whole,
+    /// Some are missing.
+    Missing,
+}
+
 /// The disk.
 #[derive(Debug, Default)]
 pub struct Disk {
     /// By key.
     pub subscriptions: BTreeMap<SubscriptionKey, Kept>,
+    /// Nothing can be written.
+    pub is_full: bool,
     doubt: BTreeSet<SubscriptionKey>,
+    notes: Notes,
+    /// Devices the relay called gone, until their subscriptions are dropped.
+    gone: Vec<SubscriptionKey>,
     keys_given: i64,
     started_s: u64,
 }
 
 impl Disk {
-    /// A device subscribes to a mailbox: a new key, the former registration of that device is gone.
+    /// A device subscribes to a mailbox: a new key, the former registrations of that device are gone. `None` where that
+    /// could not be stored, and is not acknowledged.
     pub fn subscribe(
         &mut self,
         mailbox: usize,
         device_id: &str,
         shown: Option<u32>,
         now: UnixMs,
-    ) -> (Kept, Vec<SubscriptionKey>) {
+        expires_at: UnixMs,
+    ) -> Option<(Kept, Vec<SubscriptionKey>)> {
+        if self.is_full {
+            return None;
+        }
         let replaced: Vec<SubscriptionKey> = self.keys_of(device_id);
         for key in &replaced {
             self.subscriptions.remove(key);
@@ -51,12 +73,12 @@ impl Disk {
             device_id: device_id.into(),
             installation_id: None,
             last_update: now,
-            expires_at: UnixMs(u64::MAX),
-            background_sync: false,
+            expires_at,
+            background_sync: self.keys_given % 2 == 0,
         });
         let kept = Kept { mailbox, recipient, shown };
         self.subscriptions.insert(key, kept.clone());
-        (kept, replaced)
+        Some((kept, replaced))
     }
 
     /// Registrations of a device.
@@ -65,29 +87,85 @@ impl Disk {
         of_device.map(|(key, _)| *key).collect()
     }
 
-    /// Notes who is about to be told something.
-    pub fn note(&mut self, keys: &[SubscriptionKey]) {
-        self.doubt.extend(keys);
+    /// Drops those that have expired; gives them.
+    pub fn expire(&mut self, now: UnixMs) -> Vec<(usize, SubscriptionKey)> {
+        if self.is_full {
+            return Vec::new();
+        }
+        let is_over = |kept: &Kept| kept.recipient.expires_at <= now;
+        let over = self.subscriptions.iter().filter(|(_, kept)| is_over(kept));
+        let over: Vec<_> = over.map(|(key, kept)| (kept.mailbox, *key)).collect();
+        self.subscriptions.retain(|_, kept| !is_over(kept));
+        over
     }
 
-    /// Stores what devices show.
-    pub fn save(&mut self, tracker: &Tracker) {
+    /// The relay called this device gone.
+    pub fn forget(&mut self, key: SubscriptionKey) {
+        self.gone.push(key);
+    }
+
+    /// Notes who is about to be told something.
+    pub fn note(&mut self, keys: &[SubscriptionKey]) {
+        if self.is_full {
+            self.notes = Notes::Missing;
+        } else {
+            self.doubt.extend(keys);
+        }
+    }
+
+    /// Stores what devices show, and drops those that are gone. False where it could not.
+    pub fn save(&mut self, tracker: &Tracker) -> bool {
+        if self.is_full {
+            return false;
+        }
+        for key in self.gone.drain(..) {
+            self.subscriptions.remove(&key);
+        }
         for (_, key, shown) in tracker.take_unsaved(usize::MAX) {
             if let Some(kept) = self.subscriptions.get_mut(&key) {
                 kept.shown = shown;
             }
         }
         self.doubt.clear();
+        self.notes = Notes::Whole;
+        true
     }
 
-    /// A process starts: what was in doubt is unknown. Gives its stamp.
-    pub fn begin(&mut self, now: UnixMs) -> Stamp {
-        for key in std::mem::take(&mut self.doubt) {
-            if let Some(kept) = self.subscriptions.get_mut(&key) {
+    /// The process ends cleanly: what devices show is stored once more.
+    pub fn close(&mut self, tracker: &Tracker) {
+        if self.save(tracker) {
+            self.notes = Notes::Closed;
+        }
+    }
+
+    /// The process is no more.
+    pub fn killed(&mut self) {
+        self.gone.clear();
+    }
+
+    /// The machine is without power: what was written and not forced to the disk is lost, notes above all.
+    pub fn power_cut(&mut self) {
+        self.killed();
+        self.doubt.clear();
+        if self.notes != Notes::Closed {
+            self.notes = Notes::Missing;
+        }
+    }
+
+    /// A process starts: what was in doubt is unknown. Gives its stamp; `None` where that could not be stored, and the
+    /// process ends again.
+    pub fn begin(&mut self, now: UnixMs) -> Option<Stamp> {
+        if self.is_full {
+            return None;
+        }
+        let doubt = std::mem::take(&mut self.doubt);
+        for (key, kept) in &mut self.subscriptions {
+            if self.notes == Notes::Missing || doubt.contains(key) {
                 kept.shown = None;
             }
         }
+        self.notes = Notes::Whole;
         self.started_s = now.seconds().max(self.started_s + 1);
-        Stamp::new(UnixMs::from_seconds(self.started_s))
+        Some(Stamp::new(UnixMs::from_seconds(self.started_s)))
     }
 }

@@ -3,7 +3,9 @@
 use mailbadge::event::MailboxId;
 use mailbadge::source::imap::session::Session as Client;
 use mailbadge_sim::peers::imap_server::{self, Session as Server};
-use mailbadge_sim::peers::mail_store::{AccountId, Change, Flags, MailStore, Status};
+use mailbadge_sim::peers::mail_store::{AccountId, Change, Flags, MailStore, Quirk, Status};
+use mailbadge_sim::play::Plan;
+use mailbadge_sim::world::Seed;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,13 +36,18 @@ pub struct MailHost {
     settings: Arc<imap_server::Settings>,
     changes: Arc<Mutex<Vec<(AccountId, Status)>>>,
     connections_made: u32,
-    seed: u64,
+    seed: Seed,
+    /// Connections are refused.
+    pub is_away: bool,
 }
 
+/// Oddities under which a count cannot be learned at all; they end with the faults.
+const BARRIERS: [Quirk; 3] = [Quirk::ByeAfterLogin, Quirk::SilentDrop, Quirk::UserIpLimit];
+
 impl MailHost {
-    /// `count` mailboxes; NOTIFY and IDLE as offered.
-    pub fn new(seed: u64, count: usize) -> Self {
-        let mut store = MailStore::new(count, "");
+    /// The mailboxes of this plan.
+    pub fn new(plan: &Plan) -> Self {
+        let mut store = MailStore::new(plan.mailboxes, "");
         let changes: Arc<Mutex<Vec<(AccountId, Status)>>> = Arc::default();
         let heard = Arc::clone(&changes);
         store.subscribe(move |change| {
@@ -48,8 +55,31 @@ impl MailHost {
                 heard.lock().push((*account, *status));
             }
         });
-        let settings = Arc::new(imap_server::Settings::default());
-        Self { store, connections: BTreeMap::new(), settings, changes, connections_made: 0, seed }
+        let settings = Arc::new(imap_server::Settings {
+            offers_condstore: plan.has_modseq,
+            offers_esearch: plan.has_esearch,
+            ..imap_server::Settings::default()
+        });
+        let connections = BTreeMap::new();
+        Self { store, connections, settings, changes, connections_made: 0, seed: plan.seed, is_away: false }
+    }
+
+    /// Switches an oddity of the whole host.
+    pub fn set_quirk(&mut self, quirk: Quirk, is_on: bool, now: Duration) {
+        self.store.set_quirk(None, quirk, is_on);
+        for connection in self.connections.values_mut() {
+            if let Some(server) = connection.server.as_mut() {
+                server.handle(now, imap_server::Input::StoreChanged, &mut self.store);
+            }
+        }
+    }
+
+    /// No more faults.
+    pub fn calm(&mut self, now: Duration) {
+        self.is_away = false;
+        for quirk in BARRIERS {
+            self.set_quirk(quirk, false, now);
+        }
     }
 
     /// The name of a mailbox.
@@ -65,7 +95,8 @@ impl MailHost {
     /// The agent connects; gives the connection's number.
     pub fn connect(&mut self, mailbox: MailboxId, number: u32, client: Client) -> u32 {
         self.connections_made += 1;
-        let server = Server::new(Arc::clone(&self.settings), self.seed ^ u64::from(self.connections_made));
+        let name = format!("imap session {}", self.connections_made);
+        let server = Server::new(Arc::clone(&self.settings), self.seed.stream(&name).u64(..));
         let connection = Connection {
             mailbox,
             number,
@@ -83,6 +114,25 @@ impl MailHost {
         let messages = self.store.messages(account(mailbox));
         let unseen = messages.iter().find(|message| !message.flags.contains(Flags::SEEN));
         (unseen.map(|message| message.uid), messages.last().map(|message| message.uid))
+    }
+
+    /// The newest message is moved out of INBOX, or the oldest in Trash back.
+    pub fn move_message(&mut self, mailbox: usize, is_out: bool) {
+        let account = account(mailbox);
+        let uid = if is_out {
+            self.uids(mailbox).1
+        } else {
+            let trash = self.store.folder(account, "Trash");
+            let oldest = trash.and_then(|trash| self.store.mailbox(account, trash)?.messages().first());
+            oldest.map(|message| message.uid)
+        };
+        if let Some(uid) = uid {
+            if is_out {
+                self.store.move_out(account, uid)
+            } else {
+                self.store.move_in(account, uid)
+            };
+        }
     }
 
     /// INBOXes that changed since this was last asked.

@@ -1,23 +1,32 @@
 //! The deterministic simulation: the agent's own rooms against the simulator's peers, in virtual time, from one seed.
 //!
-//! The whole test on one page: a [`plan`] says what users, mail host and relay do and when; the [`world`] plays it,
+//! The whole on one page: a [`Plan`] says what users, mail host, machine and relay do and when; the [`world`] plays it,
 //! moving time from event to event; in it the [`agent`] runs tracker, flow, roster and IMAP sessions, the [`mailhost`]
-//! the simulated IMAP server, the [`cloud`] the simulated relay behind a lossy network. The [`checker`] looks at every
-//! step (safety), and once faults have stopped, whether every device shows the truth within the stated bound
-//! (liveness). No socket, no clock, no sleeping; the same seed gives the same story, line by line.
+//! the simulated IMAP server, the [`cloud`] the simulated relay behind a network with weather, the [`disk`] what outlives
+//! a process. The [`Checker`](mailbadge_sim::play::Checker) looks at every step (safety), and once faults have stopped,
+//! whether every device shows the truth within the [`bound`] (liveness). No socket, no clock, no sleeping; the same plan
+//! gives the same report, byte by byte. What knows nothing of the agent stands in the simulator: `world` and `play`.
 
 pub mod agent;
-pub mod checker;
+pub mod bound;
 pub mod cloud;
 pub mod disk;
+pub mod log;
 pub mod mailhost;
-pub mod plan;
+pub mod many;
 pub mod world;
 
-pub use plan::Plan;
-pub use world::{Story, World};
+pub use mailbadge_sim::play::{Plan, Report};
+pub use mailbadge_sim::world::{Profile, Seed};
+use world::World;
 
-/// Plays one seed to its end.
-pub fn play(seed: u64) -> Story {
-    World::new(Plan::new(seed)).play()
+/// Plays the story of one seed to its end.
+pub fn play(seed: Seed, profile: Profile) -> Report {
+    play_plan(&Plan::new(seed, profile), false)
+}
+
+/// Plays a plan to its end; where it `is_told`, every deed and every line logged is written to standard error as it
+/// comes.
+pub fn play_plan(plan: &Plan, is_told: bool) -> Report {
+    log::captured(is_told, || World::new(plan.clone()).play())
 }

@@ -1,31 +1,22 @@
-//! The last page: once faults have stopped, every live device shows the truth.
+//! The last page: once faults have stopped, every live device shows the truth, and the agent knows it.
 
 use super::World;
-use std::collections::BTreeSet;
+use mailbadge_sim::play::Check;
 
 impl World {
     pub(super) fn check_end(&mut self) {
-        let live: BTreeSet<(String, usize)> = self
-            .disk
-            .subscriptions
-            .values()
-            .map(|kept| (kept.recipient.device_id.to_string(), kept.mailbox))
-            .collect();
-        for (device, mailbox) in live {
-            let truth = self.host.status(mailbox).unseen;
-            let shown = self.cloud.badge(&device);
-            self.checker.settled(self.now, &device, shown, truth);
+        self.checker.time(self.clock.elapsed(), self.clock.host_date().ms());
+        self.checker.settled(|device| self.cloud.badge(device));
+        let now = self.now();
+        let Some(agent) = &self.agent else {
+            return self.checker.broken(Check::NothingBehind, "an agent", "none");
+        };
+        let (behind, _) = agent.tracker.behind(now);
+        if behind > 0 {
+            let (trouble, token) = (agent.flow.trouble(), agent.flow.token(now));
+            let seen = format!("{behind} mailboxes behind, relay {trouble:?}, token {token:?}");
+            self.checker.broken(Check::NothingBehind, "no mailbox behind", seen);
         }
-        if let Some(agent) = &self.agent {
-            let (behind, _) = agent.tracker.behind(self.clock());
-            if behind > 0 {
-                let (trouble, token) = (agent.flow.trouble(), agent.flow.token(self.clock()));
-                let why =
-                    format!("{behind} mailboxes are behind at the end: relay {trouble:?}, token {token:?}");
-                self.checker.broken(self.now, &why);
-            }
-        } else {
-            self.checker.broken(self.now, "the agent is not there at the end");
-        }
+        self.report.faults += self.cloud.troubles;
     }
 }

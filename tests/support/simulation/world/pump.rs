@@ -1,6 +1,6 @@
 //! What machines want done after an event, until none wants anything more.
 
-use super::super::agent::{IMAP, identity};
+use super::super::agent::{IMAP, signers};
 use super::{Event, World, micros};
 use bytes::Bytes;
 use mailbadge::event::{MailboxId, News};
@@ -12,15 +12,16 @@ use mailbadge::source::imap::roster::{self, Report};
 use mailbadge::source::imap::session::Session;
 use mailbadge::time::Now;
 use mailbadge_sim::peers::imap_server;
+use mailbadge_sim::world::Rule;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl World {
     pub(super) fn pump(&mut self) {
         loop {
-            let before = self.events;
+            let before = self.agenda.noted();
             let is_active = self.pump_roster() | self.pump_connections() | self.pump_flow();
-            if !is_active && before == self.events {
+            if !is_active && before == self.agenda.noted() {
                 break;
             }
         }
@@ -31,15 +32,19 @@ impl World {
         let mut is_active = false;
         while let Some(output) = self.agent.as_mut().and_then(|agent| agent.roster.poll_output()) {
             is_active = true;
-            let now = self.clock();
+            let now = self.now();
             match output {
                 roster::Output::Connect { mailbox, name, errand, number, .. } => {
-                    let seed = self.rng.u64(..);
+                    let (seed, latency) = (self.rng.u64(..), self.imap.latency());
+                    if self.host.is_away {
+                        let event = Event::Unreachable(self.life, mailbox.0 as usize, number);
+                        self.after(latency, event);
+                        continue;
+                    }
                     let Some(agent) = &self.agent else { continue };
                     let (settings, traits) = (Arc::clone(&agent.imap), Arc::clone(&agent.traits));
                     let client = Session::new(settings, traits, name, errand, seed);
                     let connection = self.host.connect(mailbox, number, client);
-                    let latency = self.latency();
                     self.after(latency, Event::Connected(connection));
                 }
                 roster::Output::Ask(mailbox, _) => {
@@ -60,10 +65,6 @@ impl World {
             }
         }
         is_active
-    }
-
-    fn latency(&mut self) -> Duration {
-        Duration::from_micros(self.rng.u64(50..20_000))
     }
 
     fn pump_connections(&mut self) -> bool {
@@ -102,12 +103,32 @@ impl World {
 
     /// Bytes or an end travel to one side, never overtaking those before; a hung connection swallows them.
     fn transmit(&mut self, number: u32, side: usize, event: Event) {
-        let latency = micros(self.latency());
+        let (rule, latency) = (self.imap.rule(), micros(self.imap.latency()));
+        let now = self.clock.micros();
         let Some(connection) = self.host.connections.get_mut(&number).filter(|c| !c.is_hung) else { return };
         let Some(last) = connection.arrival.get_mut(side) else { return };
-        *last = (*last).max(self.now + latency);
-        let at = *last;
-        self.push(at, event);
+        *last = (*last).max(now + latency);
+        match (rule, event) {
+            (Rule::Cut(per_mille), Event::ToServer(_, bytes) | Event::ToClient(_, bytes)) => {
+                let at = *last;
+                self.cut(number, side, bytes, usize::from(per_mille), at);
+            }
+            (Rule::SlowBytes(rate), event @ (Event::ToServer(..) | Event::ToClient(..))) => {
+                *last += 1_000_000 / u64::from(rate.max(1));
+                self.agenda.note(*last, event);
+            }
+            (_, event) => self.agenda.note(*last, event),
+        }
+    }
+
+    /// A part of it arrives, then both sides see the connection end.
+    fn cut(&mut self, number: u32, side: usize, mut bytes: Vec<u8>, per_mille: usize, at: u64) {
+        self.report.faults += 1;
+        bytes.truncate(bytes.len() * per_mille / 1000);
+        let part = if side == 0 { Event::ToServer(number, bytes) } else { Event::ToClient(number, bytes) };
+        self.agenda.note(at, part);
+        self.agenda.note(at, Event::ServerClosed(number));
+        self.agenda.note(at, Event::ClientClosed(number));
     }
 
     fn client_says(&mut self, number: u32, output: exchange::Output) {
@@ -122,7 +143,10 @@ impl World {
                 return self.transmit(number, 0, Event::ToServer(number, bytes));
             }
             exchange::Output::News(news) => return self.news(mailbox, roster_number, news),
-            exchange::Output::LoggedIn => Report::LoggedIn,
+            exchange::Output::LoggedIn => {
+                self.checker.logged_in(mailbox.0 as usize);
+                Report::LoggedIn
+            }
             exchange::Output::Watching(method) => Report::Watching(method),
             exchange::Output::LoginRefused { refusal, text } => Report::Refused(refusal, text),
             exchange::Output::Close(ending) => {
@@ -130,40 +154,44 @@ impl World {
                     connection.client = None;
                 }
                 self.transmit(number, 0, Event::ServerClosed(number));
+                if ending != exchange::Ending::Done {
+                    self.checker.lost(mailbox.0 as usize);
+                }
                 Report::Ended(ending)
             }
             exchange::Output::StartTls | exchange::Output::Noticed | exchange::Output::Skipped => return,
         };
-        self.report(mailbox, roster_number, report);
+        self.tell_roster(mailbox, roster_number, report);
     }
 
-    fn report(&mut self, mailbox: MailboxId, number: u32, report: Report) {
-        let now = self.clock();
+    pub(super) fn tell_roster(&mut self, mailbox: MailboxId, number: u32, report: Report) {
+        let now = self.now();
         if let Some(agent) = &mut self.agent {
             agent.roster.handle(now, roster::Input::Connection(mailbox, number, report));
         }
     }
 
     fn news(&mut self, mailbox: MailboxId, number: u32, news: News) {
-        let now = self.clock();
+        let now = self.now();
         let is_answer = matches!(news, News::Reading(reading) if reading.asked_at.is_some());
         if let Some(agent) = &mut self.agent {
             agent.observe(mailbox, IMAP, news, now);
         }
         if is_answer {
-            self.report(mailbox, number, Report::Read);
+            self.tell_roster(mailbox, number, Report::Read);
         }
     }
 
     fn pump_flow(&mut self) -> bool {
         let mut is_active = false;
-        let now = self.clock();
+        let now = self.now();
         while let Some(output) = self.agent.as_mut().and_then(|agent| agent.flow.poll_output(now)) {
             is_active = true;
             match output {
                 Output::AskChallenge => self.send(None, None, Bytes::from_static(EMPTY_BATCH)),
                 Output::Sign(claims) => {
-                    let signed = identity().1.sign(&claims).map_err(|error| error.to_string());
+                    let own = signers().get(self.signer).expect("there are two, by number 0 and 1");
+                    let signed = own.sign(&claims).map_err(|error| error.to_string());
                     self.tell_flow(Input::Signed(signed), now);
                 }
                 // The simulated cloud trusts the agent directly: nobody is asked for a token.
@@ -174,7 +202,10 @@ impl World {
                     self.tell_flow(Input::Fetched { name: fetch.name, is_good: false }, now);
                 }
                 Output::Post(post) => self.post(post),
-                Output::Forget { key, .. } => drop(self.disk.subscriptions.remove(&key)),
+                Output::Forget { key, .. } => {
+                    self.disk.forget(key);
+                    self.save_soon();
+                }
             }
         }
         is_active

@@ -1,0 +1,58 @@
+//! How long after the last fault a device may show something else than the truth: sums of what the agent and its mail
+//! host wait for, each named.
+
+use super::cloud;
+use mailbadge::forwarder::outbox;
+use mailbadge::token::keeper;
+use mailbadge::tracker::record;
+use mailbadge_sim::peers::fault::Kind;
+use mailbadge_sim::play::{Deed, Plan};
+use mailbadge_sim::world::Weather;
+use std::time::Duration;
+
+/// Longest time between two reconciling reads of a mailbox.
+pub const SWEEP: Duration = Duration::from_mins(2);
+/// Longest time until NOTIFY or IDLE is armed anew.
+pub const REARM: Duration = Duration::from_mins(2);
+/// Time between two visits where a mailbox is polled.
+pub const POLL: Duration = Duration::from_secs(20);
+/// What a command or a log-in may take before its connection is given up.
+const COMMAND: Duration = Duration::from_secs(30);
+/// Longest back-off of a log-in after a connection was lost.
+const LOGIN_WAIT: Duration = Duration::from_mins(2);
+/// The longest wait that a fault in a plan asks for.
+const ASKED: Duration = Duration::from_mins(1);
+/// Until a service manager has started the agent again, however often that failed.
+pub const START_AGAIN: Duration = Duration::from_secs(5);
+/// How often expired subscriptions are looked for.
+pub const EXPIRE_EVERY: Duration = Duration::from_mins(1);
+/// Holding, latencies, the mail server's window of merging: seconds, taken together.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// The bound for the end of this plan.
+///
+/// To notice that a connection is dead: its next arming and an answer that does not come. To have another one: a log-in
+/// that waits out its back-off, one more that hangs and waits again. Then a sweep finds what no source told. To send it: a
+/// batch under way hangs for its time-out, the relay asked for a wait or halted us, the token is got after the longest gap,
+/// once more because its first answer was refused, and after the longest back-off.
+pub fn of(plan: &Plan) -> Duration {
+    let source = SWEEP + POLL + HOLD;
+    if plan.faults() == 0 && plan.weather == Weather::default() && plan.events == (0, 0) {
+        return source;
+    }
+    let connection = REARM + COMMAND + 2 * (LOGIN_WAIT + COMMAND);
+    let relay = cloud::TIMEOUT + ASKED.max(outbox::HALT) + 2 * keeper::ATTEMPT_GAP_MAX + outbox::BACK_OFF.1;
+    let again =
+        if plan.deeds.iter().any(|(_, deed)| puts_aside(deed)) { record::ASIDE_WAIT } else { Duration::ZERO };
+    START_AGAIN + connection + source + relay + again
+}
+
+/// Whether the relay may call a device or a notification invalid because of this: then nothing is sent to it for
+/// [`record::ASIDE_WAIT`] unless its mailbox changes.
+fn puts_aside(deed: &Deed) -> bool {
+    match deed {
+        Deed::Relay(order) => matches!(order.kind, Kind::BadRequest | Kind::ClockOffset { .. }),
+        Deed::ClockJump(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,196 @@
+//! What the plan says is done, and how the agent hears of it.
+
+use super::super::agent::{self, EVENTS, signers};
+use super::super::bound;
+use super::{Event, World, account, device_id, log};
+use mailbadge::event::{ModSeq, News, Reading, UidValidity};
+use mailbadge::flow::Input;
+use mailbadge::time::UnixMs;
+use mailbadge_sim::peers::mail_store::Status;
+use mailbadge_sim::play::{Deed, Telling};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+/// How long subscriptions live that do not say.
+const LIFE: Duration = Duration::from_hours(72);
+/// Longest and usual time that an event takes, microseconds.
+const LATE: (u64, u64) = (3_000_000, 2_000);
+/// Least time that an event takes, microseconds.
+const SOON: u64 = 100;
+
+impl World {
+    pub(super) fn deed(&mut self, deed: Deed) {
+        if deed.is_fault() {
+            self.report.faults += 1;
+        }
+        match deed {
+            Deed::Deliver(mailbox) => drop(self.host.store.deliver(account(mailbox))),
+            Deed::Read(mailbox) => {
+                if let (Some(uid), _) = self.host.uids(mailbox) {
+                    self.host.store.set_seen(account(mailbox), uid, true);
+                }
+            }
+            Deed::Unread(mailbox) => {
+                if let (_, Some(uid)) = self.host.uids(mailbox) {
+                    self.host.store.set_seen(account(mailbox), uid, false);
+                }
+            }
+            Deed::ReadAll(mailbox) => drop(self.host.store.all_seen(account(mailbox))),
+            Deed::Expunge(mailbox) => {
+                if let (_, Some(uid)) = self.host.uids(mailbox) {
+                    self.host.store.expunge(account(mailbox), uid);
+                }
+            }
+            Deed::MoveOut(mailbox) => self.host.move_message(mailbox, true),
+            Deed::MoveIn(mailbox) => self.host.move_message(mailbox, false),
+            Deed::BumpUidValidity(mailbox) => self.host.store.bump_uidvalidity(account(mailbox)),
+            Deed::Subscribe(device, life) => self.subscribe(device, life),
+            Deed::Unsubscribe(device) => self.unsubscribe(device),
+            deed => self.trouble(deed),
+        }
+        self.tell_changes();
+    }
+
+    fn trouble(&mut self, deed: Deed) {
+        match deed {
+            Deed::DeviceGone(device) => {
+                self.cloud.set_gone(&device_id(device), true);
+                self.checker.reference.gone(&device_id(device));
+            }
+            Deed::Relay(order) => self.cloud.fault(order, self.clock.date()),
+            Deed::MassDisconnect => self.disconnect_all(),
+            Deed::Hang(mailbox) => {
+                let of_mailbox =
+                    self.host.connections.values_mut().filter(|c| c.mailbox == agent::mailbox(mailbox));
+                of_mailbox.for_each(|connection| connection.is_hung = true);
+            }
+            Deed::SourceLost(span) => {
+                self.host.is_away = true;
+                self.disconnect_all();
+                self.after(span, Event::SourceBack);
+            }
+            Deed::Quirk(quirk, is_on) => self.host.set_quirk(quirk, is_on, self.clock.elapsed()),
+            Deed::Restart => self.restart(),
+            Deed::Kill(pause) => self.kill(pause),
+            Deed::PowerCut(pause) => {
+                self.kill(pause);
+                self.disk.power_cut();
+            }
+            Deed::RotateCertificate(span) => self.rotate(span),
+            Deed::ClockJump(ahead_ms) => self.clock.jump(ahead_ms),
+            Deed::DiskFull(span) => {
+                self.disk.is_full = true;
+                self.after(span, Event::DiskFree);
+            }
+            _ => {}
+        }
+    }
+
+    fn disconnect_all(&mut self) {
+        for number in self.host.connections.keys().copied().collect::<Vec<_>>() {
+            self.after(Duration::from_millis(1), Event::ServerClosed(number));
+            self.after(Duration::from_millis(1), Event::ClientClosed(number));
+        }
+    }
+
+    fn rotate(&mut self, span: Duration) {
+        self.signer = 1 - self.signer;
+        let now = self.now();
+        self.tell_flow(Input::CertificateChanged, now);
+        self.after(span, Event::Trusted(self.signer));
+    }
+
+    /// The relay learns of a certificate, unless that is outdated by now.
+    pub(super) fn trust(&mut self, signer: usize) {
+        if let Some(known) = signers().get(signer).filter(|_| signer == self.signer) {
+            self.cloud.trust(known.certificate().der());
+        }
+    }
+
+    /// Tells everyone who listens that mailboxes changed.
+    fn tell_changes(&mut self) {
+        let elapsed = self.clock.elapsed();
+        let (lost, late) = if self.is_calm { (0, 0) } else { self.plan.events };
+        for (mailbox, status) in self.host.changed() {
+            self.report.changes += 1;
+            self.checker.reference.changed(mailbox, status.unseen);
+            log::tell(|| format!("mailbox {mailbox} has {} unseen", status.unseen));
+            self.host.tell(mailbox, elapsed);
+            let is_lost = self.rng.u32(0..100) < lost || self.host.is_away;
+            if self.plan.telling == Telling::Events && !is_lost {
+                let most = if self.rng.u32(0..100) < late { LATE.0 } else { LATE.1 };
+                let wait = Duration::from_micros(self.rng.u64(SOON..most));
+                self.after(wait, Event::Told { life: self.life, mailbox, status });
+            }
+        }
+    }
+
+    pub(super) fn told(&mut self, life: u32, mailbox: usize, status: Status) {
+        let now = self.now();
+        let Some(agent) = self.agent.as_mut().filter(|_| life == self.life) else { return };
+        let reading = Reading {
+            unseen: status.unseen,
+            uid_validity: NonZeroU32::new(status.uidvalidity).map(UidValidity),
+            modseq: NonZeroU64::new(status.modseq).map(ModSeq),
+            asked_at: None,
+        };
+        agent.observe(agent::mailbox(mailbox), EVENTS, News::Reading(reading), now);
+    }
+
+    /// A device subscribes by the command line, which needs the store and no daemon.
+    pub(super) fn subscribe(&mut self, device: usize, life: Option<Duration>) {
+        let now = self.now();
+        let id = device_id(device);
+        let mailbox = self.plan.mailbox_of(device);
+        let expires_at = now.unix.after(life.unwrap_or(LIFE));
+        self.cloud.set_gone(&id, false);
+        let shown = self.cloud.badge(&id);
+        let Some((kept, replaced)) = self.disk.subscribe(mailbox, &id, shown, now.unix, expires_at) else {
+            return self.checker.reference.gone(&id);
+        };
+        self.checker.reference.subscribed(&id, mailbox, expires_at.0);
+        if let Some(life) = life {
+            self.after(life + bound::EXPIRE_EVERY, Event::Expire);
+        }
+        let Some(agent) = &mut self.agent else { return };
+        agent.watch(mailbox, &self.names, now);
+        agent.tracker.subscribe(agent::mailbox(mailbox), kept.recipient, shown, now);
+        for key in replaced {
+            agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
+        }
+    }
+
+    fn unsubscribe(&mut self, device: usize) {
+        if self.disk.is_full {
+            return;
+        }
+        let id = device_id(device);
+        let mailbox = self.plan.mailbox_of(device);
+        for key in self.disk.keys_of(&id) {
+            self.disk.subscriptions.remove(&key);
+            if let Some(agent) = &self.agent {
+                agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
+            }
+        }
+        self.checker.reference.unsubscribed(&id);
+        self.unwatch_alone(mailbox);
+    }
+
+    pub(super) fn expire(&mut self) {
+        for (mailbox, key) in self.disk.expire(UnixMs(self.clock.host_date().ms())) {
+            if let Some(agent) = &self.agent {
+                agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
+            }
+            self.unwatch_alone(mailbox);
+        }
+    }
+
+    /// A mailbox that nobody subscribes to any more is not watched.
+    fn unwatch_alone(&mut self, mailbox: usize) {
+        let now = self.now();
+        let is_wanted = self.disk.subscriptions.values().any(|kept| kept.mailbox == mailbox);
+        if let Some(agent) = self.agent.as_mut().filter(|_| !is_wanted) {
+            agent.unwatch(mailbox, now);
+        }
+    }
+}
