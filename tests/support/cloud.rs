@@ -1,19 +1,21 @@
 //! The relay and its devices in this process, on real sockets: what stands on each icon can be looked at directly.
 
 use mailbadge::time::driver::Clock;
+use mailbadge_sim::client::{Call, call};
 use mailbadge_sim::peers::device::{App, Tap};
-use mailbadge_sim::peers::fault::Peer;
-use mailbadge_sim::peers::fault::{Kind, Order};
+use mailbadge_sim::peers::fault::{Kind, Order, Peer};
 use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
+use mailbadge_sim::peers::token_service;
 use mailbadge_sim::peers::unix_time::UnixMicros;
 use mailbadge_sim::serve::{Options, Running, start};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// The organization that the relay knows.
@@ -21,6 +23,19 @@ pub const ORGANIZATION: &str = "fabrikam.com";
 
 /// Its tenant.
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+
+fn organization() -> Tenant {
+    Tenant {
+        id: TENANT.to_owned(),
+        accepted_domains: vec![ORGANIZATION.to_owned()],
+        registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
+        ..Tenant::default()
+    }
+}
+
+fn shared(store: Option<MailStore>) -> Option<Arc<Mutex<MailStore>>> {
+    store.map(|store| Arc::new(Mutex::new(store)))
+}
 
 /// The relay, serving.
 pub struct Cloud {
@@ -37,20 +52,30 @@ impl Cloud {
 
     /// The same with a simulated mail server, where a store is given.
     pub fn start_with(store: Option<MailStore>) -> Self {
+        let tenant = Tenant {
+            partner_applications: vec![Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION)],
+            ..organization()
+        };
+        Self::start_as(Options { tenants: vec![tenant], mail_store: shared(store), ..Options::default() })
+    }
+
+    /// A relay that takes tokens of the token service alone, which live so long; with a simulated mail server.
+    pub fn by_token_service(store: MailStore, token_life: Duration) -> Self {
+        let token_service = token_service::Settings { token_life, ..token_service::Settings::default() };
+        Self::start_as(Options {
+            tenants: vec![organization()],
+            mail_store: shared(Some(store)),
+            token_service,
+            ..Options::default()
+        })
+    }
+
+    fn start_as(options: Options) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("threads for the relay");
-        let tenant = Tenant {
-            id: TENANT.to_owned(),
-            accepted_domains: vec![ORGANIZATION.to_owned()],
-            partner_applications: vec![Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION)],
-            registered_applications: vec![EXCHANGE_APPLICATION_ID.to_owned()],
-            ..Tenant::default()
-        };
-        let mail_store = store.map(|store| Arc::new(Mutex::new(store)));
-        let options = Options { tenants: vec![tenant], mail_store, ..Options::default() };
         let running = runtime.block_on(start(options)).expect("loopback has free ports");
         Self { running, runtime }
     }
@@ -100,6 +125,24 @@ impl Cloud {
     pub fn distrust(&self, thumbprint: &str) {
         let removed = self.running.world.relay.lock().tenants.remove_credential(ORGANIZATION, thumbprint);
         assert!(removed.is_ok_and(|count| count > 0), "{thumbprint} was not trusted");
+    }
+
+    /// Where the token service's document for the organization is: what `setup --auth-metadata-url` takes.
+    pub fn auth_metadata_url(&self) -> String {
+        self.running.world.auth_metadata_url(ORGANIZATION)
+    }
+
+    /// Takes the token service down, or brings it up again.
+    pub fn set_token_service_up(&self, is_up: bool) {
+        let switched = self.runtime.block_on(self.running.world.set_up(Peer::TokenService, is_up));
+        switched.expect("its port is its own");
+    }
+
+    /// One call of the control API: the answer, which must be a success.
+    pub fn control(&self, question: Call) -> serde_json::Value {
+        let answer = self.runtime.block_on(call(self.page_url(), question)).expect("it answers");
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        answer.1
     }
 
     /// Where the organization's key credentials are uploaded.
