@@ -56,7 +56,7 @@ fn the_page_shows_what_icons_show_and_does_what_is_clicked() {
     browser.click("#batches summary");
     browser.wait(
         "the token is decoded",
-        "document.querySelector('#batches pre').textContent.includes('trustedfordelegation')",
+        "document.querySelector('#batches pre')?.textContent.includes('trustedfordelegation')",
     );
     keep_picture(&browser, "page.png");
 
@@ -66,6 +66,12 @@ fn the_page_shows_what_icons_show_and_does_what_is_clicked() {
     browser.wait("it is off", "document.querySelectorAll('#faults li').length === 0");
     browser.click("#read-all");
     all_show(&browser, 0);
+    for (button, keys) in [("#rotate", "signs next"), ("#rotate", "before signs"), ("#forget", "signs")] {
+        browser.click(button);
+        let labels = "[...document.querySelectorAll('#keys dt')].map((label) => label.textContent)";
+        let listed = format!("{labels}.join(' ') === '{keys}'");
+        browser.wait("the token service's key takes a step", &listed);
+    }
     browser.click("#relay-switch");
     browser.wait("the relay is down", "document.getElementById('relay').textContent === 'relay is down'");
     keep_picture(&browser, "page-down.png");

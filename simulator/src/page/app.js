@@ -3,6 +3,7 @@
 import * as view from './view.js';
 
 const BATCHES_SHOWN = 20;
+const REQUESTS_SHOWN = 10;
 // Each kind's one parameter: its name on the wire, its label, what it is at first.
 const KINDS = {
   'delay': ['ms', 'Milliseconds', 2000], 'answer-lost': null, 'duplicate': null, 'reset': null, 'black-hole': null,
@@ -13,9 +14,11 @@ const KINDS = {
   'slow-bytes': ['rateBytes', 'Bytes per second', 20], 'cut': ['afterBytes', 'After bytes', 10],
   'clock-offset': ['ms', 'Milliseconds ahead', 600000],
 };
+// Only a relay can do these.
+const RELAYS_OWN = ['back-off', 'can-retry', 'over-budget', 'device-gone'];
 
 const $ = (id) => document.getElementById(id);
-const state = { mailboxes: new Map(), devices: new Map(), tokens: new Map(), batches: [], faults: [], filter: '' };
+const state = { mailboxes: new Map(), devices: new Map(), tokens: new Map(), batches: [], requests: 0, faults: [], filter: '' };
 const drawn = new Map();
 let isDue = false;
 
@@ -39,7 +42,26 @@ function takeBatches(batches) {
   $('no-batches').hidden = state.batches.length > 0;
 }
 
-function takeRelay({ isUp, figures, tokens, tenants, faults, quirks }) {
+function takeTokenService({ isUp, keys, requests }) {
+  state.isTokenServiceUp = isUp;
+  state.hasNextKey = keys.next !== null;
+  $('token-service').textContent = isUp ? 'up' : 'down';
+  $('token-service').className = `pill ${isUp ? 'up' : 'down'}`;
+  $('token-service-switch').textContent = isUp ? 'Stop' : 'Start';
+  $('keys').replaceChildren(...view.keys(keys));
+  $('rotate').textContent = state.hasNextKey ? 'Sign with next key' : 'Publish next key';
+  $('rotate').title = state.hasNextKey ? 'The previous key stays published' : 'Its documents list a key that does not sign yet';
+  $('forget').hidden = keys.previous === null;
+  for (const request of requests.filter(({ number }) => number > state.requests)) {
+    $('requests').prepend(view.request(request));
+    state.requests = request.number;
+  }
+  while ($('requests').children.length > REQUESTS_SHOWN) $('requests').lastChild.remove();
+  $('no-requests').hidden = state.requests > 0;
+}
+
+function takeRelay({ isUp, figures, tokens, tenants, faults, quirks, tokenService }) {
+  takeTokenService(tokenService);
   state.tokens = new Map(tokens.map((token) => [token.number, token]));
   state.isUp = isUp;
   $('tenants').replaceChildren(...tenants.map(view.tenant));
@@ -54,7 +76,7 @@ function takeRelay({ isUp, figures, tokens, tenants, faults, quirks }) {
   $('relay-switch').textContent = isUp ? 'Stop relay' : 'Start relay';
   $('relay-switch').hidden = false;
   $('quirks').replaceChildren(...quirks.map((quirk) => view.quirk(quirk, (name) => setQuirk(name, false))));
-  $('faults').replaceChildren(...faults.map((fault) => view.fault(fault, (id) => ask('DELETE', `/control/faults/${id}`))));
+  $('faults').replaceChildren(...faults.map((fault) => view.fault(fault, (id, peer) => ask('DELETE', `/control/faults/${id}?peer=${peer}`))));
 }
 
 const HEARD = {
@@ -135,10 +157,20 @@ const shown = () => [...state.mailboxes.values()].filter((box) => box.name.toLow
 $('deliver-all').addEventListener('click', () => shown().forEach((box) => act(box.name, 'deliver')));
 $('read-all').addEventListener('click', () => shown().forEach((box) => act(box.name, 'all-seen')));
 $('relay-switch').addEventListener('click', () => ask('POST', `/control/relay/${state.isUp ? 'stop' : 'start'}`));
+$('token-service-switch').addEventListener('click', () => ask('POST', `/control/token-service/${state.isTokenServiceUp ? 'stop' : 'start'}`));
+$('rotate').addEventListener('click', () => ask('POST', '/control/token-service/rotate', { step: state.hasNextKey ? 'use' : 'publish' }));
+$('forget').addEventListener('click', () => ask('POST', '/control/token-service/rotate', { step: 'forget' }));
 $('filter').addEventListener('input', (event) => { state.filter = event.target.value.toLowerCase(); draw(); });
 
 const form = $('fault-form');
-form.kind.append(...Object.keys(KINDS).map((kind) => view.element('option', { value: kind }, kind)));
+function offerKinds() {
+  const kinds = Object.keys(KINDS).filter((kind) => form.peer.value === 'relay' || !RELAYS_OWN.includes(kind));
+  const chosen = form.kind.value;
+  form.kind.replaceChildren(...kinds.map((kind) => view.element('option', { value: kind }, kind)));
+  if (kinds.includes(chosen)) form.kind.value = chosen;
+  showParameter();
+}
+form.peer.addEventListener('change', offerKinds);
 function showParameter() {
   const parameter = KINDS[form.kind.value];
   $('parameter-label').hidden = !parameter;
@@ -148,7 +180,7 @@ form.kind.addEventListener('change', showParameter);
 form.addEventListener('submit', (event) => {
   event.preventDefault();
   const [name, , first] = KINDS[form.kind.value] ?? [];
-  const order = { kind: form.kind.value, rate: Number(form.rate.value), durationMs: form.duration.value ? Number(form.duration.value) : null };
+  const order = { peer: form.peer.value, kind: form.kind.value, rate: Number(form.rate.value), durationMs: form.duration.value ? Number(form.duration.value) : null };
   if (name) order[name] = typeof first === 'number' ? Number(form.parameter.value) : form.parameter.value;
   ask('POST', '/control/faults', order);
 });
@@ -176,7 +208,7 @@ function listen() {
 }
 
 async function begin() {
-  showParameter();
+  offerKinds();
   const first = await ask('GET', '/control/state');
   if (!first) return;
   for (const box of first.mailboxes) state.mailboxes.set(box.name, box);

@@ -124,22 +124,26 @@ function inside(batch, token) {
   );
 }
 
-function written(token) {
-  const dated = Object.fromEntries(Object.entries(token.claims ?? {}).map(([name, value]) => (
+const written = (token) => `token ${token.number}, used ${token.uses} times\n${decoded(token)}`;
+
+// Header and claims, with dates that a person can read.
+function decoded({ header, claims }) {
+  const dated = Object.fromEntries(Object.entries(claims ?? {}).map(([name, value]) => (
     ['nbf', 'exp', 'iat'].includes(name) ? [name, `${value} = ${new Date(Number(value) * 1000).toISOString()}`] : [name, value]
   )));
-  return `token ${token.number}, used ${token.uses} times\n${JSON.stringify(token.header)}\n${JSON.stringify(dated, null, 1)}`;
+  return `${JSON.stringify(header)}\n${JSON.stringify(dated, null, 1)}`;
 }
 
 const clock = (time) => time.toLocaleTimeString(undefined, { hour12: false });
 
 export function fault(fault, onRemove) {
-  const { id, kind, rate, untilMs, hits, durationMs, count, ...parameters } = fault;
+  const { peer, id, kind, rate, untilMs, hits, durationMs, count, ...parameters } = fault;
   const words = [kind, ...Object.entries(parameters).map(([name, value]) => `${name} ${value}`)];
+  if (peer !== 'relay') words.unshift('token service');
   if (rate < 1) words.push(`${Math.round(rate * 100)} %`);
   if (untilMs) words.push(`until ${clock(new Date(untilMs))}`);
   const button = element('button', { type: 'button', 'aria-label': `Switch off ${kind}` }, 'Switch off');
-  button.addEventListener('click', () => onRemove(id));
+  button.addEventListener('click', () => onRemove(id, peer));
   return element('li', {}, element('span', {}, `${words.join(' · ')} · hit ${hits}×`), button);
 }
 
@@ -149,14 +153,63 @@ export function quirk(name, onRemove) {
   return element('li', {}, element('span', {}, name), button);
 }
 
+const KINDS = [
+  ['partnerApplications', 'Direct trust', 'The relay takes what these sign themselves'],
+  ['tokenServices', 'Token services', 'The relay takes what these issue'],
+  ['servicePrincipals', 'Service principals', 'The token service issues for these'],
+];
+
+// An organization: whom it trusts for what, and by which certificates.
 export function tenant(tenant) {
-  const named = ({ realm }) => (tenant.acceptedDomains.includes(realm) ? '' : `${realm}: `);
-  const issuers = [...tenant.partnerApplications, ...tenant.tokenServices].flatMap((issuer) => (
-    issuer.credentials.length
-      ? issuer.credentials.map((c) => element('div', {}, named(issuer), element('code', {}, c.thumbprint)))
-      : [element('div', { className: 'note' }, named(issuer), 'no certificate trusted yet')]
+  const parts = KINDS.flatMap(([member, label, title]) => (
+    tenant[member].length ? [element('h4', { title }, label), ...tenant[member].flatMap(issuer)] : []
   ));
-  return element('div', {}, element('strong', {}, tenant.acceptedDomains.join(', ') || tenant.id), ...issuers);
+  return element('div', {}, element('strong', {}, tenant.acceptedDomains.join(', ') || tenant.id), ...parts);
+}
+
+function issuer({ applicationId, realm, credentials, metadataUrl, published, readAtMicros, error }) {
+  const certificates = [...credentials, ...published].map((c) => (
+    element('div', { title: `until ${new Date(c.endSeconds * 1000).toISOString()}` }, element('code', {}, c.thumbprint))
+  ));
+  const read = readAtMicros ? `read at ${clock(new Date(readAtMicros / 1000))}` : 'not read yet';
+  return [
+    element('div', { title: `${applicationId}@${realm}` }, nameOf(applicationId), element('code', {}, ` @${realm}`)),
+    ...certificates,
+    certificates.length ? null : element('div', { className: 'note' }, 'no certificate trusted yet'),
+    metadataUrl ? element('div', { className: 'note', title: metadataUrl }, 'by its document, ', error ? element('span', { className: 'differs' }, error) : read) : null,
+  ].filter(Boolean);
+}
+
+const NAMES = {
+  '00000002-0000-0ff1-ce00-000000000000': 'Exchange',
+  '00000001-0000-0000-c000-000000000000': 'Token service',
+};
+const nameOf = (applicationId) => NAMES[applicationId?.toLowerCase()] ?? applicationId;
+
+export function keys({ previous, current, next }) {
+  const rows = [['before', previous], ['signs', current], ['next', next]].filter(([, key]) => key);
+  return rows.flatMap(([label, key]) => [element('dt', {}, label), element('dd', {}, element('code', {}, key.thumbprint))]);
+}
+
+// A token request: what was issued, or why not.
+export function request(request) {
+  const time = new Date(request.atMicros / 1000);
+  const { refused, assertion } = request;
+  const who = String(assertion?.claims?.iss ?? '').split('@')[0];
+  const word = refused ? refused.error : 'issued';
+  const summary = element(
+    'summary', {}, element('strong', {}, `#${request.number}`),
+    element('span', { className: refused ? 'differs' : 'agrees' }, word), element('span', {}, nameOf(who) || '–'),
+    element('time', { dateTime: time.toISOString() }, clock(time)),
+  );
+  const inside = element(
+    'div', { className: 'inside' },
+    element('p', { className: 'note' }, refused ? `AADSTS${refused.code}: ${refused.reason}` : 'Issued, without its signature'),
+    refused ? null : element('pre', { 'aria-label': 'Token, decoded' }, decoded(request)),
+    assertion ? element('p', { className: 'note' }, 'For this assertion') : null,
+    assertion ? element('pre', { 'aria-label': 'Assertion, decoded' }, decoded(assertion)) : null,
+  );
+  return element('li', {}, element('details', {}, summary, inside));
 }
 
 export function figure(name, value) {
