@@ -7,6 +7,7 @@ mod advice;
 mod imap;
 mod sections;
 mod sheet;
+mod sources;
 mod trust;
 mod value;
 
@@ -19,7 +20,7 @@ pub use value::is_dns_domain;
 
 use crate::https::driver;
 use crate::identity::principal::Principal;
-use crate::source::{cyrus, dovecot, imap as imap_source};
+use crate::source::{cyrus, dovecot, imap as imap_source, maildir};
 use crate::store::AuthConfig;
 use crate::{admin, endpoint, subscription};
 use sheet::Sheet;
@@ -118,6 +119,8 @@ pub enum Source {
     Dovecot(dovecot::Settings),
     /// Kind `cyrus`.
     Cyrus(cyrus::Settings),
+    /// Kind `maildir`.
+    Maildir(maildir::Settings),
     /// Kind `imap`.
     Imap(Box<imap_source::Settings>),
 }
@@ -128,6 +131,7 @@ impl Source {
         match self {
             Self::Dovecot(settings) => &settings.name,
             Self::Cyrus(settings) => &settings.name,
+            Self::Maildir(settings) => &settings.name,
             Self::Imap(settings) => &settings.name,
         }
     }
@@ -137,6 +141,7 @@ impl Source {
         match self {
             Self::Dovecot(_) => "dovecot",
             Self::Cyrus(_) => "cyrus",
+            Self::Maildir(_) => "maildir",
             Self::Imap(_) => "imap",
         }
     }

@@ -85,6 +85,9 @@ pub enum RunError {
     /// Sockets of the service manager.
     #[error(transparent)]
     Handed(#[from] handed::Error),
+    /// A Maildir source.
+    #[error(transparent)]
+    Maildir(#[from] crate::source::maildir::Error),
     /// An IMAP source.
     #[error(transparent)]
     Imap(#[from] crate::source::imap::driver::Error),

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// A sweep that runs less often lets a lost change stand for long.
 const SWEEP_INTERVAL_WISE: Duration = Duration::from_hours(1);
+/// What to say of it.
+const SWEEP_ADVICE: &str = "a change that was not reported stays unseen as long; the default is 15m";
 /// Polling more often than this logs in all the time.
 const POLL_INTERVAL_WISE: Duration = Duration::from_secs(15);
 /// Holding changes longer than this is felt by people.
@@ -29,7 +31,7 @@ pub struct Advice {
 pub fn check(config: &Config) -> Vec<Advice> {
     let mut advice = Vec::new();
     let mut say = |key: String, what: &str| advice.push(Advice { key, what: what.to_owned() });
-    let can_ask = config.sources.iter().any(|source| matches!(source, Source::Imap(_)));
+    let can_ask = config.sources.iter().any(|source| matches!(source, Source::Imap(_) | Source::Maildir(_)));
     if config.sources.is_empty() {
         say("source".to_owned(), "there is none, so nothing is watched; add a [[source]]");
     } else if !can_ask {
@@ -79,16 +81,18 @@ fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
                 advice.push(("mode", "every user of this machine can set badges; give Cyrus's group 0660"));
             }
         }
+        Source::Maildir(settings) => {
+            if settings.sweep_interval > SWEEP_INTERVAL_WISE {
+                advice.push(("sweep-interval", SWEEP_ADVICE));
+            }
+        }
         Source::Imap(settings) => {
             let polls = matches!(settings.watch, Watch::Auto | Watch::Poll);
             if polls && settings.poll_interval < POLL_INTERVAL_WISE {
                 advice.push(("poll-interval", "each poll is a log-in; the default is 60s"));
             }
             if settings.sweep_interval > SWEEP_INTERVAL_WISE {
-                advice.push((
-                    "sweep-interval",
-                    "a change that was not reported stays unseen as long; the default is 15m",
-                ));
+                advice.push(("sweep-interval", SWEEP_ADVICE));
             }
             if matches!(settings.login, Login::Password { .. }) {
                 advice.push((

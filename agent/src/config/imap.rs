@@ -4,6 +4,7 @@ use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::{Spelling, is_loopback};
 use crate::source::imap::{Login, Settings, Tls, Watch};
+use crate::source::names::Names;
 use crate::store::owner_only;
 use secrecy::SecretString;
 use std::fs;
@@ -35,7 +36,7 @@ const LOGIN: &[(&str, LoginKind)] =
     &[("master", LoginKind::Master), ("authzid", LoginKind::AuthzId), ("password", LoginKind::Password)];
 
 /// Reads the source; `has_events` says that another source is told of every change, so that this one only sweeps.
-pub(super) fn source(mut section: Section, name: &str, has_events: bool) -> Option<Settings> {
+pub(super) fn source(mut section: Section, name: &str, names: Names, has_events: bool) -> Option<Settings> {
     let host = section.required_text("host");
     let tls = section.choice("tls", "implicit", TLS);
     let default_port = if matches!(tls, Some(Tls::Implicit)) { 993 } else { 143 };
@@ -53,6 +54,7 @@ pub(super) fn source(mut section: Section, name: &str, has_events: bool) -> Opti
     let seconds = Duration::from_secs;
     let settings = Settings {
         name: name.to_owned(),
+        names,
         host,
         port: u16::try_from(port).unwrap_or(default_port as u16),
         tls: tls?,

@@ -2,19 +2,15 @@
 
 use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
-use super::{Auth, Config, Relay, Source, imap};
-use crate::source::{cyrus, dovecot};
+use super::{Auth, Config, Relay, sources};
 use crate::{admin, endpoint, subscription};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
-/// Sources of one agent: a `SourceId` is a byte.
-const SOURCES_MAX: usize = 255;
 /// Exchange's application id, the agent's own by default (protocol.md §5.1).
 const EXCHANGE_ID: &str = "00000002-0000-0ff1-ce00-000000000000";
 /// A PEM file with all of the Web's roots has 250 KB.
@@ -31,7 +27,7 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
     let [auth_table, relay_table, subscriptions_table, count_table, admin_table] = tables;
     let auth = auth(open(sheet, "auth", auth_table), &organization);
     let relay = relay(open(sheet, "relay", relay_table));
-    let sources = all_sources(sheet, sources);
+    let sources = sources::all(sheet, sources, &organization);
     let (subscriptions, endpoint) = subscriptions(open(sheet, "subscriptions", subscriptions_table));
     count(open(sheet, "count", count_table));
     let admin = admin(open(sheet, "admin", admin_table));
@@ -116,86 +112,6 @@ fn certificates(path: &Path) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), 
         Ok(found) if !found.is_empty() => Ok((pem, found)),
         _ => Err(format!("{shown}: holds no certificate; expected \"-----BEGIN CERTIFICATE-----\" (PEM)")),
     }
-}
-
-fn all_sources<'d>(sheet: &mut Sheet<'d>, found: Option<(usize, &'d DeValue<'d>)>) -> Vec<Source> {
-    let Some((line, value)) = found else { return Vec::new() };
-    let tables: Option<Vec<_>> = value.as_array().map(|list| {
-        list.iter().filter_map(|one| Some((one.span().start, one.get_ref().as_table()?))).collect()
-    });
-    let Some(tables) = tables.filter(|tables| {
-        tables.len() <= SOURCES_MAX && Some(tables.len()) == value.as_array().map(|list| list.len())
-    }) else {
-        sheet
-            .section("source", line, None)
-            .refuse("", format!("expected [[source]] tables, {SOURCES_MAX} at most"));
-        return Vec::new();
-    };
-    let tells = |kind: &str| ["dovecot", "cyrus"].contains(&kind);
-    let has_events = tables.iter().any(|(_, table)| kind_of(table).is_some_and(tells));
-    let mut names = HashSet::new();
-    let mut sources = Vec::new();
-    for (start, table) in tables {
-        let line = sheet.line(start);
-        sources.extend(one_source(sheet.section("source", line, Some(table)), has_events, &mut names));
-    }
-    sources
-}
-
-fn kind_of<'d>(table: &'d DeTable<'d>) -> Option<&'d str> {
-    table.iter().find(|(key, _)| key.get_ref() == "kind").and_then(|(_, value)| value.get_ref().as_str())
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Dovecot,
-    Cyrus,
-    Imap,
-}
-
-const KINDS: &[(&str, Kind)] = &[("dovecot", Kind::Dovecot), ("cyrus", Kind::Cyrus), ("imap", Kind::Imap)];
-
-fn one_source(mut section: Section, has_events: bool, names: &mut HashSet<String>) -> Option<Source> {
-    let kind = section.spelled("kind", None, &Spelling::choice(KINDS))?;
-    let default_name = match kind {
-        Kind::Dovecot => "dovecot",
-        Kind::Cyrus => "cyrus",
-        Kind::Imap => "imap",
-    };
-    let name = section.text("name", default_name);
-    section.rename(format!("source.{name}"));
-    if !names.insert(name.clone()) {
-        section.refuse(
-            "name",
-            format!("another source is called {name:?} already; give each a name of its own"),
-        );
-    }
-    match kind {
-        Kind::Dovecot => dovecot_source(section, &name).map(Source::Dovecot),
-        Kind::Cyrus => cyrus_source(section, &name).map(Source::Cyrus),
-        Kind::Imap => {
-            imap::source(section, &name, has_events).map(|settings| Source::Imap(Box::new(settings)))
-        }
-    }
-}
-
-fn dovecot_source(mut section: Section, name: &str) -> Option<dovecot::Settings> {
-    let place = section.spelled("listen", Some("/run/mailbadge/dict.sock"), &Spelling::place());
-    let mode = section.spelled("mode", Some("0660"), &Spelling::mode());
-    let connections_max = section.number("connections-max", 8192, 1..=1_000_000) as usize;
-    section.finish();
-    let listen = match place? {
-        Place::Unix(path) => dovecot::Listen::Unix(path),
-        Place::Tcp(address) => dovecot::Listen::Tcp(address),
-    };
-    Some(dovecot::Settings { name: name.into(), listen, mode: mode?, connections_max })
-}
-
-fn cyrus_source(mut section: Section, name: &str) -> Option<cyrus::Settings> {
-    let listen = section.spelled("listen", Some("/run/mailbadge/cyrus.sock"), &Spelling::socket_path());
-    let mode = section.spelled("mode", Some("0660"), &Spelling::mode());
-    section.finish();
-    Some(cyrus::Settings { name: name.into(), listen: listen?, mode: mode? })
 }
 
 fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {

@@ -76,6 +76,9 @@ fn the_annotated_file_names_every_key_with_its_default() {
         [[source]]
         kind = "cyrus"
         [[source]]
+        kind = "maildir"
+        path = "/var/mail/{user}/Maildir"
+        [[source]]
         kind = "imap"
         host = "localhost"
         master-user = "agent"
@@ -120,6 +123,13 @@ fn values_reach_the_rooms() {
         [[source]]
         kind = "dovecot"
         listen = "localhost:4242"
+        names = "local-part"
+        [[source]]
+        kind = "maildir"
+        path = "/m/{local-part}"
+        names = "with-domain"
+        domain = "Other.org"
+        lowercase = true
         [[source]]
         kind = "imap"
         host = "::1"
@@ -135,9 +145,13 @@ fn values_reach_the_rooms() {
     assert_eq!(config.relay.max_hold, Duration::from_millis(250));
     assert!(config.relay.ca_pem.is_some());
     assert_eq!(config.admin.listen, None);
-    let [Source::Dovecot(dovecot), Source::Imap(imap)] = config.sources.as_slice() else {
+    let [Source::Dovecot(dovecot), Source::Maildir(maildir), Source::Imap(imap)] = config.sources.as_slice()
+    else {
         panic!("{:?}", config.sources)
     };
+    assert_eq!(dovecot.names.mailbox("u1"), "u1@fabrikam.com");
+    assert_eq!(maildir.names.server("U1"), "u1@other.org");
+    assert_eq!(imap.names.server("U1"), "U1");
     assert_eq!(dovecot.listen, dovecot::Listen::Tcp("127.0.0.1:4242".parse().unwrap()));
     assert_eq!((imap.port, imap.watch), (143, imap_source::Watch::SweepOnly));
     assert!(matches!(&imap.login, imap_source::Login::AuthzId { user, .. } if user == "cyrus"));
@@ -149,12 +163,15 @@ fn what_is_legal_but_unwise_is_advised() {
     let imap = "[[source]]\nkind = \"imap\"\nhost = \"::1\"\nmaster-user = \"a\"\npassword-file = \"imap.password\"\n";
     let dovecot = "[[source]]\nkind = \"dovecot\"\n";
     let cyrus = "[[source]]\nkind = \"cyrus\"\n";
-    let rows: [(String, &[&str]); 10] = [
+    let maildir = "[[source]]\nkind = \"maildir\"\npath = \"/m/{user}\"\n";
+    let rows: [(String, &[&str]); 12] = [
         (imap.to_owned(), &[]),
         (format!("{dovecot}{imap}"), &[]),
         (String::new(), &["source"]),
         (dovecot.to_owned(), &["source"]),
         (cyrus.to_owned(), &["source"]),
+        (format!("{cyrus}{maildir}"), &[]),
+        (format!("{maildir}sweep-interval = \"2h\""), &["source.maildir.sweep-interval"]),
         (format!("{cyrus}mode = \"0666\"\n{imap}"), &["source.cyrus.mode"]),
         (format!("{dovecot}listen = \"192.0.2.1:99\"\n{imap}"), &["source.dovecot.listen"]),
         (

@@ -1,5 +1,6 @@
 //! How single values are spelled: durations with units, addresses, socket modes, domains, GUIDs.
 
+use crate::source::maildir::template::Template;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -102,6 +103,14 @@ impl Spelling<PathBuf> {
             Some(Place::Unix(path)) => Some(path),
             _ => None,
         })
+    }
+}
+
+impl Spelling<Template> {
+    /// Where a user's Maildir is.
+    pub(super) fn maildir() -> Self {
+        let expected = "an absolute path with {user}, or with {local-part} and perhaps {domain}, like \"/var/mail/{user}/Maildir\"";
+        Self::new(expected, Template::parse)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
 use crate::source::imap::driver::ImapSource;
+use crate::source::maildir::MaildirSource;
 use crate::time::Now;
 use crate::tracker::Tracker;
 use parking_lot::RwLock;
@@ -12,7 +13,50 @@ use std::sync::Arc;
 pub(super) struct Desk {
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
-    askable: RwLock<Vec<(SourceId, ImapSource)>>,
+    askable: RwLock<Vec<(SourceId, Askable)>>,
+}
+
+/// A source that watches mailboxes by name and can be asked about them.
+pub(super) enum Askable {
+    Imap(ImapSource),
+    Maildir(MaildirSource),
+}
+
+impl Askable {
+    pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+        match self {
+            Self::Imap(source) => source.watch(mailbox, Arc::clone(name)),
+            Self::Maildir(source) => source.watch(mailbox, name),
+        }
+    }
+
+    fn unwatch(&self, mailbox: MailboxId) {
+        match self {
+            Self::Imap(source) => source.unwatch(mailbox),
+            Self::Maildir(source) => source.unwatch(mailbox),
+        }
+    }
+
+    fn ask(&self, mailbox: MailboxId) {
+        match self {
+            Self::Imap(source) => source.ask(mailbox),
+            Self::Maildir(source) => source.ask(mailbox),
+        }
+    }
+
+    fn failure(&self) -> Option<String> {
+        match self {
+            Self::Imap(source) => source.failure(),
+            Self::Maildir(source) => source.failure(),
+        }
+    }
+
+    pub(super) async fn stop(self) {
+        match self {
+            Self::Imap(source) => source.stop().await,
+            Self::Maildir(source) => source.stop(),
+        }
+    }
 }
 
 impl Desk {
@@ -21,12 +65,12 @@ impl Desk {
     }
 
     /// A source that watches mailboxes and can be asked about them.
-    pub(super) fn add(&self, id: SourceId, source: ImapSource) {
+    pub(super) fn add(&self, id: SourceId, source: Askable) {
         self.askable.write().push((id, source));
     }
 
     /// Takes a source back, to stop it.
-    pub(super) fn remove(&self, id: SourceId) -> Option<ImapSource> {
+    pub(super) fn remove(&self, id: SourceId) -> Option<Askable> {
         let mut askable = self.askable.write();
         let at = askable.iter().position(|(known, _)| *known == id)?;
         Some(askable.remove(at).1)
@@ -35,7 +79,7 @@ impl Desk {
     /// Has every source that can watch `mailbox` do so.
     pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
         for (_, source) in self.askable.read().iter() {
-            source.watch(mailbox, Arc::clone(name));
+            source.watch(mailbox, name);
         }
     }
 

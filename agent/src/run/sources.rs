@@ -1,14 +1,14 @@
 //! Starts, stops and exchanges sources as the configuration says.
 
 use super::RunError;
-use super::desk::Desk;
+use super::desk::{Askable, Desk};
 use super::handed::Handed;
 use super::watchdog::Pulses;
 use crate::config;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
 use crate::source::pulse::Pulse;
-use crate::source::{cyrus, dovecot, imap};
+use crate::source::{cyrus, dovecot, imap, maildir};
 use crate::time::driver::Clock;
 use std::sync::Arc;
 
@@ -77,7 +77,9 @@ impl Sources {
         wanted: &[config::Source],
         mailboxes: &[(MailboxId, Arc<str>)],
     ) -> Result<(), RunError> {
-        let answering = wanted.iter().filter(|source| !matches!(source, config::Source::Imap(_)));
+        let answering = wanted
+            .iter()
+            .filter(|source| !matches!(source, config::Source::Imap(_) | config::Source::Maildir(_)));
         self.handed.are_claimed(&answering.map(config::Source::name).collect::<Vec<_>>())?;
         let (kept, dropped): (Vec<Running>, Vec<Running>) =
             self.running.drain(..).partition(|source| wanted.contains(&source.settings));
@@ -111,16 +113,17 @@ impl Sources {
             config::Source::Cyrus(settings) => {
                 Part::Cyrus(self.start_cyrus(settings, id, observer, Arc::clone(&counters))?)
             }
+            config::Source::Maildir(settings) => {
+                let seed = fastrand::u64(..);
+                let source = maildir::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
+                self.to_the_desk(id, Askable::Maildir(source), mailboxes)
+            }
             config::Source::Imap(settings) => {
                 let seed = fastrand::u64(..);
                 let settings = imap::Settings::clone(settings);
                 let source =
                     imap::driver::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                for (mailbox, name) in mailboxes {
-                    source.watch(*mailbox, Arc::clone(name));
-                }
-                self.desk.add(id, source);
-                Part::AtTheDesk
+                self.to_the_desk(id, Askable::Imap(source), mailboxes)
             }
         };
         tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
@@ -165,6 +168,15 @@ impl Sources {
         self.pulses.set(self.running.iter().filter_map(|source| source.part.pulse()).collect());
     }
 
+    /// Has a source watch these mailboxes, and stand where it can be asked.
+    fn to_the_desk(&self, id: SourceId, source: Askable, mailboxes: &[(MailboxId, Arc<str>)]) -> Part {
+        for (mailbox, name) in mailboxes {
+            source.watch(*mailbox, name);
+        }
+        self.desk.add(id, source);
+        Part::AtTheDesk
+    }
+
     /// Stops them all.
     pub(super) async fn stop(&mut self) {
         let running = std::mem::take(&mut self.running);
@@ -176,8 +188,8 @@ impl Sources {
 
     async fn stop_one(&self, source: Running) {
         drop(source.part);
-        if let Some(imap) = self.desk.remove(source.id) {
-            imap.stop().await;
+        if let Some(askable) = self.desk.remove(source.id) {
+            askable.stop().await;
         }
     }
 

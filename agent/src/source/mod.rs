@@ -3,7 +3,9 @@
 
 pub mod dovecot;
 pub mod cyrus;
+pub mod maildir;
 pub mod imap;
+pub mod names;
 pub mod pending;
 pub mod pulse;
 pub mod socket_file;

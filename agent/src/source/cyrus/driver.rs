@@ -69,7 +69,8 @@ pub fn start_on(
     socket.set_nonblocking(false).and_then(|()| socket.set_read_timeout(Some(BEAT_EVERY))).map_err(failed)?;
     let socket = Arc::new(socket);
     let pulse = Arc::new(Pulse::new(clock.now().moment));
-    let hand_on = HandOn::start("cyrus-hand-on", id, observer, Arc::clone(&counters)).map_err(failed)?;
+    let hand_on = HandOn::start("cyrus-hand-on", id, observer, Arc::clone(&counters), settings.names.clone())
+        .map_err(failed)?;
     let is_stopping = Arc::new(AtomicBool::new(false));
     let reader = Reader {
         name: Arc::clone(&settings.name),

@@ -9,6 +9,7 @@ pub mod notify;
 
 pub use driver::{CyrusSource, start, start_on};
 
+use super::names::Names;
 use super::socket_file;
 use std::io;
 use std::path::PathBuf;
@@ -26,12 +27,14 @@ pub struct Settings {
     pub listen: PathBuf,
     /// Permissions of the socket; see [`SOCKET_MODE_DEFAULT`].
     pub mode: u32,
+    /// How its users are spelled.
+    pub names: Names,
 }
 
 impl Settings {
     /// Settings with defaults for all but the place to listen.
     pub fn new(name: impl Into<Arc<str>>, listen: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), listen: listen.into(), mode: SOCKET_MODE_DEFAULT }
+        Self { name: name.into(), listen: listen.into(), mode: SOCKET_MODE_DEFAULT, names: Names::default() }
     }
 }
 

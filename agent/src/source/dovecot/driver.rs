@@ -63,7 +63,9 @@ pub fn start_on(
         let _within = runtime.enter();
         Doorway::open(listener).map_err(failed)?
     };
-    let hand_on = HandOn::start("dovecot-hand-on", id, observer, Arc::clone(&counters)).map_err(failed)?;
+    let hand_on =
+        HandOn::start("dovecot-hand-on", id, observer, Arc::clone(&counters), settings.names.clone())
+            .map_err(failed)?;
     let handover = hand_on.handover();
     let mut source = DovecotSource {
         name: Arc::clone(&settings.name),

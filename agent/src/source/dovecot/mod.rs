@@ -18,6 +18,7 @@ mod status;
 pub use driver::{DovecotSource, start, start_on};
 pub use listener::driver::Listener;
 
+use super::names::Names;
 use super::socket_file;
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub mode: u32,
     /// Connections served at once; past it the one that was silent the longest makes place.
     pub connections_max: usize,
+    /// How its users are spelled.
+    pub names: Names,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             listen,
             mode: SOCKET_MODE_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
+            names: Names::default(),
         }
     }
 }

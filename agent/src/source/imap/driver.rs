@@ -113,9 +113,11 @@ pub fn start(
 }
 
 impl ImapSource {
-    /// Watches the mailbox of this name, as the mail server spells it.
+    /// Watches the mailbox of this name.
     pub fn watch(&self, mailbox: MailboxId, name: Arc<str>) {
-        self.shared.tell(Input::Watch(mailbox, name));
+        let user = Some(self.shared.settings.names.server(&name)).filter(|user| **user != *name);
+        let user = user.map(Arc::from).unwrap_or(name);
+        self.shared.tell(Input::Watch(mailbox, user));
     }
 
     /// Ends the mailbox's connection; nothing of it stays.

@@ -20,6 +20,7 @@ pub mod capability;
 pub mod reply;
 pub mod lines;
 
+use super::names::Names;
 use capability::Capabilities;
 use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
@@ -30,6 +31,8 @@ use std::time::Duration;
 pub struct Settings {
     /// The source's name in logs and metrics.
     pub name: String,
+    /// How its users are spelled.
+    pub names: Names,
     /// Host name or address to connect to.
     pub host: String,
     /// TCP port.
@@ -61,6 +64,7 @@ impl Settings {
     pub fn new(name: impl Into<String>, host: impl Into<String>, login: Login) -> Self {
         Self {
             name: name.into(),
+            names: Names::default(),
             host: host.into(),
             port: 143,
             tls: Tls::None,

@@ -6,6 +6,7 @@
 use super::{Pending, Update, WAITING_MAX, Waiting};
 use crate::counters::SourceCounters;
 use crate::event::{News, Observer, Reading, SourceId};
+use crate::source::names::Names;
 use crate::time::Now;
 use foldhash::HashMap;
 use parking_lot::{Condvar, Mutex};
@@ -76,17 +77,19 @@ pub(in crate::source) struct HandOn {
 }
 
 impl HandOn {
-    /// Starts the thread under this name; what is put into [`HandOn::handover`] reaches `observer` as news of `id`.
+    /// Starts the thread under this name; what is put into [`HandOn::handover`] reaches `observer` as news of `id`,
+    /// of the mailbox that `names` makes of the user.
     pub(in crate::source) fn start(
         thread_name: &str,
         id: SourceId,
         observer: Arc<dyn Observer>,
         counters: Arc<SourceCounters>,
+        names: Names,
     ) -> io::Result<Self> {
         let handover = Arc::new(Handover::default());
         let is_running = Arc::new(AtomicBool::new(true));
         let (done, told) = mpsc::channel();
-        let handing = Handing { id, observer, counters, is_running: Arc::clone(&is_running) };
+        let handing = Handing { id, observer, counters, names, is_running: Arc::clone(&is_running) };
         let outbox = Arc::clone(&handover);
         thread::Builder::new().name(thread_name.to_owned()).spawn(move || handing.run(&outbox, &done))?;
         Ok(Self { handover, is_running, done: told })
@@ -115,6 +118,7 @@ struct Handing {
     id: SourceId,
     observer: Arc<dyn Observer>,
     counters: Arc<SourceCounters>,
+    names: Names,
     is_running: Arc<AtomicBool>,
 }
 
@@ -136,7 +140,7 @@ impl Handing {
     }
 
     fn hand_on(&self, user: &str, readings: &Waiting) {
-        let Some(mailbox) = self.observer.find(user) else {
+        let Some(mailbox) = self.observer.find(&self.names.mailbox(user)) else {
             self.counters.unknown.one();
             return;
         };

@@ -42,7 +42,8 @@ enum Event {
 pub async fn check_login(settings: Settings, mailbox: &str, clock: Clock) -> Result<Checked, Error> {
     let server = Server::new(&settings)?;
     let settings = Arc::new(settings);
-    let mut session = Session::new(settings.clone(), Arc::default(), mailbox.into(), Errand::Visit, 0);
+    let user = settings.names.server(mailbox).into();
+    let mut session = Session::new(settings.clone(), Arc::default(), user, Errand::Visit, 0);
     let mut stream = server.connect().await.map_err(Error::Unreachable)?;
     let (mut buffer, mut unseen, mut refusal) = (vec![0; BUFFER], None, None);
     let mut event = Event::Connected;

@@ -1,0 +1,298 @@
+//! The thread that looks: inotify, folders, the clock. Decides nothing: that is the watcher's.
+//!
+//! Mail programs never wait for it. It is no task of the runtime, since reading a folder blocks for the disk's time.
+
+mod bell;
+mod folder;
+
+use super::template::Refused;
+use super::watcher::{Input, Look, Output, WatchId, Watcher};
+use super::{Error, Settings};
+use crate::counters::SourceCounters;
+use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use crate::time::driver::Clock;
+use bell::Bell;
+use folder::{Notifier, inotify_limit};
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// A running source. Every call returns at once and may be repeated. Dropping it stops it.
+#[derive(Debug)]
+pub struct MaildirSource {
+    settings: Settings,
+    shared: Arc<Shared>,
+    looking: Option<JoinHandle<()>>,
+}
+
+/// What the thread is told, and what it tells.
+#[derive(Debug)]
+struct Shared {
+    told: Mutex<Told>,
+    bell: Bell,
+    is_stopping: AtomicBool,
+    failure: Mutex<Option<String>>,
+}
+
+/// What was asked of the source and not taken up yet: bounded by the mailboxes there are.
+#[derive(Debug, Default)]
+struct Told {
+    /// In their order: watching and not watching a mailbox undo each other.
+    changes: Vec<Input>,
+    asked: HashSet<MailboxId>,
+}
+
+/// Starts the source; no mailbox is watched yet.
+///
+/// # Errors
+/// [`Error`], where the thread cannot be started. A missing inotify is none: mailboxes are then read by the sweep alone,
+/// and [`MaildirSource::failure`] says so.
+pub fn start(
+    settings: &Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+    seed: u64,
+) -> Result<MaildirSource, Error> {
+    let failed = |reason| Error::Start { name: Arc::clone(&settings.name), reason };
+    let shared = Arc::new(Shared {
+        told: Mutex::default(),
+        bell: Bell::new().map_err(failed)?,
+        is_stopping: AtomicBool::new(false),
+        failure: Mutex::default(),
+    });
+    let thread = Looking {
+        settings: settings.clone(),
+        id,
+        observer,
+        clock,
+        counters,
+        shared: Arc::clone(&shared),
+        watcher: Watcher::new(settings.sweep_interval, seed),
+        notifier: Notifier::open(),
+    };
+    let looking = thread::Builder::new().name("maildir".into()).spawn(move || thread.run());
+    Ok(MaildirSource { settings: settings.clone(), shared, looking: Some(looking.map_err(failed)?) })
+}
+
+impl MaildirSource {
+    /// Watches the Maildir of the mailbox of this name, once it is there.
+    pub fn watch(&self, mailbox: MailboxId, name: &str) {
+        let user = self.settings.names.server(name);
+        match self.settings.path.path(&user) {
+            Ok(path) => self.change(Input::Watch(mailbox, path)),
+            Err(refused) => self.refuse(&user, refused),
+        }
+    }
+
+    /// Gives the mailbox's watches back; nothing of it stays.
+    pub fn unwatch(&self, mailbox: MailboxId) {
+        self.change(Input::Unwatch(mailbox));
+    }
+
+    /// Reads the mailbox as soon as may be; the reading goes to the observer.
+    pub fn ask(&self, mailbox: MailboxId) {
+        self.shared.told.lock().asked.insert(mailbox);
+        self.shared.bell.ring();
+    }
+
+    /// What keeps mailboxes from being watched, for `/readyz`.
+    pub fn failure(&self) -> Option<String> {
+        let is_looking = self.looking.as_ref().is_some_and(|thread| !thread.is_finished());
+        let failure = self.shared.failure.lock().clone();
+        let ended = (!is_looking).then(|| "its thread has ended".to_owned());
+        ended.or(failure).map(|what| format!("source {}: {what}", self.settings.name))
+    }
+
+    /// Ends the thread once its present look is done.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    fn change(&self, input: Input) {
+        self.shared.told.lock().changes.push(input);
+        self.shared.bell.ring();
+    }
+
+    fn refuse(&self, user: &str, refused: Refused) {
+        tracing::warn!(source = %self.settings.name, user, "no Maildir by the template: {refused}");
+    }
+}
+
+impl Drop for MaildirSource {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.shared.bell.ring();
+        if let Some(looking) = self.looking.take() {
+            // It can only fail by a panic, which its own message told of.
+            let _ = looking.join();
+        }
+    }
+}
+
+/// What the thread works with.
+struct Looking {
+    settings: Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+    shared: Arc<Shared>,
+    watcher: Watcher,
+    notifier: io::Result<Notifier>,
+}
+
+impl Looking {
+    fn run(mut self) {
+        if let Err(error) = &self.notifier {
+            tracing::error!(source = %self.settings.name, %error, "no inotify: mailboxes are read by the sweep alone");
+        }
+        while !self.shared.is_stopping.load(Ordering::Acquire) {
+            self.take_in();
+            while !self.shared.is_stopping.load(Ordering::Acquire)
+                && let Some(output) = self.watcher.poll_output()
+            {
+                self.carry_out(output);
+                self.take_in();
+            }
+            self.tell();
+            let due = self.watcher.poll_timeout();
+            let limit = due.map(|at| at.since(self.clock.now().moment));
+            self.shared.bell.wait(self.notifier.as_ref().ok().map(AsFd::as_fd), limit);
+        }
+    }
+
+    /// All that came in since the last time.
+    fn take_in(&mut self) {
+        let now = self.clock.now().moment;
+        let told = std::mem::take(&mut *self.shared.told.lock());
+        let asked = told.asked.into_iter().map(Input::Ask);
+        let mut inputs: Vec<Input> = told.changes.into_iter().chain(asked).collect();
+        if let Ok(notifier) = &mut self.notifier {
+            notifier.events(|event| inputs.push(event));
+        }
+        for input in inputs {
+            self.watcher.handle(now, input);
+        }
+        self.watcher.handle(now, Input::Timeout);
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Look(mailbox, path, is_sweep) => self.look(mailbox, &path, is_sweep),
+            Output::Forget(watch) => {
+                if let Ok(notifier) = &mut self.notifier {
+                    notifier.forget(watch);
+                }
+            }
+        }
+    }
+
+    /// Watches first and reads then: what comes in between is told once more.
+    fn look(&mut self, mailbox: MailboxId, path: &Path, is_sweep: bool) {
+        let start = self.clock.now().moment;
+        let watches = self.watch(path);
+        let counted = folder::count(path);
+        let now = self.clock.now();
+        let took = now.moment.since(start);
+        match counted {
+            Ok(unseen) => {
+                let look = watches.map_or(Look::Unwatched, Look::Watched);
+                self.watcher.handle(now.moment, Input::Looked(mailbox, look, took));
+                let reading = Reading { unseen, uid_validity: None, modseq: None, asked_at: Some(start) };
+                self.counters.readings.one();
+                let verdict = self.observer.observe(mailbox, self.id, News::Reading(reading), now);
+                if is_sweep && verdict == Verdict::Changed {
+                    self.counters.sweep_corrections.one();
+                }
+            }
+            Err(error) => {
+                if let Ok(notifier) = &mut self.notifier {
+                    watches.into_iter().flatten().for_each(|watch| notifier.forget(watch));
+                }
+                self.not_read(mailbox, path, &error, took);
+            }
+        }
+    }
+
+    /// A Maildir that is not there is waited for: an account that never got mail has none. It gives no count, since a file
+    /// system that is not mounted looks the same.
+    fn not_read(&mut self, mailbox: MailboxId, path: &Path, error: &io::Error, took: Duration) {
+        let now = self.clock.now().moment;
+        if error.kind() != io::ErrorKind::NotFound {
+            let look = Look::Failed(format!("{}: {error}", path.display()));
+            return self.watcher.handle(now, Input::Looked(mailbox, look, took));
+        }
+        let place = self.notifier.as_mut().ok().and_then(|notifier| notifier.await_folder(path));
+        let awaited = place.as_ref().map(|(watch, entry, _)| (*watch, entry.clone()));
+        self.watcher.handle(now, Input::Looked(mailbox, Look::Missing(awaited), took));
+        if let Some((watch, entry, true)) = place {
+            self.watcher.handle(now, Input::Stirred(watch, entry));
+        }
+    }
+
+    /// The watches of `new/` and `cur/`, where both are to be had.
+    fn watch(&mut self, path: &Path) -> Option<[WatchId; 2]> {
+        let notifier = self.notifier.as_mut().ok()?;
+        let new = notifier.watch_folder(&path.join("new")).ok()?;
+        let cur = notifier.watch_folder(&path.join("cur"));
+        if cur.is_err() {
+            notifier.forget(new);
+        }
+        Some([new, cur.ok()?])
+    }
+
+    /// Gauges, and what keeps mailboxes from being watched.
+    fn tell(&self) {
+        let standing = self.watcher.standing();
+        self.counters.watched.set(standing.watched as u64);
+        self.counters.waiting.set((standing.mailboxes - standing.watched) as u64);
+        let failure = self.failure(standing.unwatched, standing.mailboxes).or_else(|| {
+            let why = standing.failure?;
+            Some(format!("{} Maildirs cannot be read; one of them: {why}", standing.failed))
+        });
+        let mut known = self.shared.failure.lock();
+        if *known != failure {
+            if let Some(failure) = &failure {
+                tracing::warn!(source = %self.settings.name, "{failure}");
+            }
+            *known = failure;
+        }
+    }
+
+    fn failure(&self, unwatched: usize, mailboxes: usize) -> Option<String> {
+        let every = humantime::format_duration(self.settings.sweep_interval);
+        match &self.notifier {
+            Err(error) => Some(format!(
+                "no inotify ({error}), so Maildirs are only read every {every}; raise fs.inotify.max_user_instances, now {}",
+                inotify_limit("max_user_instances")
+            )),
+            Ok(_) if unwatched > 0 => Some(format!(
+                "{unwatched} of {mailboxes} Maildirs are only read every {every}: each needs 2 inotify watches; raise \
+                 fs.inotify.max_user_watches, now {}",
+                inotify_limit("max_user_watches")
+            )),
+            Ok(_) => None,
+        }
+    }
+}
+
+/// The Maildir of one user, for a look from outside a running source.
+///
+/// # Errors
+/// What keeps it from being read, for people.
+pub fn read_once(settings: &Settings, name: &str) -> Result<u32, String> {
+    let user = settings.names.server(name);
+    let path: PathBuf = settings.path.path(&user).map_err(|refused| format!("{user}: {refused}"))?;
+    folder::count(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

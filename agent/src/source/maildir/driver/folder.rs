@@ -1,0 +1,144 @@
+//! Folders: inotify's watches and events, and the count of a Maildir.
+
+use crate::source::maildir::message::{Folder, is_unseen};
+use crate::source::maildir::watcher::{Input, WatchId};
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Bytes of events read at once: some two hundred.
+const EVENTS_BYTES: usize = 64 * 1024;
+
+/// How often a Maildir is read again because it changed while it was read. After that the count stands, and the next
+/// event corrects it.
+const READS_MAX: usize = 3;
+
+/// inotify with the watches that it has.
+pub(super) struct Notifier {
+    inotify: Inotify,
+    descriptors: HashMap<WatchId, WatchDescriptor>,
+    buffer: Vec<u8>,
+}
+
+impl Notifier {
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self { inotify: Inotify::init()?, descriptors: HashMap::new(), buffer: vec![0; EVENTS_BYTES] })
+    }
+
+    /// All events that wait.
+    pub(super) fn events(&mut self, mut each: impl FnMut(Input)) {
+        loop {
+            match self.inotify.read_events(&mut self.buffer) {
+                Ok(events) => {
+                    for event in events {
+                        let id = WatchId(event.wd.get_watch_descriptor_id());
+                        if event.mask.contains(EventMask::IGNORED) {
+                            self.descriptors.remove(&id);
+                        }
+                        each(input(id, event.mask, event.name.map(ToOwned::to_owned)));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Watches what comes and goes in `new/` or `cur/`.
+    pub(super) fn watch_folder(&mut self, folder: &Path) -> io::Result<WatchId> {
+        let stirs = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE;
+        self.watch(folder, stirs)
+    }
+
+    /// Watches the deepest folder above this Maildir's `new/` and `cur/` that there is; gives it with the entry that
+    /// must appear in it, and whether that appeared before the watch was there.
+    pub(super) fn await_folder(&mut self, maildir: &Path) -> Option<(WatchId, OsString, bool)> {
+        let missing = ["new", "cur"].map(|name| maildir.join(name)).into_iter().find(|it| !it.is_dir())?;
+        let mut steps = missing.ancestors().zip(missing.ancestors().skip(1));
+        let (entry, above) = steps.find(|(_, above)| above.is_dir())?;
+        let watch = self.watch(above, WatchMask::CREATE | WatchMask::MOVED_TO).ok()?;
+        Some((watch, entry.file_name()?.to_owned(), entry.is_dir()))
+    }
+
+    fn watch(&mut self, folder: &Path, mask: WatchMask) -> io::Result<WatchId> {
+        let ends = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
+        let descriptor = self.inotify.watches().add(folder, mask | ends)?;
+        let id = WatchId(descriptor.get_watch_descriptor_id());
+        self.descriptors.insert(id, descriptor);
+        Ok(id)
+    }
+
+    /// Gives a watch back.
+    pub(super) fn forget(&mut self, watch: WatchId) {
+        if let Some(descriptor) = self.descriptors.remove(&watch) {
+            // The kernel may have taken it back already, with its folder.
+            let _ = self.inotify.watches().remove(descriptor);
+        }
+    }
+}
+
+/// Readable while events wait.
+impl AsFd for Notifier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+fn input(watch: WatchId, mask: EventMask, name: Option<OsString>) -> Input {
+    let ends = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT | EventMask::IGNORED;
+    if mask.contains(EventMask::Q_OVERFLOW) {
+        Input::Overflow
+    } else if mask.intersects(ends) {
+        Input::Gone(watch)
+    } else {
+        Input::Stirred(watch, name.unwrap_or_default())
+    }
+}
+
+/// Unseen messages of the Maildir at `path`, as they are while nothing changes.
+///
+/// # Errors
+/// What the system says of the first folder that cannot be read.
+pub(super) fn count(path: &Path) -> io::Result<u32> {
+    let folders = [(Folder::New, path.join("new")), (Folder::Cur, path.join("cur"))];
+    let mut reads = 0;
+    loop {
+        let before = folders.each_ref().map(|(_, folder)| modified(folder));
+        let mut unseen = 0_u32;
+        for (folder, path) in &folders {
+            unseen = unseen.saturating_add(count_in(*folder, path)?);
+        }
+        reads += 1;
+        let after = folders.each_ref().map(|(_, folder)| modified(folder));
+        if before == after || reads == READS_MAX {
+            return Ok(unseen);
+        }
+    }
+}
+
+fn modified(folder: &Path) -> Option<SystemTime> {
+    fs::metadata(folder).and_then(|it| it.modified()).ok()
+}
+
+fn count_in(folder: Folder, path: &Path) -> io::Result<u32> {
+    let mut unseen = 0;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let is_message = is_unseen(folder, entry.file_name().as_bytes());
+        // What vanished since is none any more.
+        unseen += u32::from(is_message && entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    }
+    Ok(unseen)
+}
+
+/// One of the kernel's limits of inotify, as it stands.
+pub(super) fn inotify_limit(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"))
+        .map_or_else(|_| "unknown".to_owned(), |it| it.trim().to_owned())
+}
