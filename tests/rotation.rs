@@ -3,9 +3,10 @@
 
 use mailbadge::time::UnixMs;
 use mailbadge::time::driver::Clock;
+use mailbadge_sim::client::Call;
 use mailbadge_sim::peers::mail_store::MailStore;
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use support::cloud::{Cloud, ORGANIZATION};
@@ -31,16 +32,17 @@ impl Scene {
         let cloud = Cloud::start_with(Some(MailStore::new(MAILBOXES, ORGANIZATION)));
         let (store, imap) = cloud.mail_store().expect("it was given one");
         let names: Vec<String> = store.lock().names().map(|(_, name)| name.to_string()).collect();
-        let host = Host::new();
+        let mut host = Host::new();
+        host.open_endpoint();
         host.configure(&cloud, &host.imap_source_at(imap, "notify"));
         host.subscribe(&names);
         let [first, second] = ["show", "new"].map(|what| {
-            let shown = json(&host, &["certificate", what]);
+            let shown = said(&host, &["certificate", what]);
             shown.get("Thumbprint").and_then(Value::as_str).expect("a thumbprint").to_owned()
         });
         let scene = Self { cloud, host, store, names, first, second };
         let url = scene.cloud.credentials_url();
-        json(&scene.host, &["auth", "credential", "--certificate", &scene.second, "--register", &url]);
+        said(&scene.host, &["auth", "credential", "--certificate", &scene.second, "--register", &url]);
         scene
     }
 
@@ -48,7 +50,7 @@ impl Scene {
     fn announce(&self, wait: Duration) -> UnixMs {
         let date = Clock::start().now().unix.after(wait);
         let text = date.to_string();
-        json(&self.host, &["auth", "config", "set", "--next", &self.second, "--effective", &text, "--force"]);
+        said(&self.host, &["auth", "config", "set", "--next", &self.second, "--effective", &text, "--force"]);
         date
     }
 
@@ -100,7 +102,7 @@ impl Scene {
 }
 
 /// Runs a command that must succeed.
-fn json(host: &Host, arguments: &[&str]) -> Value {
+fn said(host: &Host, arguments: &[&str]) -> Value {
     let out = host.command(&[arguments, &["--json"]].concat()).expect("it succeeds");
     serde_json::from_str(&out).expect("it is JSON")
 }
@@ -127,13 +129,42 @@ fn the_daemon_changes_certificates_on_the_date_and_no_batch_is_refused() {
 
     // The relay forgets the first one: only tokens of the second are good now.
     scene.cloud.distrust(&scene.first);
-    json(&scene.host, &["auth", "config", "clear-previous"]);
+    said(&scene.host, &["auth", "config", "clear-previous"]);
     scene.deliver();
     scene.wait_shown();
     scene.check_none(&["halted"]);
     wait_until("the gauge is gone", LIMIT, || (!scene.has_gauge("previous")).then_some(()));
     let log = scene.host.log();
     assert!(log.contains("the next certificate signs from now on"), "{log}");
+    scene.host.stop();
+}
+
+#[test]
+fn a_relay_that_trusts_the_hosts_document_learns_the_next_certificate_from_it() {
+    let mut scene = Scene::new();
+    scene.host.start();
+    let url = scene.host.metadata_url();
+    let trust = json!({ "url": url, "kind": "partner", "realm": ORGANIZATION });
+    scene.cloud.control(Call::post(&format!("/control/tenants/{ORGANIZATION}/documents"), &trust));
+    scene.cloud.distrust(&scene.first);
+    scene.cloud.distrust(&scene.second);
+    scene.deliver();
+    scene.wait_shown();
+
+    scene.announce(Duration::from_secs(2));
+    wait_until("the next certificate signs", LIMIT, || {
+        scene.deliver();
+        (scene.signs().as_ref() == Some(&scene.second)).then_some(())
+    });
+    scene.deliver();
+    scene.wait_shown();
+    scene.check_none(&["halted"]);
+    said(&scene.host, &["auth", "config", "clear-previous"]);
+    wait_until("the gauge is gone", LIMIT, || (!scene.has_gauge("previous")).then_some(()));
+    scene.cloud.control(Call::post(&format!("/control/tenants/{ORGANIZATION}/refresh"), &json!({})));
+    scene.deliver();
+    scene.wait_shown();
+    scene.check_none(&["halted"]);
     scene.host.stop();
 }
 
@@ -155,7 +186,7 @@ fn a_date_that_passes_while_the_daemon_is_down_is_made_up_for_at_its_start() {
 fn a_certificate_made_current_by_hand_is_taken_up_while_the_daemon_runs() {
     let mut scene = Scene::new();
     scene.host.start();
-    json(&scene.host, &["auth", "config", "set", "--certificate", &scene.second]);
+    said(&scene.host, &["auth", "config", "set", "--certificate", &scene.second]);
     scene.cloud.distrust(&scene.first);
     wait_until("it signs", LIMIT, || (scene.signs().as_ref() == Some(&scene.second)).then_some(()));
     scene.deliver();

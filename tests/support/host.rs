@@ -26,6 +26,7 @@ pub const APPS: [App; 2] = [App::Iphone, App::Ipad];
 pub struct Host {
     running: Option<Running>,
     environment: Vec<(&'static str, PathBuf)>,
+    endpoint: &'static str,
     folder: TempDir,
 }
 
@@ -35,7 +36,7 @@ impl Host {
         // Short, since Unix sockets allow 107 bytes.
         let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
-        Self { running: None, environment: Vec::new(), folder }
+        Self { running: None, environment: Vec::new(), endpoint: "off", folder }
     }
 
     /// Gives the daemon a variable of its environment, from its next start on.
@@ -122,8 +123,9 @@ impl Host {
     /// Writes the file alone, as an administrator who edits it.
     pub fn write_configuration(&self, cloud: &Cloud, relay: &str, sources: &str) {
         let text = format!(
-            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[subscriptions]\nlisten = \"off\"\n[admin]\nlisten = \"{}\"\n{sources}",
+            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n{relay}\n[subscriptions]\nlisten = \"{}\"\n[admin]\nlisten = \"{}\"\n{sources}",
             cloud.ca_file().display(),
+            self.endpoint,
             self.admin_socket().display()
         );
         fs::write(self.folder.path().join("mailbadge.toml"), text).expect("own folder");
@@ -176,6 +178,20 @@ impl Host {
         });
         assert_eq!(is_ready, Some(true), "the agent is not ready: {answer}\n{}", running.log());
         self.running = Some(running);
+    }
+
+    /// Opens the endpoint for relays, on a free port, from the next configuration on.
+    pub fn open_endpoint(&mut self) {
+        self.endpoint = "127.0.0.1:0";
+    }
+
+    /// Where the running daemon's metadata document is; panics where its endpoint is not open.
+    pub fn metadata_url(&self) -> String {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains("endpoint for relays"));
+        let address = line.and_then(|line| line.split("address=").nth(1)?.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("no endpoint in {log}"));
+        format!("http://{address}/autodiscover/metadata/json/1")
     }
 
     /// Sends the daemon a signal, by name without `SIG`.
