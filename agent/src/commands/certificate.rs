@@ -46,17 +46,8 @@ enum What {
         /// Its thumbprint; the current one's by default.
         thumbprint: Option<String>,
     },
-    /// Keeps a certificate with its key from PEM files; nothing signs with it until `auth config set` says so.
-    Import {
-        /// The certificate, or certificate and key in one file (mode 0600).
-        file: PathBuf,
-        /// Its unencrypted private key (mode 0600), where that stands in a file of its own.
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// What it is called in lists.
-        #[arg(long, value_name = "NAME", default_value = issue::FRIENDLY_NAME)]
-        friendly_name: String,
-    },
+    /// Keeps a certificate with its key from files; nothing signs with it until `auth config set` says so.
+    Import(import::Import),
     /// Removes a certificate that is not in use, with its key, for good.
     Remove {
         /// Its thumbprint.
@@ -95,9 +86,9 @@ pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         What::New { domain, friendly_name } => new(&config, &store, domain, &friendly_name, context),
         What::List => list(&store, context),
         What::Show { thumbprint } => show(&chosen(&store, thumbprint.as_deref())?, &store, context),
-        What::Import { file, key, friendly_name } => {
-            let name = sound_name(&friendly_name)?;
-            let signing = import::read(&file, key.as_deref(), name, context.now())?;
+        What::Import(import) => {
+            import.friendly_name.as_deref().map(sound_name).transpose()?;
+            let signing = import.read(context.now())?;
             keep(&store, &signing)?;
             show(&signing.certificate, &store, context)
         }

@@ -49,6 +49,14 @@ impl PrivateKey {
         pair.map(|pair| Self(Arc::new(pair))).map_err(|error| Error::Key(error.to_string()))
     }
 
+    /// Reads an unencrypted PKCS#8 key.
+    #[cfg(feature = "pkcs12")]
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, Error> {
+        KeyPair::from_pkcs8(der)
+            .map(|pair| Self(Arc::new(pair)))
+            .map_err(|error| Error::Key(error.to_string()))
+    }
+
     /// The key as unencrypted PKCS#8 PEM.
     pub fn to_pkcs8_pem(&self) -> Result<SecretString, Error> {
         let der: Pkcs8V1Der<'_> =

@@ -1,50 +1,102 @@
-//! `mailbadge certificate import`: a certificate with its key from PEM files.
+//! `mailbadge certificate import`: a certificate with its key from PEM files, or, with the feature `pkcs12`, from PKCS#12.
 
 use super::Signing;
 use crate::commands::{Exit, Failure};
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness::{self, Unfit};
+use crate::identity::issue::FRIENDLY_NAME;
 use crate::identity::key::PrivateKey;
 use crate::store::owner_only;
 use crate::time::UnixMs;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// A PEM file is read up to this size: a chain and a key of 8192 bits take a third of it.
+/// A file is read up to this size: a chain and a key of 8192 bits take a third of it.
 const FILE_SIZE_MAX: u64 = 64 * 1024;
 
-/// Reads the first certificate in `file` and its key, which stands in `key_file` or in the same one.
-///
-/// One that may not sign yet is taken: it can be announced as the next one.
-pub(super) fn read(
-    file: &Path,
-    key_file: Option<&Path>,
-    friendly_name: &str,
-    now: UnixMs,
-) -> Result<Signing, Failure> {
-    let (certificate_text, key_text) = match key_file {
-        None => (None, secret(file)?),
-        Some(key_file) => (Some(text(file)?), secret(key_file)?),
-    };
-    let certificate_text = certificate_text.as_ref().unwrap_or(&key_text);
-    let certificate =
-        Certificate::from_pem(certificate_text, friendly_name).map_err(|error| of(file, &error))?;
-    let key_file = key_file.unwrap_or(file);
-    let key = PrivateKey::from_pem(&key_text).map_err(|error| of(key_file, &error))?;
-    match fitness::check(&certificate, &key, now) {
-        Ok(()) | Err(Unfit::TooEarly(..)) => Ok(Signing { certificate, key }),
-        Err(Unfit::WrongKey(thumbprint)) => {
-            let text = format!(
-                "{}: not the key of certificate {thumbprint}; give the one it was made with by --key",
-                key_file.display()
-            );
-            Err(Failure::new(Exit::Usage, text))
+#[derive(Debug, clap::Args)]
+pub(super) struct Import {
+    /// The certificate, or certificate and key in one file (mode 0600).
+    file: PathBuf,
+    /// Its unencrypted private key (mode 0600), where that stands in a file of its own.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The password of a PKCS#12 file, in the first line of this one (mode 0600).
+    #[cfg(feature = "pkcs12")]
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    password_file: Option<PathBuf>,
+    /// What it is called in lists; what a PKCS#12 file calls it, else "Exchange S2S OAuth", by default.
+    #[arg(long, value_name = "NAME")]
+    pub(super) friendly_name: Option<String>,
+}
+
+impl Import {
+    /// Reads the first certificate and its key.
+    ///
+    /// One that may not sign yet is taken: it can be announced as the next one.
+    pub(super) fn read(&self, now: UnixMs) -> Result<Signing, Failure> {
+        let (certificate, key) = self.parts()?;
+        match fitness::check(&certificate, &key, now) {
+            Ok(()) | Err(Unfit::TooEarly(..)) => Ok(Signing { certificate, key }),
+            Err(Unfit::WrongKey(thumbprint)) => {
+                let text = format!(
+                    "{}: not the key of certificate {thumbprint}; give the one it was made with by --key",
+                    self.key.as_ref().unwrap_or(&self.file).display()
+                );
+                Err(Failure::new(Exit::Usage, text))
+            }
+            Err(unfit) => Err(Failure { exit: Exit::Usage, error: Some(unfit.into()) }),
         }
-        Err(unfit) => Err(Failure { exit: Exit::Usage, error: Some(unfit.into()) }),
+    }
+
+    fn parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
+        #[cfg(feature = "pkcs12")]
+        if self.key.is_none() && bytes(&self.file)?.first() == Some(&DER_SEQUENCE) {
+            return self.pkcs12_parts();
+        }
+        let (certificate_text, key_text) = match &self.key {
+            None => (None, secret(&self.file)?),
+            Some(key_file) => (Some(text(&self.file)?), secret(key_file)?),
+        };
+        let certificate_text = certificate_text.as_ref().unwrap_or(&key_text);
+        let name = self.friendly_name.as_deref().unwrap_or(FRIENDLY_NAME);
+        let certificate =
+            Certificate::from_pem(certificate_text, name).map_err(|error| of(&self.file, &error))?;
+        let key_file = self.key.as_ref().unwrap_or(&self.file);
+        let key = PrivateKey::from_pem(&key_text).map_err(|error| of(key_file, &error))?;
+        Ok((certificate, key))
+    }
+
+    #[cfg(feature = "pkcs12")]
+    fn pkcs12_parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
+        use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
+        owner_only(&self.file)?;
+        let password = self.password_file.as_ref().map(|path| secret(path)).transpose()?;
+        let password = password.as_ref().and_then(|text| text.lines().next()).unwrap_or_default();
+        let wrong = |what: &str| {
+            let text = format!(
+                "{}: {what}; expected a PKCS#12 file with a key and its certificate, its password in --password-file",
+                self.file.display()
+            );
+            Failure::new(Exit::Usage, text)
+        };
+        let found = KeyStore::from_pkcs12(&bytes(&self.file)?, password, Pkcs12ImportPolicy::Strict)
+            .map_err(|error| wrong(&error.to_string()))?;
+        let (alias, chain) = found.private_key_chain().ok_or_else(|| wrong("it holds no key"))?;
+        let leaf = chain.certs().first().ok_or_else(|| wrong("it holds no certificate"))?;
+        let name = self.friendly_name.as_deref().unwrap_or(alias);
+        let certificate =
+            Certificate::from_der(leaf.as_der(), name).map_err(|error| of(&self.file, &error))?;
+        let key = PrivateKey::from_pkcs8(chain.key().as_der()).map_err(|error| of(&self.file, &error))?;
+        Ok((certificate, key))
     }
 }
+
+/// The first byte of every DER file that could be meant (X.690 §8.9).
+#[cfg(feature = "pkcs12")]
+const DER_SEQUENCE: u8 = 0x30;
 
 /// A file that nobody else may read.
 fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
@@ -53,27 +105,89 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed = |cause: std::io::Error| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    let file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let not_pem = || {
+    let not_pem = |_| {
         let text = format!(
-            "{}: not PEM; expected text with \"-----BEGIN CERTIFICATE-----\", {FILE_SIZE_MAX} bytes at most; \
+            "{}: not PEM; expected text with \"-----BEGIN CERTIFICATE-----\"; \
              `openssl pkcs12 -in F -nodes` makes it from PKCS#12",
             path.display()
         );
         Failure::new(Exit::Usage, text)
     };
+    let bytes = bytes(path)?;
+    std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(not_pem)
+}
+
+fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let failed = |cause: std::io::Error| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
     if size > FILE_SIZE_MAX {
-        return Err(not_pem());
+        let text = format!("{}: has {size} bytes; expected {FILE_SIZE_MAX} at most", path.display());
+        return Err(Failure::new(Exit::Usage, text));
     }
     // Of its size from the start: growing would leave copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
     file.take(FILE_SIZE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| not_pem())?;
-    Ok(Zeroizing::new(text.to_owned()))
+    Ok(bytes)
 }
 
 fn of(path: &Path, error: &crate::identity::Error) -> Failure {
     Failure::new(Exit::Usage, format!("{}: {error}", path.display()))
+}
+
+#[cfg(feature = "pkcs12")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    /// What `openssl pkcs12 -export` made of the agent's certificate and key, password `vectors`.
+    const MODERN: &[u8] = include_bytes!("../../../../fixtures/certificates/agent.pfx");
+    /// The same with `-legacy`, as Windows writes it.
+    const LEGACY: &[u8] = include_bytes!("../../../../fixtures/certificates/agent-legacy.pfx");
+    const NOW: UnixMs = UnixMs(1_767_268_500_000);
+
+    fn import(file: &[u8], password: &str, friendly_name: Option<&str>) -> Result<Signing, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            path
+        };
+        let import = Import {
+            file: place("agent.pfx", file),
+            key: None,
+            password_file: Some(place("password", password.as_bytes())),
+            friendly_name: friendly_name.map(str::to_owned),
+        };
+        import.read(NOW)
+    }
+
+    #[test]
+    fn a_pkcs12_file_gives_certificate_key_and_name() {
+        let pem = include_str!("../../../../fixtures/certificates/agent.cert.pem");
+        let expected = Certificate::from_pem(pem, "").unwrap().thumbprint();
+        for (file, name) in [(MODERN, None), (LEGACY, None), (MODERN, Some("Mine"))] {
+            let Signing { certificate, key } = import(file, "vectors\n", name).unwrap();
+            assert_eq!(certificate.thumbprint(), expected);
+            assert_eq!(certificate.friendly_name(), name.unwrap_or("Agent of fabrikam"));
+            assert!(certificate.belongs_to(&key));
+        }
+    }
+
+    #[test]
+    fn another_password_or_another_file_is_refused() {
+        let cer = include_bytes!("../../../../fixtures/certificates/agent.cer");
+        let half = MODERN.get(..MODERN.len() / 2).unwrap();
+        for (file, password) in
+            [(MODERN, "wrong"), (MODERN, ""), (cer.as_slice(), "vectors"), (half, "vectors")]
+        {
+            let failure = import(file, password, None).unwrap_err();
+            let text = failure.error.unwrap().to_string();
+            assert!(failure.exit == Exit::Usage && text.contains("agent.pfx: "), "{text}");
+            assert!(text.contains("--password-file"), "{text}");
+        }
+    }
 }
