@@ -120,6 +120,11 @@ impl Dovecot {
         self.lmtp
     }
 
+    /// Where a user's Maildir is, as a source of the kind `maildir` spells it.
+    pub fn maildirs(&self) -> String {
+        format!("{}/mail/{{user}}/Maildir", self.folder.path().display())
+    }
+
     /// Everything it logged.
     pub fn log(&self) -> String {
         let read = |name: &str| fs::read(self.folder.path().join(name)).unwrap_or_default();

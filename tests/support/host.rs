@@ -60,6 +60,11 @@ impl Host {
         format!("[[source]]\nkind = \"dovecot\"\nlisten = \"{}\"\nmode = \"0666\"\n", path.display())
     }
 
+    /// A source of the kind `maildir`, for [`Host::configure`].
+    pub fn maildir_source(template: &str) -> String {
+        format!("[[source]]\nkind = \"maildir\"\npath = \"{template}\"\n")
+    }
+
     /// Where Cyrus finds the agent: its `notifysocket`.
     pub fn cyrus_socket(&self) -> PathBuf {
         self.folder.path().join("cyrus.sock")

@@ -1,0 +1,183 @@
+//! The Maildir source beside the programs that write Maildirs: a real Dovecot, and Python's `mailbox`. After each change
+//! every device shows the count, with the files alone and with all sources of Dovecot together.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+use support::cloud::Cloud;
+use support::dovecot::{Dovecot, Options, USER_PASSWORD};
+use support::host::{Host, badges};
+use support::script::Scene;
+use support::{required, wait_until};
+
+/// Mailboxes where the whole path is walked with Dovecot.
+const MAILBOXES: u32 = 6;
+
+/// How long a count may take to its devices; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn every_step_reaches_every_device(is_combined: bool) {
+    if !required("dovecot") {
+        return;
+    }
+    let cloud = Cloud::start();
+    let mut host = Host::new();
+    let dict = is_combined.then(|| host.dict());
+    let dovecot = Dovecot::start(Options { users: MAILBOXES, dict, ..Options::default() });
+    let mut sources = Host::maildir_source(&dovecot.maildirs());
+    if is_combined {
+        sources += &host.dovecot_source();
+        sources += &host.imap_source(&dovecot, "notify");
+    }
+    host.configure(&cloud, &sources);
+    let mailboxes: Vec<String> = (1..=MAILBOXES).map(|number| format!("u{number}")).collect();
+    host.subscribe(&mailboxes);
+    host.start();
+    let (imap, lmtp) = (dovecot.imap(), dovecot.lmtp());
+    Scene { cloud: &cloud, host: &host, imap, lmtp, password: USER_PASSWORD, mailboxes }.play();
+    host.stop();
+    assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn with_dovecots_files_alone_every_device_shows_status_unseen_after_each_step() {
+    every_step_reaches_every_device(false);
+}
+
+#[test]
+fn with_files_dict_and_notify_together_every_device_shows_status_unseen_after_each_step() {
+    every_step_reaches_every_device(true);
+}
+
+/// Does to a Maildir what it is told, a line each, and answers with the unseen messages that it then counts itself.
+const PROGRAM: &str = r#"
+import mailbox, sys
+inbox = mailbox.Maildir(sys.argv[1], create=True)
+trash = mailbox.Maildir(sys.argv[1] + "/.Trash", create=True)
+
+def flag(change, keys):
+    for key in keys:
+        message = inbox[key]
+        message.set_subdir("cur")
+        change(message)
+        inbox[key] = message
+
+for line in sys.stdin:
+    word, number = line.split()
+    keys = sorted(inbox.keys())[:int(number)]
+    if word == "add":
+        for at in range(int(number)):
+            inbox.add("From: sender@example.org\nSubject: %d\n\nA small message.\n" % at)
+    elif word == "notice":
+        flag(lambda message: None, keys)
+    elif word == "seen":
+        flag(lambda message: message.add_flag("S"), keys)
+    elif word == "unseen":
+        flag(lambda message: message.remove_flag("S"), keys)
+    elif word == "flagged":
+        flag(lambda message: message.add_flag("F"), keys)
+    elif word == "remove":
+        for key in keys:
+            inbox.discard(key)
+    elif word == "out":
+        for key in keys:
+            trash.add(inbox.pop(key))
+    elif word == "in":
+        for key in sorted(trash.keys())[:int(number)]:
+            inbox.add(trash.pop(key))
+    print(sum("S" not in message.get_flags() for message in inbox), flush=True)
+"#;
+
+/// Python, at one Maildir.
+struct Python {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Python {
+    fn start(maildir: &str) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-c", PROGRAM, maildir]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("the test asked whether it is installed");
+        let input = process.stdin.take().expect("piped");
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        Self { process, input, output }
+    }
+
+    fn ask(&mut self, line: &str) -> u32 {
+        writeln!(self.input, "{line}").expect("it listens");
+        let mut answer = String::new();
+        self.output.read_line(&mut answer).expect("it answers");
+        answer.trim().parse().unwrap_or_else(|_| panic!("{line}: {answer:?}"))
+    }
+}
+
+impl Drop for Python {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What Python does, and how many messages are unseen then.
+const STEPS: &[(&str, u32)] = &[
+    ("add 3", 3),
+    ("notice 2", 3),
+    ("seen 1", 2),
+    ("flagged 2", 2),
+    ("unseen 1", 3),
+    ("add 2", 5),
+    ("seen 3", 2),
+    ("remove 4", 1),
+    ("unseen 1", 1),
+    ("add 4", 5),
+    ("out 2", 3),
+    ("in 1", 4),
+    ("seen 9", 0),
+    ("unseen 2", 2),
+    ("remove 9", 0),
+];
+
+#[test]
+fn what_python_does_to_a_maildir_reaches_every_device_though_the_server_spells_names_otherwise() {
+    if !required("python3") {
+        return;
+    }
+    let cloud = Cloud::start();
+    let mut host = Host::new();
+    let maildirs = host.folder().join("mail");
+    fs::create_dir(&maildirs).expect("own folder");
+    let template = format!("{}/{{user}}/Maildir", maildirs.display());
+    // The files know the local part only.
+    let source = format!("{}names = \"local-part\"\n", Host::maildir_source(&template));
+    host.configure(&cloud, &source);
+    let mailbox = "kim@fabrikam.com";
+    host.subscribe(&[mailbox.to_owned(), "nobody@fabrikam.com".to_owned()]);
+    host.start();
+    let shows = |step: &str, unseen: Option<u32>| {
+        let what = format!("{step}: {unseen:?}, not {:?}", badges(&cloud, mailbox));
+        wait_until(&what, LIMIT, || (badges(&cloud, mailbox) == [unseen; 2]).then_some(()));
+    };
+    fs::create_dir(maildirs.join("kim")).expect("own folder");
+    let maildir = template.replace("{user}", "kim");
+    let mut python = Python::start(&maildir);
+    for (step, unseen) in STEPS {
+        assert_eq!(python.ask(step), *unseen, "{step}, as Python counts");
+        shows(step, Some(*unseen));
+    }
+    python.ask("add 1");
+    shows("one is there", Some(1));
+    host.kill();
+    python.ask("add 1");
+    File::create(format!("{maildir}/cur/odd name:2,S")).expect("own folder");
+    host.start();
+    shows("added while the agent was dead", Some(2));
+    assert_eq!(
+        badges(&cloud, "nobody@fabrikam.com"),
+        [None; 2],
+        "of a Maildir that is not there nothing is said"
+    );
+    host.stop();
+}
