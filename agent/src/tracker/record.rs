@@ -36,6 +36,8 @@ pub struct Known {
     uid_validity: Option<UidValidity>,
     /// Highest seen under this UIDVALIDITY; a reading without one does not erase it.
     modseq: Option<ModSeq>,
+    /// The count came under that MODSEQ, not later without one.
+    is_ordered: bool,
     /// Who said so.
     pub source: SourceId,
     /// When it arrived.
@@ -98,6 +100,7 @@ impl Record {
         let News::Reading(reading) = news else { return Verdict::Ask };
         let verdict = judge(self.known.as_ref(), &reading, source);
         if matches!(verdict, Verdict::Older | Verdict::Ask) {
+            self.doubt(&reading);
             return verdict;
         }
         let carried = self.known.filter(|known| is_same_validity(known.uid_validity, reading.uid_validity));
@@ -105,6 +108,8 @@ impl Record {
             unseen: reading.unseen,
             uid_validity: reading.uid_validity.or(carried.and_then(|known| known.uid_validity)),
             modseq: reading.modseq.or(carried.and_then(|known| known.modseq)),
+            is_ordered: reading.modseq.is_some()
+                || carried.is_some_and(|known| known.is_ordered && verdict == Verdict::Unchanged),
             source,
             at: now.moment,
         });
@@ -117,6 +122,17 @@ impl Record {
             }
         }
         verdict
+    }
+
+    /// A reading of another UIDVALIDITY was not believed: what is known may be of a mailbox that is no more. Its order is
+    /// forgotten, so that a source which says no UIDVALIDITY can answer, and where none can be asked the next event is
+    /// believed (sources.md §1).
+    fn doubt(&mut self, reading: &Reading) {
+        if let Some(known) = &mut self.known
+            && !is_same_validity(known.uid_validity, reading.uid_validity)
+        {
+            (known.uid_validity, known.modseq, known.is_ordered) = (None, None, false);
+        }
     }
 
     /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
@@ -296,7 +312,8 @@ fn is_same_validity(a: Option<UidValidity>, b: Option<UidValidity>) -> bool {
 ///
 /// The answer to a question asked after the last event is always believed. Otherwise MODSEQ orders readings of one
 /// UIDVALIDITY, arrival orders those of one source; another UIDVALIDITY, or a contradiction between sources that
-/// nothing orders, is a reason to ask.
+/// nothing orders, is a reason to ask. Nothing orders two readings of which one came without a MODSEQ, be it the one
+/// that is known.
 fn judge(known: Option<&Known>, reading: &Reading, source: SourceId) -> Verdict {
     let Some(known) = known else { return Verdict::Changed };
     let believed = if known.unseen == reading.unseen { Verdict::Unchanged } else { Verdict::Changed };
@@ -306,8 +323,10 @@ fn judge(known: Option<&Known>, reading: &Reading, source: SourceId) -> Verdict 
     if !is_same_validity(known.uid_validity, reading.uid_validity) {
         return Verdict::Ask;
     }
+    let is_apart = known.source != source || reading.asked_at.is_some();
     match (known.modseq, reading.modseq) {
         (Some(old), Some(new)) if new < old => Verdict::Older,
+        (_, Some(_)) if believed == Verdict::Changed && !known.is_ordered && is_apart => Verdict::Ask,
         (_, Some(_)) if reading.asked_at.is_none() => believed,
         (Some(old), Some(new)) if new > old => believed,
         _ if believed == Verdict::Unchanged => believed,

@@ -1,5 +1,7 @@
 //! What is believed, and what each device is due, case by case.
 
+mod mixed;
+
 use super::*;
 use crate::time::UnixMs;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -59,7 +61,10 @@ fn newer_readings_are_believed_older_ones_dropped_and_the_rest_asked_for() {
         ("an answer asked before it, older by modseq", 10, IMAP, reading(1, 7, 9, Some(99)), Older),
         ("an answer asked before it, newer by modseq", 10, IMAP, reading(1, 7, 11, Some(99)), Changed),
         ("an answer asked before it, nothing orders them", 10, IMAP, reading(1, 7, 0, Some(99)), Ask),
-        ("modseq where none was known", 0, IMAP, reading(4, 7, 2, None), Changed),
+        ("modseq where none was known, another source", 0, IMAP, reading(4, 7, 2, None), Ask),
+        ("modseq where none was known, agreement", 0, IMAP, reading(3, 7, 2, None), Unchanged),
+        ("modseq where none was known, same source", 0, DICT, reading(4, 7, 2, None), Changed),
+        ("modseq where none was known, asked before it", 0, DICT, reading(4, 7, 2, Some(99)), Ask),
     ];
     for (name, modseq, source, next, expected) in cases {
         let mut record = known_by(DICT, modseq);
