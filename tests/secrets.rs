@@ -88,11 +88,11 @@ fn place(folder: &Path, name: &str, text: &str, mode: u32) {
 }
 
 /// Commands that work and commands that fail, in this order.
-fn lines(cloud: &Cloud) -> Vec<String> {
+fn lines(cloud: &Cloud, setup: &str) -> Vec<String> {
     let register = format!("auth credential --register {}", cloud.credentials_url());
     let unknown = register.replace(ORGANIZATION, "contoso.com");
     let lines = [
-        "setup",
+        setup,
         "certificate new",
         "certificate list",
         "certificate show",
@@ -126,57 +126,102 @@ fn lines(cloud: &Cloud) -> Vec<String> {
     lines.map(str::to_owned).to_vec()
 }
 
-#[test]
-fn nothing_that_is_printed_holds_a_secret() {
-    let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
-    let (store, imap) = cloud.mail_store().unwrap();
-    let name = store.lock().names().next().unwrap().1.to_string();
-    let host = Host::new();
-    host.configure(&cloud, &host.imap_source_at(imap, "notify"));
-    host.subscribe(std::slice::from_ref(&name));
-    let folder = host.folder();
-    place(folder, "both.pem", &format!("{CERTIFICATE}{KEY}"), 0o600);
-    place(folder, "other.pem", include_str!("../fixtures/certificates/stranger.key.pem"), 0o600);
-    place(folder, "open.pem", &format!("{CERTIFICATE}{KEY}"), 0o644);
+/// A host whose counts flow, and what goes wrong half way.
+struct Story {
+    cloud: Cloud,
+    host: Host,
+    /// How its certificate was set up.
+    setup: String,
+    go_wrong: fn(&Cloud, &Host),
+}
 
-    let mut daemon = spawn_agent(&["run", "-v", "-v", "--config", "mailbadge.toml"], folder, &[]).unwrap();
-    let account = store.lock().find(&name).unwrap();
-    let shows = |count: u32| {
-        store.lock().deliver(account).unwrap();
-        wait_until("it shows", LIMIT, || (badges(&cloud, &name) == [Some(count); 2]).then_some(()));
-    };
-    shows(1);
-    let mut all = Vec::new();
-    // Twice: while all is well, and while the relay refuses every token.
-    for is_well in [true, false] {
-        if !is_well {
+impl Story {
+    /// A relay that takes the host's own tokens, and later none.
+    fn by_direct_trust() -> Self {
+        let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
+        let host = Host::new();
+        host.configure(&cloud, &host.imap_source_at(cloud.mail_store().unwrap().1, "notify"));
+        let go_wrong = |cloud: &Cloud, host: &Host| {
             cloud.fail(Kind::Unauthorized);
-            store.lock().deliver(account).unwrap();
+            let (store, _) = cloud.mail_store().unwrap();
+            deliver(&mut store.lock());
             wait_until("the refusal is told", LIMIT, || host.ask("/readyz").contains("relay").then_some(()));
+        };
+        Self { cloud, host, setup: "setup".to_owned(), go_wrong }
+    }
+
+    /// A relay that takes a token service's tokens, which later does not know the certificate any more.
+    fn by_token_service() -> Self {
+        let cloud = Cloud::by_token_service(MailStore::new(1, ORGANIZATION), Duration::from_hours(24));
+        let host = Host::new();
+        host.write_configuration(&cloud, "", &host.imap_source_at(cloud.mail_store().unwrap().1, "notify"));
+        let setup = format!("setup --auth-metadata-url {}", cloud.auth_metadata_url());
+        let register = format!("auth credential --register {}", cloud.credentials_url());
+        let enable = format!("proxy enable --organization {ORGANIZATION} --uri {}", cloud.url());
+        for line in [&setup, &register, &enable] {
+            host.command(&line.split(' ').collect::<Vec<_>>()).unwrap();
         }
-        for line in lines(&cloud) {
+        let go_wrong = |cloud: &Cloud, host: &Host| {
+            let shown = host.command(&["certificate", "show"]).unwrap();
+            let thumbprint = shown.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap();
+            cloud.distrust(thumbprint);
+        };
+        Self { cloud, host, setup, go_wrong }
+    }
+
+    /// Runs everything, while all is well and after it went wrong; what was printed, by whom.
+    fn tell(&self) -> Vec<(String, String)> {
+        let (store, _) = self.cloud.mail_store().unwrap();
+        let name = store.lock().names().next().unwrap().1.to_string();
+        self.host.subscribe(std::slice::from_ref(&name));
+        let folder = self.host.folder();
+        let arguments = ["run", "-v", "-v", "--config", "mailbadge.toml"];
+        let mut daemon = spawn_agent(&arguments, folder, &[]).unwrap();
+        deliver(&mut store.lock());
+        wait_until("it shows", LIMIT, || (badges(&self.cloud, &name) == [Some(1); 2]).then_some(()));
+        let mut all = Vec::new();
+        self.run_all(&mut all);
+        (self.go_wrong)(&self.cloud, &self.host);
+        self.run_all(&mut all);
+        let argv = fs::read(format!("/proc/{}/cmdline", daemon.pid())).unwrap_or_default();
+        all.push(("the process list".to_owned(), String::from_utf8_lossy(&argv).into_owned()));
+        assert!(daemon.stop(LIMIT).unwrap().is_some_and(|status| status.success()), "{}", daemon.log());
+        let log = daemon.log();
+        assert!(log.contains("source started"), "{log}");
+        all.push(("the log".to_owned(), log));
+        all
+    }
+
+    fn run_all(&self, all: &mut Vec<(String, String)>) {
+        let folder = self.host.folder();
+        for line in lines(&self.cloud, &self.setup) {
             for options in ["-v -v", "-v -v --json"] {
                 let line = format!("{line} {options} --config mailbadge.toml");
                 let (out, err) = printed(folder, &line);
-                all.push((format!("{line}: out"), out));
-                all.push((format!("{line}: err"), err));
+                all.extend([(format!("{line}: out"), out), (format!("{line}: err"), err)]);
             }
         }
-        for path in ["/metrics", "/status", "/readyz", "/livez"] {
-            all.push((path.to_owned(), host.ask(path)));
-        }
+        let (_, remarks) = printed(folder, "token --show --json -v -v --config mailbadge.toml");
+        all.push(("token --show: err".to_owned(), remarks));
+        all.extend(
+            ["/metrics", "/status", "/readyz", "/livez"].map(|path| (path.to_owned(), self.host.ask(path))),
+        );
     }
-    let (token, remarks) = printed(folder, "token --show --json -v -v --config mailbadge.toml");
-    all.push(("token --show: err".to_owned(), remarks));
-    let argv = fs::read(format!("/proc/{}/cmdline", daemon.pid())).unwrap_or_default();
-    all.push(("the process list".to_owned(), String::from_utf8_lossy(&argv).into_owned()));
-    assert!(daemon.stop(LIMIT).unwrap().is_some_and(|status| status.success()), "{}", daemon.log());
-    let log = daemon.log();
-    assert!(log.contains("source started"), "{log}");
-    all.push(("the log".to_owned(), log));
+}
 
-    cloud.heal();
-    assert!(find_token(&printed(folder, "token --show --config mailbadge.toml").0).is_some(), "{token}");
+fn deliver(store: &mut MailStore) {
+    let account = store.names().next().unwrap().0;
+    store.deliver(account).unwrap();
+}
+
+fn check_story(story: &Story) {
+    let folder = story.host.folder();
+    place(folder, "both.pem", &format!("{CERTIFICATE}{KEY}"), 0o600);
+    place(folder, "other.pem", include_str!("../fixtures/certificates/stranger.key.pem"), 0o600);
+    place(folder, "open.pem", &format!("{CERTIFICATE}{KEY}"), 0o644);
+    let shown = printed(folder, "token --show --config mailbadge.toml").0;
+    assert!(find_token(&shown).is_some(), "a token would be found: {shown}");
+    let all = story.tell();
     let mut secrets = vec![MASTER_PASSWORD.to_owned()];
     for file in fs::read_dir(folder.join("state/certificates")).unwrap() {
         secrets.extend(key_lines(&fs::read_to_string(file.unwrap().path()).unwrap()));
@@ -186,6 +231,16 @@ fn nothing_that_is_printed_holds_a_secret() {
     for (what, text) in &all {
         check(what, text, &secrets);
     }
+}
+
+#[test]
+fn nothing_that_is_printed_holds_a_secret() {
+    check_story(&Story::by_direct_trust());
+}
+
+#[test]
+fn nothing_that_is_printed_holds_a_token_of_a_token_service() {
+    check_story(&Story::by_token_service());
 }
 
 #[test]

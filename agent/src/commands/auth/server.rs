@@ -102,7 +102,7 @@ pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
 
 fn refuse_another(name: &str, store: &dyn Store) -> Result<(), Failure> {
     let servers = store.auth_servers()?;
-    if servers.iter().any(|server| server.name.to_lowercase() == name.to_lowercase()) {
+    if servers.iter().any(|server| server.name.eq_ignore_ascii_case(name)) {
         let text = format!("auth server {name:?} is there already; `mailbadge auth server set` changes it");
         return Err(Failure::new(Exit::Usage, text));
     }
@@ -115,7 +115,7 @@ fn refuse_another(name: &str, store: &dyn Store) -> Result<(), Failure> {
 }
 
 fn find(name: &str, store: &dyn Store) -> Result<AuthServer, Failure> {
-    let found = store.auth_servers()?.into_iter().find(|it| it.name.to_lowercase() == name.to_lowercase());
+    let found = store.auth_servers()?.into_iter().find(|it| it.name.eq_ignore_ascii_case(name));
     let text = || format!("no auth server {name:?}; `mailbadge auth server list` shows which there are");
     found.ok_or_else(|| Failure::new(Exit::Usage, text()))
 }
