@@ -1,7 +1,7 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, auth, certificate, check, log, probe, proxy, run, setup, status,
+    Context, Exit, Failure, Screen, auth, certificate, check, doctor, log, probe, proxy, run, setup, status,
     subscription, token,
 };
 use crate::time::driver::Clock;
@@ -39,6 +39,7 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Probe(probe::Args),
+    Doctor(doctor::Args),
     Token(token::Args),
 }
 
@@ -68,6 +69,7 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Probe(args) => probe::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Token(args) => token::run(&args, context),
     }
 }

@@ -12,6 +12,7 @@ pub mod subscription;
 pub mod check;
 pub mod status;
 pub mod probe;
+pub mod doctor;
 pub mod token;
 mod relay;
 mod change;

@@ -44,7 +44,8 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
     if report.trouble.is_none() { Ok(()) } else { Err(Failure::told(Exit::Unavailable)) }
 }
 
-fn probe(mut way: Way, context: &Context) -> Result<Report, Failure> {
+/// Probes once, and once more where token services' documents had to be read first.
+pub(super) fn probe(mut way: Way, context: &Context) -> Result<Report, Failure> {
     relay::runtime()?.block_on(async {
         let report = probe_once(&way, context).await;
         let may_help = report.trouble.as_ref().is_some_and(|trouble| trouble.may_be_cured_by_documents);

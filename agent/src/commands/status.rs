@@ -26,14 +26,19 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
             "admin.listen is \"off\", so there is nobody to ask; set it and restart",
         ));
     };
-    let body = ask(listen).map_err(|cause| not_running(listen, &cause))?;
-    let status: Status = serde_json::from_slice(&body).map_err(|_| {
-        Failure::new(Exit::Unavailable, format!("{} is not answered by mailbadge", place(listen)))
-    })?;
+    let status = ask_status(listen)?;
     if context.screen.is_json {
         return Ok(context.screen.json(&status)?);
     }
     tell(&status, context)
+}
+
+/// What the running daemon says of itself.
+pub(super) fn ask_status(listen: &Listen) -> Result<Status, Failure> {
+    let body = ask(listen).map_err(|cause| not_running(listen, &cause))?;
+    serde_json::from_slice(&body).map_err(|_| {
+        Failure::new(Exit::Unavailable, format!("{} is not answered by mailbadge", place(listen)))
+    })
 }
 
 fn place(listen: &Listen) -> String {

@@ -91,7 +91,7 @@ fn tell(args: &Args, minted: &Minted, context: &mut Context) -> Result<(), Failu
         seconds.map(|seconds| UnixMs::from_seconds(seconds).to_string()).unwrap_or_default()
     };
     let mut fields = vec![
-        ("IssuedBy", format!("{}, by row {} of the rules", minted.choice.issuer, minted.choice.row)),
+        ("IssuedBy", minted.choice.to_string()),
         ("X5t", words(&header, "x5t")),
         ("Issuer", words(&claims, "iss")),
         ("Audience", words(&claims, "aud")),

@@ -55,6 +55,8 @@ pub struct Report {
     /// How far the relay's clock is ahead of this machine's, where the relay told; negative where it is
     /// behind.
     pub clock_offset_ms: Option<i64>,
+    /// Who issued the token that it went with, and by which row of protocol.md §5.3, where there was one.
+    pub issuer: Option<String>,
 }
 
 /// What went wrong.
@@ -80,7 +82,7 @@ impl Report {
             exception: error.to_string(),
             may_be_cured_by_documents: false,
         };
-        Self { trouble: Some(trouble), clock_offset_ms: None }
+        Self { trouble: Some(trouble), clock_offset_ms: None, issuer: None }
     }
 
     /// `ResultType`, as the help page shows it.
@@ -136,9 +138,9 @@ impl Probe {
         exchange: impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: impl Fn() -> Now,
     ) -> Report {
-        let mut offset = None;
-        let trouble = self.steps(&post, &exchange, &clock, &mut offset).await.err();
-        Report { trouble, clock_offset_ms: offset }
+        let mut report = Report { trouble: None, clock_offset_ms: None, issuer: None };
+        report.trouble = self.steps(&post, &exchange, &clock, &mut report).await.err();
+        report
     }
 
     async fn steps(
@@ -146,11 +148,11 @@ impl Probe {
         post: &impl AsyncFn(Post) -> Result<Answer, Failure>,
         exchange: &impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: &impl Fn() -> Now,
-        offset: &mut Option<i64>,
+        report: &mut Report,
     ) -> Result<(), Trouble> {
         let asked = post(self.post(Bearer::Empty, Bytes::from_static(EMPTY_BATCH))).await;
         let asked = asked.map_err(|failure| of_failure(&failure, &Peer::relay(&self.url)))?;
-        *offset = asked.clock_offset_ms(clock().unix);
+        report.clock_offset_ms = asked.clock_offset_ms(clock().unix);
         let challenge = ChallengeAnswer {
             status: asked.status,
             www_authenticate: asked.www_authenticate.clone(),
@@ -158,9 +160,10 @@ impl Probe {
         };
         let minted = mint(&self.token, &self.signer, challenge, exchange, clock).await;
         let minted = minted.map_err(|error| of_token_error(&error, &asked))?;
+        report.issuer = minted.as_ref().map(|minted| minted.choice.to_string());
         let bearer = minted.as_ref().map_or(Bearer::Empty, |minted| Bearer::Token(Arc::clone(&minted.token)));
         let now = clock().unix;
-        let body = wire::probe(&Stamp::new(now), earlier_of_both(now, *offset));
+        let body = wire::probe(&Stamp::new(now), earlier_of_both(now, report.clock_offset_ms));
         let answer = post(self.post(bearer, Bytes::from(body))).await;
         let answer = answer.map_err(|failure| of_failure(&failure, &Peer::relay(&self.url)))?;
         self.of_answer(&answer, minted.as_ref())
@@ -271,8 +274,14 @@ fn of_token_error(error: &token::Error, asked: &Answer) -> Trouble {
             let found = of_failure(failure, &Peer::token_service(service, authority));
             return Trouble { exception: error.to_string(), ..found };
         }
-        token::Error::ServiceRefused { .. } => {
-            (Component::Authentication, "The token service gives no token for this host; see below.")
+        token::Error::ServiceRefused { service, refusal } => {
+            let advice = format!("Token service {service} gives no token: {}.", refusal.cause.advice());
+            return Trouble {
+                component: Component::Authentication,
+                advice,
+                exception: error.to_string(),
+                may_be_cured_by_documents: false,
+            };
         }
         _ => (Component::Authentication, "Relay and agent do not agree on whose tokens count; see below."),
     };

@@ -42,6 +42,12 @@ pub struct Choice {
     pub issuer: Issuer,
 }
 
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, by row {} of protocol.md §5.3", self.issuer, self.row)
+    }
+}
+
 /// Who issues a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuer {

@@ -93,13 +93,15 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn advice(self) -> &'static str {
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
         match self {
             Self::Certificate => {
                 "it does not know this host's certificate: register it there, `mailbadge auth credential` shows it"
             }
             Self::Application => {
-                "it does not know this application in that tenant: check auth.application-id, and register it there"
+                "it does not know this application in that tenant: check auth.application-id, and register it there with this \
+                 host's certificate, `mailbadge auth credential` shows it"
             }
             Self::Audience => {
                 "it is not whom the assertion names: have its document read again, `mailbadge auth server list --refresh`"

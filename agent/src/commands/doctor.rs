@@ -1,0 +1,119 @@
+//! `mailbadge doctor`: goes through everything that must be right and says of each what was found, and the remedy.
+//!
+//! One list of checks. A further one is a function here or in a file of the folder, with its line in [`CHECKS`].
+
+mod host;
+mod relay;
+mod sources;
+
+use super::{Context, Exit, Failure};
+use crate::config::Config;
+use crate::store::SqliteStore;
+use crate::time::driver::Clock;
+use serde::Serialize;
+use tokio::runtime::Runtime;
+
+/// Checks configuration, state, certificate, clock, relay, token services and sources; exit 0 or 69.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The mailbox whose log-in is tried at IMAP servers; by default one that is subscribed.
+    #[arg(long, value_name = "MAILBOX")]
+    mailbox: Option<String>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Finding {
+    check: String,
+    result: Verdict,
+    /// One line: what is there, or what is wrong.
+    found: String,
+    /// What to do, where something is wrong.
+    remedy: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verdict {
+    Well,
+    Ill,
+    /// It could not be tried, and that is no fault.
+    Skipped,
+}
+
+impl Finding {
+    fn well(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { check: check.into(), result: Verdict::Well, found: found.into(), remedy: None }
+    }
+
+    fn ill(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let remedy = Some(remedy.into());
+        Self { check: check.into(), result: Verdict::Ill, found: found.into(), remedy }
+    }
+
+    fn skipped(check: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { check: check.into(), result: Verdict::Skipped, found: found.into(), remedy: None }
+    }
+}
+
+/// Who is looked at.
+struct Patient<'a> {
+    config: Config,
+    store: SqliteStore,
+    /// `--mailbox`.
+    mailbox: Option<String>,
+    clock: Clock,
+    runtime: Runtime,
+    context: &'a Context,
+}
+
+/// One check: what it found, a line each.
+type Check = fn(&Patient) -> Result<Vec<Finding>, Failure>;
+
+/// Every check behind configuration and state, in the order in which they are told.
+const CHECKS: [Check; 6] =
+    [host::certificates, host::descriptors, relay::way, relay::token_services, sources::all, host::daemon];
+
+/// Runs the command.
+pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
+    let findings = examine(args, context)?;
+    if context.screen.is_json {
+        context.screen.json(&findings)?;
+    } else {
+        tell(&findings, context)?;
+    }
+    let is_well = findings.iter().all(|finding| finding.result != Verdict::Ill);
+    if is_well { Ok(()) } else { Err(Failure::told(Exit::Unavailable)) }
+}
+
+/// Without configuration or state nothing behind them can be looked at.
+fn examine(args: &Args, context: &Context) -> Result<Vec<Finding>, Failure> {
+    let (mut findings, config) = host::configuration(context);
+    let Some(config) = config else { return Ok(findings) };
+    let (state, store) = host::state(&config, context);
+    findings.push(state);
+    let Some(store) = store else { return Ok(findings) };
+    let (mailbox, clock, runtime) = (args.mailbox.clone(), context.clock, super::relay::runtime()?);
+    let patient = Patient { config, store, mailbox, clock, runtime, context };
+    for check in CHECKS {
+        findings.extend(check(&patient)?);
+    }
+    Ok(findings)
+}
+
+fn tell(findings: &[Finding], context: &mut Context) -> Result<(), Failure> {
+    let width = findings.iter().map(|finding| finding.check.chars().count()).max().unwrap_or(0);
+    for Finding { check, result, found, remedy } in findings {
+        let mark = match result {
+            Verdict::Well => "✓".to_owned(),
+            Verdict::Ill => context.screen.warning("✗"),
+            Verdict::Skipped => "–".to_owned(),
+        };
+        context.screen.line(format!("{mark} {check:width$}  {found}"))?;
+        if let Some(remedy) = remedy {
+            context.screen.line(format!("  {:width$}  → {remedy}", ""))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! `doctor`, and `probe` where a token service stands between: everything that can be wrong is told by name, with the
+//! remedy.
+
+use mailbadge_sim::client::Call;
+use mailbadge_sim::peers::mail_store::MailStore;
+use serde_json::{Value, json};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use support::cloud::{Cloud, ORGANIZATION};
+use support::command_line::{Ended, Host};
+use support::dovecot::{MASTER_PASSWORD, MASTER_USER};
+
+/// A relay that takes tokens of its token service alone, a host that is set up for it, and a mail server.
+struct Scene {
+    cloud: Cloud,
+    host: Host,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let cloud = Cloud::by_token_service(MailStore::new(1, ORGANIZATION), Duration::from_hours(24));
+        let scene = Self { cloud, host: Host::new() };
+        fs::write(scene.host.path("imap.password"), MASTER_PASSWORD).expect("own folder");
+        scene.chmod("imap.password", 0o600);
+        scene.configure("dict.sock");
+        assert_eq!(scene.host.run("setup").code, 0);
+        scene.point_at(&scene.cloud.auth_metadata_url());
+        let uri = scene.cloud.url();
+        scene.succeeds(&format!("proxy enable --organization {ORGANIZATION} --uri {uri}"));
+        scene
+    }
+
+    /// With Dovecot's socket at this place in the host's folder.
+    fn configure(&self, socket: &str) {
+        let (_, imap) = self.cloud.mail_store().expect("it was given one");
+        self.host.configure(&format!(
+            "organization = \"{ORGANIZATION}\"\nstate-dir = \"state\"\n[relay]\nca-file = \"{}\"\n[[source]]\n\
+             kind = \"dovecot\"\nlisten = \"{}\"\n[[source]]\nkind = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\n\
+             tls = \"none\"\nmaster-user = \"{MASTER_USER}\"\npassword-file = \"imap.password\"\n[admin]\nlisten = \"off\"\n",
+            self.cloud.ca_file().display(),
+            self.host.path(socket).display(),
+            imap.port()
+        ));
+    }
+
+    fn chmod(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.host.path(name), Permissions::from_mode(mode)).expect("own file");
+    }
+
+    fn succeeds(&self, line: &str) -> Ended {
+        let ended = self.host.run(line);
+        assert_eq!(ended.code, 0, "{line}: {}{}", ended.out, ended.err);
+        ended
+    }
+
+    fn point_at(&self, url: &str) {
+        self.succeeds(&format!("setup --auth-metadata-url {url}"));
+    }
+
+    fn register(&self) {
+        self.succeeds(&format!("auth credential --register {}", self.cloud.credentials_url()));
+    }
+
+    /// What `doctor` says of one check.
+    fn finding(&self, check: &str) -> (String, String) {
+        let ended = self.host.run("doctor --json");
+        let all = ended.json();
+        let found = all.as_array().into_iter().flatten().find(|one| text(one, "/Check") == check);
+        let found = found.unwrap_or_else(|| panic!("no {check} in {all:#}"));
+        (text(found, "/Result"), format!("{} {}", text(found, "/Found"), text(found, "/Remedy")))
+    }
+
+    #[track_caller]
+    fn is_ill(&self, check: &str, parts: &[&str]) {
+        let (result, told) = self.finding(check);
+        assert_eq!(result, "ill", "{check}: {told}");
+        for part in parts {
+            assert!(told.contains(part), "{part:?} is not in {told:?}");
+        }
+        let shown = self.host.run("doctor");
+        assert_eq!(shown.code, 69, "{}", shown.err);
+        assert!(shown.out.contains(&format!("✗ {check}")) && shown.out.contains("→ "), "{}", shown.out);
+    }
+
+    fn fault(&self, fault: &Value) {
+        let mut fault = fault.clone();
+        if let Some(members) = fault.as_object_mut() {
+            members.insert("peer".to_owned(), "token-service".into());
+        }
+        self.cloud.control(Call::delete("/control/faults?peer=token-service"));
+        self.cloud.control(Call::post("/control/faults", &fault));
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn one_who_is_well_is_told_so_line_by_line() {
+    let scene = Scene::new();
+    scene.register();
+    let shown = scene.succeeds(&format!("doctor --mailbox u1@{ORGANIZATION}"));
+    for part in [
+        "✓ configuration",
+        "✓ state",
+        "✓ certificate, current",
+        "✓ descriptors",
+        "✓ relay",
+        "took a probe",
+        "of token service MicrosoftSts",
+        "by row 3",
+        "✓ clock",
+        "✓ token service MicrosoftSts  00000001-0000-0000-c000-000000000000@",
+        "✓ source dovecot",
+        "✓ source imap",
+        "logs in, 0 unseen, watched by polling",
+        "– daemon",
+    ] {
+        assert!(shown.out.contains(part), "{part:?} is not in\n{}", shown.out);
+    }
+    assert!(!shown.out.contains('✗'), "{}", shown.out);
+}
+
+#[test]
+fn each_thing_that_is_wrong_is_told_with_its_remedy() {
+    let scene = Scene::new();
+    scene.is_ill("relay", &["Authentication", "AADSTS", "mailbadge auth credential"]);
+    scene.register();
+    assert_eq!(scene.finding("relay").0, "well");
+    assert_eq!(scene.finding("source imap").0, "skipped");
+
+    scene.configure("nowhere/dict.sock");
+    scene.is_ill("source dovecot", &["nowhere", "make it"]);
+    scene.configure("dict.sock");
+    scene.succeeds("proxy disable --yes");
+    scene.is_ill("proxy", &["disabled", "mailbadge proxy enable"]);
+    scene.succeeds("proxy enable");
+
+    scene.cloud.set_up(false);
+    scene.is_ill("relay", &["Networking", "firewall"]);
+    assert_eq!(scene.finding("token service MicrosoftSts").0, "well");
+    scene.cloud.set_up(true);
+
+    scene.chmod("state", 0o755);
+    scene.is_ill("state", &["0755", "chmod"]);
+    scene.chmod("state", 0o700);
+    scene.chmod("imap.password", 0o644);
+    scene.is_ill("configuration", &["imap.password", "chmod"]);
+    scene.chmod("imap.password", 0o600);
+}
+
+#[test]
+fn before_anything_is_set_up_the_first_steps_are_named() {
+    let host = Host::with("[admin]\nlisten = \"off\"\n");
+    let shown = host.run("doctor");
+    assert_eq!(shown.code, 69, "{}", shown.err);
+    for part in ["✗ certificate", "mailbadge setup", "✗ relay", "mailbadge proxy enable", "✗ source"] {
+        assert!(shown.out.contains(part), "{part:?} is not in\n{}", shown.out);
+    }
+    host.configure("nonsense");
+    let shown = host.run("doctor");
+    assert!(shown.code == 69 && shown.out.starts_with("✗ configuration"), "{}{}", shown.out, shown.err);
+}
+
+#[test]
+fn a_probe_names_every_trouble_of_a_token_service() {
+    let scene = Scene::new();
+    scene.register();
+    scene.succeeds("probe");
+    let cases = [
+        (json!({ "kind": "unauthorized" }), "Authentication", "mailbadge auth credential"),
+        (json!({ "kind": "clock-offset", "ms": 1_200_000 }), "Authentication", "s ahead of ours"),
+        (json!({ "kind": "internal" }), "Authentication", "answered 500"),
+        (json!({ "kind": "html", "status": 200 }), "Authentication", "its answer is of no use"),
+        (json!({ "kind": "redirect", "location": "https://127.0.0.1:1/" }), "Authentication", "answered 307"),
+        (json!({ "kind": "unavailable", "retryAfterS": 30 }), "Authentication", "answered 503"),
+        (json!({ "kind": "answer-lost" }), "Authentication", "ends the connection"),
+        (json!({ "kind": "refuse" }), "Networking", "that the token service MicrosoftSts runs"),
+    ];
+    for (fault, component, part) in cases {
+        scene.fault(&fault);
+        let ended = scene.host.run("probe");
+        assert_eq!(ended.code, 69, "{fault}: {}", ended.out);
+        assert!(ended.out.contains(&format!("Error      : {component}: ")), "{fault}: {}", ended.out);
+        assert!(ended.out.contains(part), "{part:?} is not in {}", ended.out);
+        assert!(!ended.out.contains("eyJ") && !ended.err.contains("eyJ"), "no token is shown");
+    }
+    scene.cloud.control(Call::delete("/control/faults?peer=token-service"));
+    scene.succeeds("probe");
+}
+
+#[test]
+fn a_token_says_who_issued_it_and_why() {
+    let scene = Scene::new();
+    let refused = scene.host.run("token");
+    refused.refused(69, &["invalid_client", "mailbadge auth credential"]);
+    scene.register();
+    let shown = scene.succeeds("token --decode");
+    for part in ["\"identityprovider\"", "IssuedBy", "token service MicrosoftSts", "by row 3", "Lifetime"] {
+        assert!(shown.out.contains(part), "{part:?} is not in {}", shown.out);
+    }
+    let told = scene.host.json("token");
+    assert_eq!((text(&told, "/Token").as_str(), told.pointer("/Row")), ("", Some(&3.into())));
+}
+
+#[test]
+fn a_document_that_cannot_be_read_is_named_where_it_is_missed() {
+    let scene = Scene::new();
+    scene.register();
+    scene.point_at("https://127.0.0.1:1/metadata");
+    let ended = scene.host.run("probe");
+    assert_eq!(ended.code, 69, "{}", ended.out);
+    for part in ["Authentication: ", "MicrosoftSts", "https://127.0.0.1:1/metadata", "no connection"] {
+        assert!(ended.out.contains(part), "{part:?} is not in {}", ended.out);
+    }
+}
