@@ -2,12 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+use mailbadge::identity::certificate::Certificate;
+use mailbadge::store::{AuthConfig, SqliteStore, Store, StoredCertificate};
 use mailbadge::time::UnixMs;
 use mailbadge::time::driver::Clock;
 use parking_lot::Mutex;
+use secrecy::SecretString;
 use serde_json::Value;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -111,6 +116,51 @@ fn a_next_certificate_waits_for_its_date_and_is_published_before_when_asked() {
     assert_eq!(back.code, 0, "{}", back.err);
     assert_eq!(host.run("auth config clear-next").code, 0);
     assert_eq!(roles(&host), [second.as_str().into(), first.as_str().into(), Value::Null]);
+}
+
+#[test]
+fn a_certificate_without_a_key_of_its_own_is_told_and_refused() {
+    let (host, first, second) = with_two();
+    let key = host.path("state/certificates").join(format!("{second}.key"));
+    let set = format!("auth config set --certificate {second}");
+    fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
+    host.run(&set).refused(77, &["mode 0640", "chmod 600"]);
+    fs::remove_file(&key).unwrap();
+    host.run(&set).refused(74, &["No such file"]);
+    let told = host.json("certificate list");
+    let of = |member: &str| told.as_array().unwrap().iter().map(|it| it[member].clone()).collect::<Vec<_>>();
+    assert_eq!(of("HasPrivateKey"), [true, false]);
+    assert_eq!(of("Status")[0], "Valid");
+    assert!(host.run(&format!("certificate show {second}")).out.contains("HasPrivateKey        : False\n"));
+    assert_eq!(roles(&host), [first.as_str().into(), Value::Null, Value::Null]);
+}
+
+#[test]
+fn an_expired_certificate_signs_nothing_and_setup_makes_another() {
+    let host = Host::new();
+    let pem = |name: &str| fs::read_to_string(format!("fixtures/certificates/expired.{name}.pem")).unwrap();
+    let expired = Certificate::from_pem(&pem("cert"), "Exchange S2S OAuth").unwrap();
+    let stored = StoredCertificate {
+        thumbprint: expired.thumbprint().to_string(),
+        friendly_name: expired.friendly_name().to_owned(),
+        der: expired.der().to_vec(),
+    };
+    // No command would take it: it was current when it expired.
+    let store = SqliteStore::open(&host.path("state"), UnixMs(0)).unwrap();
+    store.add_certificate(&stored, &SecretString::from(pem("key"))).unwrap();
+    let config = AuthConfig { current: Some(stored.thumbprint.clone()), ..AuthConfig::default() };
+    assert!(store.replace_auth_config(&AuthConfig::default(), &config).unwrap());
+    drop(store);
+    let text = format!("certificate {} has expired on", stored.thumbprint);
+    assert_eq!(host.json("auth config show")["IsValid"], false);
+    assert!(host.json("certificate show")["Status"].as_str().unwrap().starts_with(&text));
+    assert_eq!(host.run("proxy enable --organization fabrikam.com --uri https://relay.example").code, 0);
+    host.run("token").refused(78, &[&text, "mailbadge setup"]);
+    let probe = host.run("probe");
+    assert!(probe.code == 69 && probe.out.contains(&text), "{}{}", probe.out, probe.err);
+    let again = host.json("setup");
+    assert_eq!(again["Certificate"], "Created");
+    assert_eq!(roles(&host)[..2], [again["Thumbprint"].clone(), stored.thumbprint.as_str().into()]);
 }
 
 #[test]

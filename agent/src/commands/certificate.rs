@@ -143,7 +143,7 @@ fn sound_name(name: &str) -> Result<&str, Failure> {
 }
 
 fn show(certificate: &Certificate, store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
-    let shown = Shown::of(certificate, &store.auth_config()?, context.now());
+    let shown = Shown::of(certificate, &store.auth_config()?, store, context.now());
     if context.screen.is_json {
         return Ok(context.screen.json(&shown)?);
     }
@@ -155,7 +155,7 @@ fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
     let mut all = Vec::new();
     for stored in store.certificates()? {
         let certificate = Certificate::from_der(&stored.der, &stored.friendly_name)?;
-        all.push(Shown::of(&certificate, &config, context.now()));
+        all.push(Shown::of(&certificate, &config, store, context.now()));
     }
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);

@@ -3,8 +3,10 @@
 use crate::identity::auth_config::Role;
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness;
-use crate::store::AuthConfig;
+use crate::identity::key::PrivateKey;
+use crate::store::{AuthConfig, Store};
 use crate::time::UnixMs;
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -20,14 +22,22 @@ pub(super) struct Shown {
     not_after: UnixMs,
     days_left: u64,
     key_bits: Option<usize>,
+    has_private_key: bool,
+    /// `Valid`, or why it cannot sign now.
+    status: String,
 }
 
 impl Shown {
     pub(super) const HEADS: [&'static str; 6] =
         ["THUMBPRINT", "ROLE", "DAYS LEFT", "NOT AFTER", "SUBJECT", "FRIENDLY NAME"];
 
-    pub(super) fn of(certificate: &Certificate, config: &AuthConfig, now: UnixMs) -> Self {
+    pub(super) fn of(certificate: &Certificate, config: &AuthConfig, store: &dyn Store, now: UnixMs) -> Self {
         let thumbprint = certificate.thumbprint().to_string();
+        let key = key(store, &thumbprint);
+        let fitness = key
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|key| fitness::check(certificate, key, now).map_err(|unfit| unfit.to_string()));
         Self {
             role: Role::of(&thumbprint, config).map(Role::name),
             thumbprint,
@@ -39,6 +49,8 @@ impl Shown {
             not_after: certificate.not_after(),
             days_left: fitness::days_left(certificate, now),
             key_bits: certificate.rsa_bits(),
+            has_private_key: key.is_ok(),
+            status: fitness.err().unwrap_or_else(|| "Valid".to_owned()),
         }
     }
 
@@ -54,6 +66,8 @@ impl Shown {
             ("NotAfter", self.not_after.to_string()),
             ("DaysLeft", self.days_left.to_string()),
             ("KeyBits", self.key_bits.map(|bits| bits.to_string()).unwrap_or_default()),
+            ("HasPrivateKey", if self.has_private_key { "True" } else { "False" }.to_owned()),
+            ("Status", self.status.clone()),
         ]
     }
 
@@ -64,4 +78,10 @@ impl Shown {
             .map(str::to_owned)
             .to_vec()
     }
+}
+
+/// The private key, or why it cannot be had.
+fn key(store: &dyn Store, thumbprint: &str) -> Result<PrivateKey, String> {
+    let pem = store.private_key(thumbprint).map_err(|error| error.to_string())?;
+    PrivateKey::from_pem(pem.expose_secret()).map_err(|error| error.to_string())
 }
