@@ -1,10 +1,8 @@
 //! How long after the last fault a device may show something else than the truth: sums of what the agent and its mail
-//! host wait for, each named.
+//! host wait for, each named. The figures stand here once more, apart from the agent's own: a wait that grows there breaks a
+//! story here.
 
 use super::cloud;
-use mailbadge::forwarder::outbox;
-use mailbadge::token::keeper;
-use mailbadge::tracker::record;
 use mailbadge_sim::peers::fault::Kind;
 use mailbadge_sim::play::{Deed, Plan};
 use mailbadge_sim::world::Weather;
@@ -20,8 +18,14 @@ pub const POLL: Duration = Duration::from_secs(20);
 const COMMAND: Duration = Duration::from_secs(30);
 /// Longest back-off of a log-in after a connection was lost.
 const LOGIN_WAIT: Duration = Duration::from_mins(2);
-/// The longest wait that a fault in a plan asks for.
-const ASKED: Duration = Duration::from_mins(1);
+/// The longest wait that a fault in a plan asks for, and until a halted relay is tried again (protocol.md §1.6).
+const LEFT_ALONE: Duration = Duration::from_mins(1);
+/// The longest back-off (protocol.md §1.6).
+const BACK_OFF: Duration = Duration::from_mins(1);
+/// The longest time between two attempts at a token.
+const TOKEN_GAP: Duration = Duration::from_mins(1);
+/// How long a device or a notification that the relay called invalid is put aside (protocol.md §1.6).
+const ASIDE: Duration = Duration::from_hours(1);
 /// Until a service manager has started the agent again, however often that failed.
 pub const START_AGAIN: Duration = Duration::from_secs(5);
 /// How often expired subscriptions are looked for.
@@ -41,14 +45,13 @@ pub fn of(plan: &Plan) -> Duration {
         return source;
     }
     let connection = REARM + COMMAND + 2 * (LOGIN_WAIT + COMMAND);
-    let relay = cloud::TIMEOUT + ASKED.max(outbox::HALT) + 2 * keeper::ATTEMPT_GAP_MAX + outbox::BACK_OFF.1;
-    let again =
-        if plan.deeds.iter().any(|(_, deed)| puts_aside(deed)) { record::ASIDE_WAIT } else { Duration::ZERO };
+    let relay = cloud::TIMEOUT + LEFT_ALONE + 2 * TOKEN_GAP + BACK_OFF;
+    let again = if plan.deeds.iter().any(|(_, deed)| puts_aside(deed)) { ASIDE } else { Duration::ZERO };
     START_AGAIN + connection + source + relay + again
 }
 
 /// Whether the relay may call a device or a notification invalid because of this: then nothing is sent to it for
-/// [`record::ASIDE_WAIT`] unless its mailbox changes.
+/// [`ASIDE`] unless its mailbox changes.
 fn puts_aside(deed: &Deed) -> bool {
     match deed {
         Deed::Relay(order) => matches!(order.kind, Kind::BadRequest | Kind::ClockOffset { .. }),
