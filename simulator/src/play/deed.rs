@@ -32,6 +32,8 @@ pub enum Deed {
     DeviceGone(usize),
     /// The relay has this fault.
     Relay(Order),
+    /// The token service has this fault.
+    TokenService(Order),
     /// All connections of the mail host end at once.
     MassDisconnect,
     /// One mailbox's connection hangs: bytes vanish without an error.
@@ -110,6 +112,9 @@ impl fmt::Display for Deed {
             Self::Relay(order) => {
                 write!(f, "relay {}", serde_json::to_string(order).map_err(|_| fmt::Error)?)
             }
+            Self::TokenService(order) => {
+                write!(f, "token-service {}", serde_json::to_string(order).map_err(|_| fmt::Error)?)
+            }
             Self::MassDisconnect => f.write_str("mass-disconnect"),
             Self::Hang(mailbox) => write!(f, "hang {mailbox}"),
             Self::SourceLost(span) => write!(f, "source-lost {}ms", ms(span)),
@@ -162,6 +167,7 @@ fn deed(text: &str) -> Option<Deed> {
 fn trouble(word: &str, rest: &str) -> Option<Deed> {
     Some(match word {
         "relay" => Deed::Relay(serde_json::from_str(rest).ok()?),
+        "token-service" => Deed::TokenService(serde_json::from_str(rest).ok()?),
         "mass-disconnect" => Deed::MassDisconnect,
         "hang" => Deed::Hang(rest.parse().ok()?),
         "source-lost" => Deed::SourceLost(span(rest)?),

@@ -1,7 +1,7 @@
 //! Draws plans: what users do in a story and what fails, from a seed and the knobs of a profile.
 
 use super::deed::Deed;
-use super::plan::{Plan, Telling};
+use super::plan::{Plan, Telling, Tokens};
 use crate::peers::fault::{Kind, Order};
 use crate::peers::mail_store::Quirk;
 use crate::world::profile::Troubles;
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How far clocks jump, either way, at most: twice what a relay tolerates.
 const JUMP_MS_MAX: i64 = 600_000;
+/// The life of a token that ends while the story is told: from, to.
+const TOKEN_MINUTES: (u64, u64) = (10, 40);
 /// Shortest life of a subscription that says how long it lives.
 const LIFE_MIN: Duration = Duration::from_mins(2);
 
@@ -23,7 +25,8 @@ pub(super) fn plan(seed: Seed, profile: Profile, knobs: &Knobs) -> Plan {
     let (is_reporting, weather) = (rng.bool(), weather(rng, knobs.weather));
     let events = (rng.u32(0..=knobs.events.0), rng.u32(0..=knobs.events.1));
     let count = rng.usize(knobs.deeds.0..=knobs.deeds.1);
-    let mut draw = Draw { rng, knobs, mailboxes, devices, is_reporting };
+    let (tokens, token_life) = tokens(&mut seed.stream("tokens"));
+    let mut draw = Draw { rng, knobs, mailboxes, devices, is_reporting, tokens };
     let mut deeds: Vec<(Duration, Deed)> = (0..count).map(|_| draw.timed()).collect();
     deeds.sort_by_key(|(at, _)| *at);
     Plan {
@@ -35,11 +38,20 @@ pub(super) fn plan(seed: Seed, profile: Profile, knobs: &Knobs) -> Plan {
         has_modseq,
         has_esearch,
         is_reporting,
+        tokens,
+        token_life,
         weather,
         events,
         trouble: knobs.trouble,
         deeds,
     }
+}
+
+/// Every other story has a token service; in every other one tokens end while it is told.
+fn tokens(rng: &mut fastrand::Rng) -> (Tokens, Duration) {
+    let tokens = rng.choice(Tokens::ALL).unwrap_or(Tokens::Own);
+    let minutes = if rng.bool() { 24 * 60 } else { rng.u64(TOKEN_MINUTES.0..=TOKEN_MINUTES.1) };
+    (tokens, Duration::from_mins(minutes))
 }
 
 /// Fine weather in every other story.
@@ -63,6 +75,7 @@ struct Draw<'a> {
     mailboxes: usize,
     devices: usize,
     is_reporting: bool,
+    tokens: Tokens,
 }
 
 impl Draw<'_> {
@@ -101,6 +114,9 @@ impl Draw<'_> {
 
     fn trouble(&mut self, kind: u8) -> Deed {
         match kind {
+            0 if self.tokens == Tokens::Service && self.rng.u8(0..3) == 0 => {
+                Deed::TokenService(self.token_service())
+            }
             0 => Deed::Relay(self.relay()),
             1 => self.of_mail_host(),
             2 => self.quirk(),
@@ -205,6 +221,33 @@ impl Draw<'_> {
         // Without a report nobody could know that devices got nothing while they were taken for gone.
         let is_silent = |kind: &Kind| *kind == Kind::DeviceGone && !self.is_reporting;
         let kind = self.rng.choice(kinds).filter(|kind| !is_silent(kind)).unwrap_or(Kind::Internal);
+        self.order(kind)
+    }
+
+    fn token_service(&mut self) -> Order {
+        let kinds = [
+            Kind::Refuse,
+            Kind::Refuse,
+            Kind::Reset,
+            Kind::BlackHole,
+            Kind::Delay { ms: self.rng.u64(1..8_000) },
+            Kind::SlowBytes { rate_bytes: self.rng.u32(10..1000) },
+            Kind::Cut { after_bytes: self.rng.u32(0..50) },
+            Kind::Unauthorized,
+            Kind::TooManyRequests { retry_after_s: self.rng.u32(1..60) },
+            Kind::Unavailable { retry_after_s: self.rng.u32(1..60) },
+            Kind::Internal,
+            Kind::BadRequest,
+            Kind::Html { status: 502 },
+            Kind::Html { status: 200 },
+            Kind::AnswerLost,
+            Kind::ClockOffset { ms: self.rng.i64(-JUMP_MS_MAX..=JUMP_MS_MAX) },
+        ];
+        let kind = self.rng.choice(kinds).unwrap_or(Kind::Internal);
+        self.order(kind)
+    }
+
+    fn order(&mut self, kind: Kind) -> Order {
         let duration_ms = Some(self.span().as_millis() as u64);
         // Two digits, so that a printed plan is read as it was.
         let rate = if self.rng.bool() { 1.0 } else { f64::from(self.rng.u32(1..100)) / 100.0 };

@@ -16,6 +16,6 @@ pub mod report;
 
 pub use checker::{Check, Checker};
 pub use deed::Deed;
-pub use plan::{Plan, Telling};
+pub use plan::{Plan, Telling, Tokens};
 pub use reference::Reference;
 pub use report::Report;

@@ -41,6 +41,27 @@ impl Telling {
     }
 }
 
+/// Whose tokens the relay takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tokens {
+    /// The mail host's own.
+    Own,
+    /// Those of a token service alone.
+    Service,
+}
+
+impl Tokens {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::Service];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Service => "service",
+        }
+    }
+}
+
 /// A story before it is told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -60,6 +81,10 @@ pub struct Plan {
     pub has_esearch: bool,
     /// Whether the relay reports device by device.
     pub is_reporting: bool,
+    /// Whose tokens the relay takes.
+    pub tokens: Tokens,
+    /// How long tokens live.
+    pub token_life: Duration,
     /// On the way to the relay and back.
     pub weather: Weather,
     /// Events that are lost, and that are late, in percent.
@@ -103,6 +128,8 @@ impl fmt::Display for Plan {
         writeln!(f, "modseq {}", yes_no(self.has_modseq))?;
         writeln!(f, "esearch {}", yes_no(self.has_esearch))?;
         writeln!(f, "reporting {}", yes_no(self.is_reporting))?;
+        writeln!(f, "tokens {}", self.tokens.name())?;
+        writeln!(f, "token-life {}ms", self.token_life.as_millis())?;
         writeln!(f, "weather {delay} {loss} {duplicate} {cut} {slow}")?;
         writeln!(f, "events {} {}", self.events.0, self.events.1)?;
         writeln!(f, "trouble {}ms", self.trouble.as_millis())?;
@@ -180,6 +207,10 @@ fn numbers<const N: usize>(text: &str) -> Option<[u32; N]> {
     all?.try_into().ok().filter(|all: &[u32; N]| all.iter().sum::<u32>() <= 200)
 }
 
+fn ms(text: &str) -> Option<Duration> {
+    Some(Duration::from_millis(text.strip_suffix("ms")?.parse().ok()?))
+}
+
 fn count(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=100).contains(count))
 }
@@ -201,6 +232,10 @@ impl FromStr for Plan {
             has_modseq: lines.value("modseq yes or no", read_yes_no)?,
             has_esearch: lines.value("esearch yes or no", read_yes_no)?,
             is_reporting: lines.value("reporting yes or no", read_yes_no)?,
+            tokens: lines.value("tokens and whose", |text| {
+                Tokens::ALL.into_iter().find(|tokens| tokens.name() == text)
+            })?,
+            token_life: lines.value("token-life and its length in ms", ms)?,
             weather: lines.value("weather and five shares in percent", |text| {
                 let [delay, loss, duplicate, cut, slow] = numbers(text)?;
                 Some(Weather { delay, loss, duplicate, cut, slow })
@@ -208,9 +243,7 @@ impl FromStr for Plan {
             events: lines.value("events and two shares in percent", |text| {
                 numbers(text).map(|[lost, late]| (lost, late))
             })?,
-            trouble: lines.value("trouble and its length in ms", |text| {
-                Some(Duration::from_millis(text.strip_suffix("ms")?.parse().ok()?))
-            })?,
+            trouble: lines.value("trouble and its length in ms", ms)?,
             deeds: Vec::new(),
         };
         while let Some((line, text)) = lines.next() {

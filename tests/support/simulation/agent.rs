@@ -14,7 +14,7 @@ use mailbadge::source::imap::roster::{self, Roster};
 use mailbadge::source::imap::traits::Traits;
 use mailbadge::source::imap::{self, Login, Watch};
 use mailbadge::time::Now;
-use mailbadge::token::choice::Configured;
+use mailbadge::token::choice::{AuthServer, Configured};
 use mailbadge::token::keeper;
 use mailbadge::token::signer::Signer;
 use mailbadge::tracker::Tracker;
@@ -72,14 +72,21 @@ pub fn signers() -> &'static [Signer; 2] {
 
 impl Agent {
     /// A process starts with what the disk holds; `None` where the disk does not let it.
-    pub fn start(plan: &Plan, disk: &mut Disk, names: &[Arc<str>], seed: u64, now: Now) -> Option<Self> {
+    pub fn start(
+        plan: &Plan,
+        disk: &mut Disk,
+        auth_servers: Vec<AuthServer>,
+        names: &[Arc<str>],
+        seed: u64,
+        now: Now,
+    ) -> Option<Self> {
         let tracker = Arc::new(Tracker::default());
         let outbox = outbox::Settings { concurrency: CONCURRENCY, batch_max: BATCH_MAX };
         let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
         let stamp = disk.begin(now.unix)?;
         let counters = Arc::new(FlowCounters::default());
         let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, stamp, seed);
-        flow.handle(Input::Relay(Some(keeper_settings())), now);
+        flow.handle(Input::Relay(Some(keeper_settings(plan, auth_servers))), now);
         let imap = Arc::new(imap_settings(plan.telling));
         let mut agent = Self {
             tracker,
@@ -122,17 +129,17 @@ pub fn mailbox(number: usize) -> MailboxId {
     MailboxId(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn keeper_settings() -> keeper::Settings {
+fn keeper_settings(plan: &Plan, auth_servers: Vec<AuthServer>) -> keeper::Settings {
     keeper::Settings {
         configured: Configured {
             own: Principal::new(EXCHANGE, ORGANIZATION),
             organization: ORGANIZATION.to_owned(),
             relay_authority: AUTHORITY.to_owned(),
-            auth_servers: Vec::new(),
+            auth_servers,
             partners: Vec::new(),
         },
         may_delegate: false,
-        lifetime: Duration::from_hours(24),
+        lifetime: plan.token_life,
     }
 }
 

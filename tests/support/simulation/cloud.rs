@@ -1,5 +1,6 @@
 //! The relay behind a network with weather: requests arrive late, twice, cut short or never, and so do answers.
 
+use super::tokens;
 use bytes::Bytes;
 use mailbadge::forwarder::answer::{Answer, Failure};
 use mailbadge::time::UnixMs;
@@ -9,8 +10,9 @@ use mailbadge_sim::peers::http::{Request, Response};
 use mailbadge_sim::peers::relay::{Relay, Settings};
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, Tenant};
+use mailbadge_sim::peers::token_service::TokenService;
 use mailbadge_sim::peers::unix_time::UnixMicros;
-use mailbadge_sim::play::Plan;
+use mailbadge_sim::play::{Plan, Tokens};
 use mailbadge_sim::world::network::Latency;
 use mailbadge_sim::world::{Network, Rule};
 use std::time::Duration;
@@ -37,6 +39,8 @@ const HEAD_BYTES: usize = 200;
 pub struct Cloud {
     /// The peer.
     pub relay: Relay,
+    /// The token service, where the relay takes only its tokens.
+    pub service: Option<TokenService>,
     up: Network,
     down: Network,
     /// Messages that the network did not just pass on.
@@ -63,18 +67,25 @@ impl Cloud {
         let tenant = Tenant {
             id: TENANT.to_owned(),
             accepted_domains: vec![ORGANIZATION.to_owned()],
+            registered_applications: vec![EXCHANGE.to_owned()],
             ..Tenant::default()
         };
         relay.tenants.put(tenant).expect("the only tenant");
         let up = Network::new(plan.seed, "to the relay", LATENCY, plan.weather);
         let down = Network::new(plan.seed, "from the relay", LATENCY, plan.weather);
-        let mut cloud = Self { relay, up, down, troubles: 0 };
+        let service = (plan.tokens == Tokens::Service).then(|| tokens::service(plan));
+        let mut cloud = Self { relay, service, up, down, troubles: 0 };
         cloud.trust(certificate_der);
         cloud
     }
 
-    /// From now on the relay trusts this certificate and no other.
+    /// From now on the relay, or its token service, trusts this certificate and no other.
     pub fn trust(&mut self, certificate_der: &[u8]) {
+        if let Some(service) = &mut self.service {
+            tokens::register(service, certificate_der);
+            let change = |tenant: &mut Tenant| tenant.token_services = vec![tokens::issuer()];
+            return self.relay.tenants.change(TENANT, change).expect("the tenant is there");
+        }
         let credential = KeyCredential::from_der(certificate_der).expect("the fixture is a certificate");
         let issuer = Issuer::new(EXCHANGE, ORGANIZATION).with(credential);
         let change = |tenant: &mut Tenant| tenant.partner_applications = vec![issuer];
@@ -86,8 +97,18 @@ impl Cloud {
         self.relay.faults.add(order, now);
     }
 
+    /// Switches a fault of the token service on.
+    pub fn fault_service(&mut self, order: Order, now: UnixMicros) {
+        if let Some(service) = &mut self.service {
+            service.faults.add(order, now);
+        }
+    }
+
     /// No more faults, fine weather.
     pub fn calm(&mut self) {
+        if let Some(service) = &mut self.service {
+            service.faults.clear();
+        }
         self.relay.faults.clear();
         self.up.calm();
         self.down.calm();
@@ -109,10 +130,18 @@ impl Cloud {
 
     /// A request arrives; what comes back.
     pub fn arrive(&mut self, request: &Request, now: UnixMicros) -> Back {
-        if self.relay.faults.is_refusing(now) {
+        let mut service = self.service.as_mut().filter(|_| request.authority == tokens::AUTHORITY);
+        let is_refusing = match &mut service {
+            Some(service) => service.faults.is_refusing(now),
+            None => self.relay.faults.is_refusing(now),
+        };
+        if is_refusing {
             return Some((self.down.latency(), Err(Failure::Connect("refused".to_owned()))));
         }
-        let exchange = self.relay.exchange(now, request);
+        let exchange = match service {
+            Some(service) => service.exchange(now, request),
+            None => self.relay.exchange(now, request),
+        };
         let after = exchange.delay + self.down.latency();
         match exchange.wire {
             Wire::BlackHole => None,

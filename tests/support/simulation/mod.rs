@@ -14,6 +14,7 @@ pub mod disk;
 pub mod log;
 pub mod mailhost;
 pub mod many;
+pub mod tokens;
 pub mod world;
 
 pub use mailbadge_sim::play::{Plan, Report};

@@ -66,6 +66,14 @@ enum Event {
     },
 }
 
+/// What the agent waits for.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Challenge,
+    Token,
+    Batch(Attempt),
+}
+
 impl Event {
     /// What of it goes into the story's fingerprint, beside its time.
     fn bytes(&self) -> &[u8] {
@@ -90,8 +98,8 @@ pub struct World {
     life: u32,
     /// Which of the two certificates it signs with.
     signer: usize,
-    /// Requests that the agent waits for: a batch each, or the challenge.
-    waiting: BTreeMap<u64, Option<Attempt>>,
+    /// Requests that the agent waits for.
+    waiting: BTreeMap<u64, Waiting>,
     requests: u64,
     is_save_due: bool,
     disk: Disk,

@@ -58,6 +58,7 @@ impl World {
                 self.checker.reference.gone(&device_id(device));
             }
             Deed::Relay(order) => self.cloud.fault(order, self.clock.date()),
+            Deed::TokenService(order) => self.cloud.fault_service(order, self.clock.date()),
             Deed::MassDisconnect => self.disconnect_all(),
             Deed::Hang(mailbox) => {
                 let of_mailbox =

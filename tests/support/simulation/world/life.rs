@@ -2,6 +2,7 @@
 
 use super::super::agent::Agent;
 use super::super::bound::START_AGAIN;
+use super::super::tokens;
 use super::{Event, SAVE_AFTER, World, log};
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ impl World {
         self.life += 1;
         let (seed, now) = (self.rng.u64(..), self.now());
         self.expire();
-        self.agent = Agent::start(&self.plan, &mut self.disk, &self.names, seed, now);
+        let date = self.clock.date();
+        let servers = self.cloud.service.iter_mut().map(|service| tokens::known(service, date)).collect();
+        self.agent = Agent::start(&self.plan, &mut self.disk, servers, &self.names, seed, now);
         log::tell(|| format!("process {} starts", self.life));
         if self.agent.is_none() {
             self.after(START_AGAIN, Event::Start);

@@ -1,11 +1,11 @@
 //! What machines want done after an event, until none wants anything more.
 
 use super::super::agent::{IMAP, signers};
-use super::{Event, World, micros};
+use super::super::tokens;
+use super::{Event, Waiting, World, micros};
 use bytes::Bytes;
 use mailbadge::event::{MailboxId, News};
 use mailbadge::flow::{Input, Output};
-use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::wire::EMPTY_BATCH;
 use mailbadge::source::imap::exchange;
 use mailbadge::source::imap::roster::{self, Report};
@@ -188,16 +188,17 @@ impl World {
         while let Some(output) = self.agent.as_mut().and_then(|agent| agent.flow.poll_output(now)) {
             is_active = true;
             match output {
-                Output::AskChallenge => self.send(None, None, Bytes::from_static(EMPTY_BATCH)),
+                Output::AskChallenge => {
+                    let request = self.request(None, Bytes::from_static(EMPTY_BATCH));
+                    self.send(Waiting::Challenge, request);
+                }
                 Output::Sign(claims) => {
                     let own = signers().get(self.signer).expect("there are two, by number 0 and 1");
                     let signed = own.sign(&claims).map_err(|error| error.to_string());
                     self.tell_flow(Input::Signed(signed), now);
                 }
-                // The simulated cloud trusts the agent directly: nobody is asked for a token.
-                Output::Exchange(_) => {
-                    self.tell_flow(Input::Exchanged(Err(Failure::Connect("nobody there".to_owned()))), now);
-                }
+                Output::Exchange(request) => self.send(Waiting::Token, tokens::request(&request)),
+                // Documents are read once, when a process starts.
                 Output::Fetch(fetch) => {
                     self.tell_flow(Input::Fetched { name: fetch.name, is_good: false }, now);
                 }

@@ -1,11 +1,11 @@
 //! Requests on their way to the relay, and what comes back.
 
 use super::super::cloud::{AUTHORITY, Passage, TIMEOUT, answer};
-use super::{Event, World, log};
+use super::super::tokens;
+use super::{Event, Waiting, World, log};
 use bytes::Bytes;
 use mailbadge::flow::{Input, Post};
 use mailbadge::forwarder::answer::Failure;
-use mailbadge::forwarder::outbox::Attempt;
 use mailbadge_sim::peers::device::Device;
 use mailbadge_sim::peers::http::{Request, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,19 +20,18 @@ impl World {
         self.report.batches += 1;
         self.disk.note(&post.devices);
         self.save_soon();
-        self.send(Some(post.attempt), post.token, post.body.into());
+        let request = self.request(post.token, post.body.into());
+        log::tell(|| format!("a batch: {}", String::from_utf8_lossy(&request.body)));
+        self.checker.departs(self.requests + 1, &request, self.clock.host_date().ms());
+        self.send(Waiting::Batch(post.attempt), request);
     }
 
     /// A request leaves; if nothing comes back, the client gives up after its time-out.
-    pub(super) fn send(&mut self, attempt: Option<Attempt>, token: Option<Arc<SecretString>>, body: Bytes) {
-        let request = Rc::new(self.request(token, body));
+    pub(super) fn send(&mut self, waiting: Waiting, request: Request) {
+        let request = Rc::new(request);
         self.requests += 1;
         let flight = self.requests;
-        if attempt.is_some() {
-            log::tell(|| format!("batch {flight}: {}", String::from_utf8_lossy(&request.body)));
-            self.checker.departs(flight, &request, self.clock.host_date().ms());
-        }
-        self.waiting.insert(flight, attempt);
+        self.waiting.insert(flight, waiting);
         match self.cloud.send(request.body.len()) {
             Passage::Lost => {}
             Passage::Cut(wait) => {
@@ -50,7 +49,7 @@ impl World {
         self.after(TIMEOUT, Event::Answered { flight, outcome });
     }
 
-    fn request(&self, token: Option<Arc<SecretString>>, body: Bytes) -> Request {
+    pub(super) fn request(&self, token: Option<Arc<SecretString>>, body: Bytes) -> Request {
         let bearer =
             token.map_or_else(|| "Bearer".to_owned(), |token| format!("Bearer {}", token.expose_secret()));
         let mut headers = vec![("Authorization".to_owned(), bearer)];
@@ -84,24 +83,29 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, flight: u64, outcome: &Result<Response, Failure>) {
-        let Some(attempt) = self.waiting.remove(&flight) else { return };
-        log::tell(|| format!("answer to {flight}: {}", described(outcome)));
+        let Some(waiting) = self.waiting.remove(&flight) else { return };
+        log::tell(|| format!("answer to {waiting:?}: {}", described(outcome)));
         let now = self.now();
-        let answered = outcome.as_ref().map(answer).map_err(Clone::clone);
-        match attempt {
-            Some(attempt) => {
+        let answered = || outcome.as_ref().map(answer).map_err(Clone::clone);
+        match waiting {
+            Waiting::Batch(attempt) => {
                 self.checker.answered(flight, outcome.as_ref().ok());
                 self.save_soon();
-                self.tell_flow(Input::Answered { attempt, outcome: answered }, now);
+                self.tell_flow(Input::Answered { attempt, outcome: answered() }, now);
             }
-            None => self.tell_flow(Input::Challenged(answered), now),
+            Waiting::Challenge => self.tell_flow(Input::Challenged(answered()), now),
+            Waiting::Token => {
+                let outcome = outcome.as_ref().map(tokens::response).map_err(Clone::clone);
+                self.tell_flow(Input::Exchanged(outcome), now);
+            }
         }
     }
 }
 
+/// Without its body, which may hold a token.
 fn described(outcome: &Result<Response, Failure>) -> String {
     match outcome {
-        Ok(response) => format!("{} {}", response.status, String::from_utf8_lossy(&response.body)),
+        Ok(answer) => format!("{} {}", answer.status, answer.header("x-ms-diagnostics").unwrap_or_default()),
         Err(failure) => failure.to_string(),
     }
 }
