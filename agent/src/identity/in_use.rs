@@ -83,11 +83,12 @@ impl fmt::Display for Ending {
             (_, 1) => write!(f, "the {role} certificate {thumbprint} ends on {end}, in 1 day")?,
             _ => write!(f, "the {role} certificate {thumbprint} ends on {end}, in {days_left} days")?,
         }
-        f.write_str(match role {
-            Role::Current => {
+        f.write_str(match (role, self.urgency) {
+            (Role::Current, Urgency::Expired) => "; `mailbadge setup` makes another and signs with it",
+            (Role::Current, _) => {
                 "; make another with `mailbadge certificate new` and announce it with `mailbadge auth config set --next`"
             }
-            Role::Next | Role::Previous => "; announce another with `mailbadge auth config set --next`",
+            _ => "; announce another with `mailbadge auth config set --next`",
         })
     }
 }
@@ -179,7 +180,7 @@ mod tests {
         );
         assert!(soon.contains(", in 3 days; ") && soon.contains("mailbadge certificate new"), "{soon}");
         let over = text(NOW.after(VALIDITY + DAY));
-        assert!(over.contains("has expired on 2030-12-31T"), "{over}");
+        assert!(over.contains("has expired on 2030-12-31T") && over.contains("mailbadge setup"), "{over}");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::admin::{
     BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, NextCertificateStatus, RelayStatus,
     SourceFigures, SourceStatus, Status, TokenStatus,
 };
+use crate::identity::auth_config::Role;
+use crate::identity::fitness::Urgency;
+use crate::identity::in_use::Ending;
 use crate::time::{Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
@@ -113,7 +116,7 @@ impl Health for Hall {
             }
             Some(_) => reasons.extend(self.relay_reasons()),
         }
-        reasons.extend(certificate_reason(&ledger.identity));
+        reasons.extend(certificate_reason(&ledger.identity, self.clock.now().unix));
         reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
         reasons
     }
@@ -207,11 +210,15 @@ impl Hall {
 }
 
 /// Why nothing can be signed, if so.
-fn certificate_reason(identity: &IdentityShown) -> Option<String> {
+fn certificate_reason(identity: &IdentityShown, now: UnixMs) -> Option<String> {
+    let expired = || {
+        let is_over = |ending: &Ending| ending.role == Role::Current && ending.urgency == Urgency::Expired;
+        identity.in_use.endings(now).iter().find(|ending| is_over(ending)).map(Ending::to_string)
+    };
     match (&identity.current_trouble, &identity.config.current) {
         (Some(trouble), _) => Some(format!("certificate: {trouble}")),
         (None, None) => Some("certificate: there is none; run `mailbadge setup`".to_owned()),
-        (None, Some(_)) => None,
+        (None, Some(_)) => expired().map(|text| format!("certificate: {text}")),
     }
 }
 
@@ -226,4 +233,51 @@ fn certificate_status(identity: &IdentityShown, now: UnixMs) -> Option<Certifica
         }),
         warnings: identity.warnings(now),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::certificate::Certificate;
+    use crate::identity::in_use::InUse;
+    use crate::store::{AuthConfig, StoredCertificate};
+
+    /// A certificate that ended in 2020, as the current one.
+    fn shown() -> IdentityShown {
+        let pem = include_str!("../../../fixtures/certificates/expired.cert.pem");
+        let certificate = Certificate::from_pem(pem, "OAuth").unwrap();
+        let stored = StoredCertificate {
+            thumbprint: certificate.thumbprint().to_string(),
+            friendly_name: String::new(),
+            der: certificate.der().to_vec(),
+        };
+        let config = AuthConfig { current: Some(stored.thumbprint.clone()), ..AuthConfig::default() };
+        let in_use = InUse::read(&config, &[stored]).unwrap();
+        IdentityShown { config, in_use, ..IdentityShown::default() }
+    }
+
+    #[test]
+    fn a_certificate_near_its_end_is_a_warning_and_an_expired_one_a_reason() {
+        let date = |text: &str| text.parse::<UnixMs>().unwrap();
+        for (now, warnings, is_reason) in [
+            ("2019-10-01T00:00:00Z", 0, false),
+            ("2019-12-20T00:00:00Z", 1, false),
+            ("2020-02-01T00:00:00Z", 1, true),
+        ] {
+            let status = certificate_status(&shown(), date(now)).unwrap();
+            assert_eq!(status.warnings.len(), warnings, "{now}");
+            let reason = certificate_reason(&shown(), date(now));
+            assert_eq!(reason.is_some_and(|text| text.contains("mailbadge setup")), is_reason, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_and_a_missing_certificate_are_reasons() {
+        let now = "2019-10-01T00:00:00Z".parse().unwrap();
+        let troubled = IdentityShown { current_trouble: Some("mode 0640".to_owned()), ..shown() };
+        assert_eq!(certificate_reason(&troubled, now).as_deref(), Some("certificate: mode 0640"));
+        let none = certificate_reason(&IdentityShown::default(), now).unwrap();
+        assert!(none.contains("there is none"), "{none}");
+        assert_eq!(certificate_status(&IdentityShown::default(), now), None);
+    }
 }
