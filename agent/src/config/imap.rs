@@ -3,7 +3,7 @@
 use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::{Spelling, is_loopback};
-use crate::source::imap::{Login, Settings, Tls, Watch};
+use crate::source::imap::{Login, Mechanism, Settings, Tls, TokenFrom, TokenLogin, Watch};
 use crate::source::names::Names;
 use crate::store::owner_only;
 use secrecy::SecretString;
@@ -30,10 +30,16 @@ enum LoginKind {
     Master,
     AuthzId,
     Password,
+    Token(Mechanism),
 }
 
-const LOGIN: &[(&str, LoginKind)] =
-    &[("master", LoginKind::Master), ("authzid", LoginKind::AuthzId), ("password", LoginKind::Password)];
+const LOGIN: &[(&str, LoginKind)] = &[
+    ("master", LoginKind::Master),
+    ("authzid", LoginKind::AuthzId),
+    ("xoauth2", LoginKind::Token(Mechanism::XOAuth2)),
+    ("oauthbearer", LoginKind::Token(Mechanism::OAuthBearer)),
+    ("password", LoginKind::Password),
+];
 
 /// Reads the source; `has_events` says that another source is told of every change, so that this one only sweeps.
 pub(super) fn source(mut section: Section, name: &str, names: Names, has_events: bool) -> Option<Settings> {
@@ -87,7 +93,36 @@ fn login(section: &mut Section) -> Option<Login> {
             let user = section.optional("user", &Spelling::text());
             Some(Login::Password { user, password: password(section)? })
         }
+        LoginKind::Token(mechanism) => {
+            let user = section.optional("user", &Spelling::text());
+            Some(Login::Token(TokenLogin { mechanism, user, from: token_from(section)? }))
+        }
     }
+}
+
+/// The keys `token-file` and `token-command`, one of them. What the file holds is looked at when a log-in needs it, since
+/// another program keeps it fresh.
+fn token_from(section: &mut Section) -> Option<TokenFrom> {
+    let file = section.path("token-file");
+    let command = section.words("token-command");
+    match (file, command) {
+        (Some(_), Some(_)) => section.refuse("token-file", "stands beside token-command; keep one of them"),
+        // A faulty command has been told of.
+        (None, None) if section.table("token-command").is_some() => {}
+        (None, None) => {
+            section.refuse(
+                "token-file",
+                "is missing; expected it or token-command, where access tokens come from",
+            );
+        }
+        (None, Some(command)) => return Some(TokenFrom::Command(command)),
+        (Some(path), None) => match owner_only(&path) {
+            Err(error) if error.is_forbidden() => section.forbid("token-file", error.to_string()),
+            Err(error) => section.refuse("token-file", error.to_string()),
+            Ok(()) => return Some(TokenFrom::File(path)),
+        },
+    }
+    None
 }
 
 /// The key `password-file`: first line of a file that only its owner can read.

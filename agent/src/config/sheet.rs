@@ -160,6 +160,25 @@ impl<'d> Section<'_, 'd> {
         default
     }
 
+    /// A list of texts that may be left out: a program and its arguments.
+    pub(super) fn words(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let Some(placed) = self.find(key) else {
+            self.keep(key, String::new(), true);
+            return None;
+        };
+        let words: Option<Vec<String>> = placed
+            .value
+            .as_array()
+            .and_then(|list| list.iter().map(|word| word.get_ref().as_str().map(str::to_owned)).collect());
+        if let Some(words) = words.filter(|words| words.first().is_some_and(|program| !program.is_empty())) {
+            self.keep(key, format!("{words:?}"), false);
+            return Some(words);
+        }
+        let expected = "a list of texts, a program and its arguments, like [\"/usr/bin/token\", \"imap\"]";
+        self.fault(placed.line, key, format!("is {}; expected {expected}", shown(placed.value)));
+        None
+    }
+
     /// True or false.
     pub(super) fn yes_or_no(&mut self, key: &'static str, default: bool) -> bool {
         let Some(placed) = self.find(key) else {

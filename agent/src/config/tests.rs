@@ -68,7 +68,9 @@ fn the_annotated_file_names_every_key_with_its_default() {
     let told: BTreeSet<_> = keys_with_tables(&text).into_iter().collect();
     let mut known: BTreeSet<_> =
         config.settings.iter().map(|it| (it.section.clone(), it.key.to_owned())).collect();
-    known.insert(("source.imap".to_owned(), "user".to_owned()));
+    for of_another_login in ["user", "token-file", "token-command"] {
+        known.insert(("source.imap".to_owned(), of_another_login.to_owned()));
+    }
     assert_eq!(told, known);
     let required = r#"organization = "fabrikam.com"
         [[source]]

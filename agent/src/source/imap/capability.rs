@@ -3,10 +3,12 @@
 use std::fmt;
 
 /// Names we look for; the order is the bit's place.
-const NAMES: [(Capabilities, &str); 9] = [
+const NAMES: [(Capabilities, &str); 11] = [
     (Capabilities::STARTTLS, "STARTTLS"),
     (Capabilities::LOGINDISABLED, "LOGINDISABLED"),
     (Capabilities::AUTH_PLAIN, "AUTH=PLAIN"),
+    (Capabilities::AUTH_XOAUTH2, "AUTH=XOAUTH2"),
+    (Capabilities::AUTH_OAUTHBEARER, "AUTH=OAUTHBEARER"),
     (Capabilities::SASL_IR, "SASL-IR"),
     (Capabilities::IDLE, "IDLE"),
     (Capabilities::NOTIFY, "NOTIFY"),
@@ -40,6 +42,11 @@ impl Capabilities {
     pub const CONDSTORE: Self = Self(1 << 7);
     /// RFC 9051, which includes IDLE, ESEARCH and SASL-IR.
     pub const IMAP4REV2: Self = Self(1 << 8);
+
+    /// The mechanism XOAUTH2, which no RFC tells of.
+    pub const AUTH_XOAUTH2: Self = Self(1 << 9);
+    /// RFC 7628.
+    pub const AUTH_OAUTHBEARER: Self = Self(1 << 10);
 
     /// Reads the words after `CAPABILITY`, whatever their case; unknown ones are passed over.
     pub fn from_words(words: &[u8]) -> Self {

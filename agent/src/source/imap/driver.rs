@@ -4,6 +4,7 @@
 mod connection;
 mod link;
 mod stream;
+mod token;
 mod trial;
 
 pub use stream::Error;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use stream::Server;
+use token::Tokens;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -47,6 +49,7 @@ struct Shared {
     clock: Clock,
     counters: Arc<SourceCounters>,
     server: Server,
+    tokens: Option<Tokens>,
     traits: Arc<Traits>,
     seed: u64,
     runtime: tokio::runtime::Handle,
@@ -92,6 +95,7 @@ pub fn start(
 ) -> Result<ImapSource, Error> {
     let server = Server::new(&settings)?;
     let roster = Roster::new(&settings, seed);
+    let tokens = Tokens::new(&settings, clock);
     let shared = Arc::new(Shared {
         settings: Arc::new(settings),
         id,
@@ -99,6 +103,7 @@ pub fn start(
         clock,
         counters,
         server,
+        tokens,
         traits: Arc::default(),
         seed,
         runtime: tokio::runtime::Handle::current(),

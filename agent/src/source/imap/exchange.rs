@@ -2,12 +2,15 @@
 
 use super::{LINE_MAX, Method};
 use crate::event::News;
+use secrecy::SecretString;
 use std::fmt;
 use zeroize::Zeroizing;
 
 /// What a driver tells the machine.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
+    /// The access token to log in with, before [`Input::Connected`]; only for [`super::Login::Token`].
+    Token(&'a SecretString),
     /// The TCP connection stands.
     Connected,
     /// The handshake that [`Output::StartTls`] asked for is done.

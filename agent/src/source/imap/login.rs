@@ -1,15 +1,15 @@
-//! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE PLAIN or LOGIN (RFC 9051 §6.2).
+//! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE or LOGIN (RFC 9051 §6.2). What a
+//! mechanism says is `sasl`'s.
 
 use super::capability::Capabilities;
 use super::exchange::{Ending, Output, Refusal};
 use super::reply::{Condition, Kind, Reply};
+use super::sasl;
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{LOGIN_WAIT, Login, Tls};
+use super::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin};
 use crate::time::Now;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
@@ -23,6 +23,7 @@ pub(super) struct Opening {
     is_logged_in: bool,
     /// What goes out at each `+`: a literal, a credential.
     pieces: VecDeque<Zeroizing<Vec<u8>>>,
+    token: Option<SecretString>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,12 +36,16 @@ enum Step {
 }
 
 impl Session {
+    pub(super) fn take_token(&mut self, token: &SecretString) {
+        if let Phase::Fresh(held) = &mut self.phase {
+            *held = Some(token.clone());
+        }
+    }
+
     /// The TCP connection stands. TLS from the first byte or a greeting.
     pub(super) fn open(&mut self, now: Now) {
-        if !matches!(self.phase, Phase::Fresh) {
-            return;
-        }
-        let mut opening = Opening::default();
+        let Phase::Fresh(token) = &mut self.phase else { return };
+        let mut opening = Opening { token: token.take(), ..Opening::default() };
         if self.settings.tls == Tls::Implicit {
             opening.step = Step::Handshake(true);
             self.tell(Output::StartTls);
@@ -129,6 +134,9 @@ impl Session {
             return self.refused(Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
         }
         opening.is_told = false;
+        if let Login::Token(login) = &self.settings.clone().login {
+            return self.show_token(now, login);
+        }
         let has_plain = self.capabilities.has(Capabilities::AUTH_PLAIN);
         if has_plain {
             return self.authenticate(now);
@@ -147,19 +155,48 @@ impl Session {
 
     fn authenticate(&mut self, now: Now) {
         let (authorization, user) = self.identities();
-        let token = Zeroizing::new(
-            [authorization.as_bytes(), b"\0", user.as_bytes(), b"\0", self.password().as_bytes()].concat(),
-        );
         if authorization.contains('\0') || user.contains('\0') {
             return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
         }
-        let encoded = Zeroizing::new(STANDARD.encode(&*token));
+        let response = sasl::plain(&authorization, &user, self.password());
+        self.authenticate_by(now, "PLAIN", &response);
+    }
+
+    /// AUTHENTICATE with the access token. The mechanism's last word is for a server that explains a refusal.
+    fn show_token(&mut self, now: Now, login: &TokenLogin) {
+        let (name, capability) = match login.mechanism {
+            Mechanism::XOAuth2 => ("XOAUTH2", Capabilities::AUTH_XOAUTH2),
+            Mechanism::OAuthBearer => ("OAUTHBEARER", Capabilities::AUTH_OAUTHBEARER),
+        };
+        if !self.capabilities.has(capability) {
+            let text = format!("server offers no AUTH={name}; set login to what it offers");
+            return self.refused(Refusal::Source, text);
+        }
+        let Phase::Opening(opening) = &mut self.phase else { return };
+        let Some(token) = opening.token.take() else {
+            return self.refused(Refusal::Source, "no access token was given".into());
+        };
+        let user = login.user.as_deref().unwrap_or(&self.mailbox);
+        if !sasl::is_plain_text(user) {
+            return self.refused(Refusal::Mailbox, "a control character in the mailbox's name".into());
+        }
+        let (host, port) = (self.settings.host.as_str(), self.settings.port);
+        let (response, last_word) = match login.mechanism {
+            Mechanism::XOAuth2 => (sasl::xoauth2(user, &token), &b"\r\n"[..]),
+            Mechanism::OAuthBearer => (sasl::oauthbearer(user, host, port, &token), &b"AQ==\r\n"[..]),
+        };
+        self.authenticate_by(now, name, &response);
+        self.hold_piece(last_word.to_vec());
+    }
+
+    /// AUTHENTICATE with its response in the line, where the server takes it there, else after its `+`.
+    fn authenticate_by(&mut self, now: Now, mechanism: &str, response: &Zeroizing<String>) {
         if self.capabilities.has(Capabilities::SASL_IR) {
-            let line = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", &*encoded));
+            let line = Zeroizing::new(["AUTHENTICATE ", mechanism, " ", response].concat());
             return self.opening_command(now, Command::LogIn, &line);
         }
-        self.hold_piece([encoded.as_bytes(), b"\r\n"].concat());
-        self.opening_command(now, Command::LogIn, "AUTHENTICATE PLAIN");
+        self.hold_piece([response.as_bytes(), b"\r\n"].concat());
+        self.opening_command(now, Command::LogIn, &["AUTHENTICATE ", mechanism].concat());
     }
 
     /// LOGIN; what no quoted string may hold goes as a literal (RFC 9051 §9: quoted, literal).
@@ -207,6 +244,7 @@ impl Session {
             Login::Password { user, .. } => {
                 (String::new(), user.clone().unwrap_or_else(|| mailbox.to_owned()))
             }
+            Login::Token(login) => (String::new(), login.user.clone().unwrap_or_else(|| mailbox.to_owned())),
         }
     }
 
@@ -215,6 +253,8 @@ impl Session {
             Login::Master { password, .. }
             | Login::AuthzId { password, .. }
             | Login::Password { password, .. } => password.expose_secret(),
+            // Shown by `show_token`, never as a password.
+            Login::Token(_) => "",
         }
     }
 

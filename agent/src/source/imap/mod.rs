@@ -1,7 +1,7 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
 //! One count's way: the [`driver`] hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
-//! [`reply`] understands a line, `login`, `notify`, `idle` and `status` say what to do with it. The [`roster`]
+//! [`reply`] understands a line, `login` (with `sasl`), `notify`, `idle` and `status` say what to do with it. The [`roster`]
 //! decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
@@ -11,6 +11,7 @@ pub mod governor;
 pub mod session;
 pub mod exchange;
 mod login;
+mod sasl;
 mod notify;
 mod idle;
 mod status;
@@ -24,6 +25,7 @@ use super::names::Names;
 use capability::Capabilities;
 use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What one `[[source]]` of kind `imap` needs to know; `config.rs` fills it.
@@ -118,24 +120,59 @@ pub enum Login {
         /// The password.
         password: SecretString,
     },
+    /// An OAuth 2.0 access token.
+    Token(TokenLogin),
+}
+
+/// How to log in with an access token (RFC 6750): its issuer lets it open every mailbox, or `user`'s alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenLogin {
+    /// How the token is shown.
+    pub mechanism: Mechanism,
+    /// The name to log in with; the mailbox's own where it is `None`.
+    pub user: Option<String>,
+    /// Where the token comes from, again and again since it lives an hour or so.
+    pub from: TokenFrom,
+}
+
+/// A SASL mechanism that shows an access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Google's and Microsoft's, never standardized.
+    XOAuth2,
+    /// RFC 7628.
+    OAuthBearer,
+}
+
+/// Where an access token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFrom {
+    /// The first line of this file, which somebody else keeps fresh.
+    File(PathBuf),
+    /// The first line that this program prints; its arguments follow it.
+    Command(Vec<String>),
 }
 
 /// A reload asks whether a source is still the same, its password included.
 impl PartialEq for Login {
     fn eq(&self, other: &Self) -> bool {
+        if let (Self::Token(mine), Self::Token(theirs)) = (self, other) {
+            return mine == theirs;
+        }
         let (mine, theirs) = (self.parts(), other.parts());
         std::mem::discriminant(self) == std::mem::discriminant(other)
             && (mine.0, mine.1) == (theirs.0, theirs.1)
-            && mine.2.expose_secret() == theirs.2.expose_secret()
+            && mine.2.map(ExposeSecret::expose_secret) == theirs.2.map(ExposeSecret::expose_secret)
     }
 }
 
 impl Login {
-    fn parts(&self) -> (Option<&str>, Option<&str>, &SecretString) {
+    fn parts(&self) -> (Option<&str>, Option<&str>, Option<&SecretString>) {
         match self {
-            Self::Master { user, separator, password } => (Some(user), Some(separator), password),
-            Self::AuthzId { user, password } => (Some(user), None, password),
-            Self::Password { user, password } => (user.as_deref(), None, password),
+            Self::Master { user, separator, password } => (Some(user), Some(separator), Some(password)),
+            Self::AuthzId { user, password } => (Some(user), None, Some(password)),
+            Self::Password { user, password } => (user.as_deref(), None, Some(password)),
+            Self::Token(login) => (login.user.as_deref(), None, None),
         }
     }
 
@@ -187,6 +224,8 @@ pub enum Method {
 pub const LINE_MAX: usize = 64 * 1024;
 /// From the TCP connection to the end of the log-in, longest.
 pub const LOGIN_WAIT: Duration = Duration::from_secs(30);
+/// An access token with its line end, longest: JSON web tokens of large directories have some 4 KiB.
+pub const TOKEN_MAX: usize = 16 * 1024;
 /// From a command to its tagged answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// A NOTIFY connection that brought news is armed again after this long.

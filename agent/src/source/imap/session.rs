@@ -17,6 +17,7 @@ use super::traits::Traits;
 use super::{ANSWER_WAIT, Method, QUESTION_REST, Settings};
 use crate::event::{News, Reading, UidValidity};
 use crate::time::{Moment, Now};
+use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,8 @@ impl Command {
 /// Where a connection stands. The log-in is boxed: it is over in a moment, the connection stays for days.
 #[derive(Debug)]
 pub(super) enum Phase {
-    Fresh,
+    /// With the access token, where the log-in takes one.
+    Fresh(Option<SecretString>),
     Opening(Box<Opening>),
     Notify(Notify),
     Idle(Idle),
@@ -103,7 +105,7 @@ impl Session {
             settings,
             traits,
             mailbox,
-            phase: Phase::Fresh,
+            phase: Phase::Fresh(None),
             timers: Timers::default(),
             rng: fastrand::Rng::with_seed(seed),
             sent_at: Moment::START,
@@ -126,6 +128,7 @@ impl Session {
             return;
         }
         match input {
+            Input::Token(token) => self.take_token(token),
             Input::Connected => self.open(now),
             Input::TlsDone => self.secured(now),
             Input::Bytes(bytes) => self.bytes(now, bytes),
@@ -194,7 +197,7 @@ impl Session {
             Phase::Notify(_) => self.notify(now, reply),
             Phase::Idle(_) => self.idle(now, reply),
             Phase::Visit(_) => self.visit(now, reply),
-            Phase::Fresh | Phase::Closed => self.skip(),
+            Phase::Fresh(_) | Phase::Closed => self.skip(),
         }
     }
 

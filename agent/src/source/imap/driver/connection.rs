@@ -10,6 +10,7 @@ use crate::source::imap::exchange::{Ending, Input, Output};
 use crate::source::imap::roster::Report;
 use crate::source::imap::session::Session;
 use crate::time::{Moment, Now};
+use secrecy::SecretString;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +27,9 @@ thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Stream, String>> + Send>>;
+/// What a connection begins with: the way to the server, and a token where the log-in takes one.
+type Begun = Result<(Stream, Option<SecretString>), String>;
+type Opening = Pin<Box<dyn Future<Output = Begun> + Send>>;
 
 enum Wire {
     Opening(Opening),
@@ -48,12 +51,16 @@ pub(super) struct Connection {
     is_starting_tls: bool,
 }
 
-async fn connect(shared: Arc<Shared>) -> Result<Stream, String> {
-    shared.server.connect().await
+async fn connect(shared: Arc<Shared>) -> Begun {
+    let token = match &shared.tokens {
+        Some(tokens) => Some(tokens.token().await?),
+        None => None,
+    };
+    Ok((shared.server.connect().await?, token))
 }
 
-async fn secure(shared: Arc<Shared>, stream: Stream) -> Result<Stream, String> {
-    shared.server.secure(stream).await
+async fn secure(shared: Arc<Shared>, stream: Stream) -> Begun {
+    Ok((shared.server.secure(stream).await?, None))
 }
 
 /// What the future's next step is.
@@ -137,6 +144,7 @@ impl Connection {
             Output::Watching(method) => self.report(Report::Watching(method)),
             Output::LoginRefused { refusal, text } => {
                 counters.logins_refused.one();
+                self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
                 let mailbox = self.session.mailbox();
                 tracing::warn!(source = %self.shared.settings.name, mailbox, ?refusal, text, "log-in refused");
                 self.report(Report::Refused(refusal, text));
@@ -174,9 +182,12 @@ impl Connection {
             Wire::Closed => Step::Over,
             Wire::Opening(opening) => match opening.as_mut().poll(context) {
                 Poll::Pending => Step::Wait,
-                Poll::Ready(Ok(stream)) => {
+                Poll::Ready(Ok((stream, token))) => {
                     let is_secured = std::mem::take(&mut self.is_starting_tls);
                     self.wire = Wire::Open(stream);
+                    if let Some(token) = token {
+                        self.handle(Input::Token(&token));
+                    }
                     if self.handle(if is_secured { Input::TlsDone } else { Input::Connected }) {
                         Step::Again
                     } else {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::{News, Reading, Verdict};
-use crate::source::imap::{LINE_MAX, Login, Method};
+use crate::source::imap::{LINE_MAX, Login, Mechanism, Method, TokenFrom, TokenLogin};
 use crate::time::Now;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -52,7 +52,7 @@ fn serve() -> (u16, Logins) {
 }
 
 fn converse(mut stream: TcpStream, logins: &Logins) -> std::io::Result<()> {
-    stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")?;
+    stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN AUTH=XOAUTH2] ready\r\n")?;
     let mut name = String::new();
     let reader = BufReader::new(stream.try_clone()?);
     for line in reader.lines() {
@@ -60,8 +60,16 @@ fn converse(mut stream: TcpStream, logins: &Logins) -> std::io::Result<()> {
         let mut words = line.split(' ');
         let (tag, command) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match command {
+            "AUTHENTICATE" if words.next() == Some("XOAUTH2") => {
+                let shown = STANDARD.decode(words.next().unwrap()).unwrap();
+                let is_known = shown == b"user=good\x01auth=Bearer second\x01\x01";
+                *logins.lock().entry(if is_known { "good" } else { "refused" }.to_owned()).or_default() += 1;
+                let answer =
+                    if is_known { "OK [CAPABILITY IMAP4rev1 NOTIFY]" } else { "NO [AUTHENTICATIONFAILED]" };
+                write!(stream, "{tag} {answer} so\r\n")?;
+            }
             "AUTHENTICATE" => {
-                let token = STANDARD.decode(words.nth(1).unwrap()).unwrap();
+                let token = STANDARD.decode(words.next().unwrap()).unwrap();
                 name = String::from_utf8(token.split(|byte| *byte == 0).nth(1).unwrap().to_vec()).unwrap();
                 *logins.lock().entry(name.clone()).or_default() += 1;
                 write!(stream, "{tag} OK [CAPABILITY IMAP4rev1 NOTIFY] in\r\n")?;
@@ -197,6 +205,23 @@ async fn an_unreachable_server_is_told_of() {
     };
     assert!(failure.starts_with(&format!("source test: cannot connect to 127.0.0.1:{port}: ")), "{failure}");
     source.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_access_token_is_tried_once_and_the_next_one_from_the_file_is_used() {
+    let (port, logins) = serve();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "first\n").unwrap();
+    let from = TokenFrom::File(path.clone());
+    let login = Login::Token(TokenLogin { mechanism: Mechanism::XOAuth2, user: None, from });
+    let settings = Settings { login, ..settings(port) };
+    let refused = check_login(settings.clone(), "good", Clock::start()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "log-in refused: [AUTHENTICATIONFAILED] so");
+    std::fs::write(&path, "second\n").unwrap();
+    assert_eq!(check_login(settings, "good", Clock::start()).await.unwrap().unseen, 3);
+    let logins = logins.lock();
+    assert_eq!((logins.get("refused"), logins.get("good")), (Some(&1), Some(&1)));
 }
 
 #[tokio::test]

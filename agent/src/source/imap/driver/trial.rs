@@ -1,6 +1,7 @@
 //! One log-in on trial, for `doctor` and `check`: connects, reads INBOX, leaves; no roster, no retry.
 
 use super::stream::{Error, Server, Stream};
+use super::token::Tokens;
 use crate::event::News;
 use crate::source::imap::capability::Capabilities;
 use crate::source::imap::exchange::{Ending, Errand, Input, Output};
@@ -44,6 +45,10 @@ pub async fn check_login(settings: Settings, mailbox: &str, clock: Clock) -> Res
     let settings = Arc::new(settings);
     let user = settings.names.server(mailbox).into();
     let mut session = Session::new(settings.clone(), Arc::default(), user, Errand::Visit, 0);
+    if let Some(tokens) = Tokens::new(&settings, clock) {
+        let token = tokens.token().await.map_err(Error::Unreachable)?;
+        session.handle(clock.now(), Input::Token(&token));
+    }
     let mut stream = server.connect().await.map_err(Error::Unreachable)?;
     let (mut buffer, mut unseen, mut refusal) = (vec![0; BUFFER], None, None);
     let mut event = Event::Connected;

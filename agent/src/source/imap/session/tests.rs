@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::source::imap::LINE_MAX;
-use crate::source::imap::{Login, Tls};
+use crate::source::imap::{Login, Mechanism, Tls, TokenFrom, TokenLogin};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -80,13 +80,22 @@ impl Header {
             "master" => Login::Master { user: "agent".into(), separator: "*".into(), password },
             "authzid" => Login::AuthzId { user: "agent".into(), password },
             "password" => Login::Password { user: None, password },
+            "xoauth2" => token(Mechanism::XOAuth2),
+            "oauthbearer" => token(Mechanism::OAuthBearer),
             other => panic!("unknown login {other}"),
         };
         let settings = Settings { tls: self.tls, ..Settings::new("test", "127.0.0.1", login) };
         let mailbox = self.mailbox.as_str().into();
         let session = Session::new(Arc::new(settings), Arc::default(), mailbox, self.errand, 1);
-        Played { session, now: Now::default().after(Duration::from_secs(1000)) }
+        let mut played = Played { session, now: Now::default().after(Duration::from_secs(1000)) };
+        played.input(Input::Token(&self.password.clone().into()));
+        played
     }
+}
+
+/// What comes from the file is the header's password.
+fn token(mechanism: Mechanism) -> Login {
+    Login::Token(TokenLogin { mechanism, user: None, from: TokenFrom::File("token".into()) })
 }
 
 /// `\xNN`, `\r` and `\n` as bytes; any other backslash is IMAP's own.
