@@ -53,6 +53,15 @@ fn dovecot_under_load_ends_with_true_badges_and_answers_every_commit() {
 }
 
 #[test]
+fn cyrus_under_load_ends_with_true_badges_and_its_datagrams_find_room() {
+    let report = check("--source cyrus --shape burst");
+    assert!(
+        number(&report, "/mail_server_wait_ms/count") >= 80.0,
+        "two datagrams a change at least: {report:#}"
+    );
+}
+
+#[test]
 fn odd_mail_servers_change_nothing_in_the_end() {
     for quirk in ["mass-disconnect", "uidvalidity-bump", "notification-overflow", "notify-without-unseen"] {
         check(&format!("--source imap --window 20ms --login-rate 100 --settle 60s --quirk {quirk}"));

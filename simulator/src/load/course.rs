@@ -2,14 +2,13 @@
 //! until every icon is true again, count.
 
 use super::agent::{Admin, Agent, Daemon, write_private};
-use super::dict::{self, DictPool};
 use super::host::{Host, Told};
 use super::ledger::{DeviceIndex, Wrong};
 use super::plan::{self, Plan};
 use super::report::{AgentFigures, Asked, Logins, Percentiles, Report, WrongBadge};
+use super::teller::Teller;
 use super::usage::Usage;
 use super::{Args, ORGANIZATION, Source, name_of, traffic};
-use crate::peers::dovecot_client;
 use crate::peers::imap_server;
 use crate::peers::mail_store::AccountId;
 use crate::peers::relay::EXCHANGE_APPLICATION_ID;
@@ -39,7 +38,7 @@ struct Stage {
     running: Running,
     agent: Agent,
     daemon: Daemon,
-    pool: Option<DictPool>,
+    teller: Option<Teller>,
     // Removed with everything in it at the end.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -70,15 +69,8 @@ impl Stage {
             (Some(pid), Some(admin)) => Daemon::adopt(pid, Admin::parse(admin)).await?,
             _ => agent.start().await?,
         };
-        let pool = match args.source {
-            Source::Imap => None,
-            Source::Dovecot => {
-                let socket = args.dict.clone().unwrap_or_else(|| agent.file("dict.sock"));
-                let options = dict_options(args, socket);
-                Some(DictPool::connect(&options, args.mailboxes as usize, host.started).await?)
-            }
-        };
-        Ok(Self { host, running, agent, daemon, pool, _temporary: temporary })
+        let teller = Teller::connect(args, |name| agent.file(name), host.started).await?;
+        Ok(Self { host, running, agent, daemon, teller, _temporary: temporary })
     }
 
     /// Subscribes every device and waits until each shows its count.
@@ -122,9 +114,9 @@ impl Stage {
         Ok(())
     }
 
-    /// With Dovecot the agent learns a count only when it changes: say it again where an icon is wrong.
+    /// An agent that is told learns a count only when it changes: say it again where an icon is wrong.
     async fn tell_wrong_ones(&mut self) {
-        let Some(pool) = &mut self.pool else { return };
+        let Some(teller) = &mut self.teller else { return };
         let wrong = self.host.ledger.lock().wrong_ones(usize::MAX);
         for Wrong { account, .. } in wrong {
             let account = AccountId(account as u32);
@@ -133,7 +125,7 @@ impl Stage {
                 store.name(account).cloned().zip(store.status(account))
             };
             if let Some((name, status)) = told {
-                pool.tell(account, Told { name, status }).await;
+                teller.tell(account, Told { name, status }).await;
             }
         }
     }
@@ -156,8 +148,8 @@ impl Stage {
     /// Carries out the plan.
     async fn load(&mut self, args: &Args, report: &mut Report) -> Result<()> {
         self.host.ledger.lock().begin();
-        if let Some(pool) = &self.pool {
-            pool.begin();
+        if let Some(teller) = &mut self.teller {
+            teller.begin();
         }
         let plan = Plan::new(plan_settings(args), args.seed);
         for quirk in &args.quirk {
@@ -165,14 +157,14 @@ impl Stage {
         }
         let progress = progress(plan.expected(), "changes");
         let (before, since): (Usage, Duration) = (self.daemon.usage()?, self.host.now());
-        let mut pool = self.pool.take();
+        let mut teller = self.teller.take();
         let (host, seed, bar) = (Arc::clone(&self.host), args.seed, progress.clone());
         let driven = tokio::task::spawn_blocking(move || {
-            let lateness = traffic::run(&host, plan, pool.as_mut(), seed, &bar);
-            (lateness, pool)
+            let lateness = traffic::run(&host, plan, teller.as_mut(), seed, &bar);
+            (lateness, teller)
         });
-        let (lateness, pool) = driven.await?;
-        self.pool = pool;
+        let (lateness, teller) = driven.await?;
+        self.teller = teller;
         let elapsed = self.host.since(since);
         progress.finish_and_clear();
         report.elapsed_seconds = elapsed.as_secs_f64();
@@ -191,11 +183,11 @@ impl Stage {
         if let Some(imap) = &self.running.imap {
             report.logins.later = imap.logins() - report.logins.count;
         }
-        if let Some(pool) = &self.pool {
-            report.mail_server_wait_ms = Percentiles::of(&pool.waits());
-            report.failures.extend(pool.failure());
-            if pool.unanswered() > 0 {
-                report.failures.push(format!("{} commits were never answered", pool.unanswered()));
+        if let Some(teller) = &self.teller {
+            report.mail_server_wait_ms = Percentiles::of(&teller.waits());
+            report.failures.extend(teller.failure());
+            if teller.unanswered() > 0 {
+                report.failures.push(format!("{} commits were never answered", teller.unanswered()));
             }
         }
         if let Err(error) = self.daemon.stop().await {
@@ -283,11 +275,6 @@ fn serve_options(args: &Args, host: &Arc<Host>, folder: &Path) -> serve::Options
         seed: args.seed,
         ..serve::Options::default()
     }
-}
-
-fn dict_options(args: &Args, socket: PathBuf) -> dict::Options {
-    let client = dovecot_client::Settings { dialect: args.dialect, is_out_of_order: args.out_of_order };
-    dict::Options { socket, connections: args.dict_connections as usize, client, seed: args.seed }
 }
 
 fn plan_settings(args: &Args) -> plan::Settings {

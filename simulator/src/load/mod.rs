@@ -9,8 +9,10 @@ mod course;
 mod dict;
 mod host;
 mod ledger;
+mod notify;
 mod plan;
 mod report;
+mod teller;
 mod traffic;
 mod usage;
 
@@ -38,6 +40,8 @@ pub enum Source {
     Imap,
     /// It is told as Dovecot's notify_status plugin tells.
     Dovecot,
+    /// It is told as Cyrus tells at its notify socket.
+    Cyrus,
 }
 
 /// How the agent watches over IMAP.
@@ -107,7 +111,7 @@ pub struct Args {
     /// Its configuration, for commands: the relay's URL and the subscriptions become its state.
     #[arg(long, value_name = "FILE", requires = "agent_pid")]
     pub agent_config: Option<PathBuf>,
-    /// Where it listens for Dovecot [default: dict.sock in --folder].
+    /// Where it listens for Dovecot or Cyrus [default: dict.sock or cyrus.sock in --folder].
     #[arg(long, value_name = "PATH", requires = "agent_pid")]
     pub dict: Option<PathBuf>,
     /// Where the relay listens; its authority is ca.pem in --folder/relay.
@@ -199,8 +203,13 @@ impl Args {
              [relay]\nca-file = \"{ca_file}\"\nmax-hold = \"{max_hold}ms\"\n\n\
              [subscriptions]\nlisten = \"off\"\n\n[admin]\nlisten = \"{folder}/admin.sock\"\n\n[[source]]\n"
         );
-        if self.source == Source::Dovecot {
-            write!(text, "kind = \"dovecot\"\nlisten = \"{folder}/dict.sock\"\n")?;
+        let told = match self.source {
+            Source::Dovecot => Some(("dovecot", "dict.sock")),
+            Source::Cyrus => Some(("cyrus", "cyrus.sock")),
+            Source::Imap => None,
+        };
+        if let Some((kind, socket)) = told {
+            write!(text, "kind = \"{kind}\"\nlisten = \"{folder}/{socket}\"\n")?;
             return Ok(text);
         }
         let credentials = Credentials::default();

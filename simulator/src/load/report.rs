@@ -201,7 +201,7 @@ impl Report {
 
     /// What only one of the sources has.
     fn source_line(&self) -> (&'static str, String) {
-        if self.asked.source == "dovecot" {
+        if self.asked.source != "imap" {
             return ("Mail server waits", self.mail_server_wait_ms.to_string());
         }
         let Logins { count, seconds, per_second_max, later } = self.logins;

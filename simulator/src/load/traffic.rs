@@ -1,8 +1,8 @@
 //! Drives a plan in real time from a thread of its own: what is due is done, late or not, and lateness is measured.
 
-use super::dict::DictPool;
 use super::host::Host;
 use super::plan::Plan;
+use super::teller::Teller;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ const SHOWN_EVERY: u64 = 64;
 
 /// Carries out the whole plan and gives how late its steps were, in microseconds: the generator's own fault.
 ///
-/// Blocks; with a `pool` each change is told to the agent's dict server as Dovecot would.
+/// Blocks; with a `teller` the agent is told of each change as Dovecot or Cyrus would.
 pub(super) fn run(
     host: &Arc<Host>,
     plan: Plan,
-    mut pool: Option<&mut DictPool>,
+    mut teller: Option<&mut Teller>,
     seed: u64,
     progress: &ProgressBar,
 ) -> Histogram<u64> {
@@ -33,8 +33,8 @@ pub(super) fn run(
         thread::sleep(due.saturating_sub(host.now()));
         lateness.saturating_record(host.now().saturating_sub(due).as_micros().max(1) as u64);
         let told = host.carry_out(&step, due, &mut random);
-        if let (Some(pool), Some(told)) = (pool.as_deref_mut(), told) {
-            pool.tell_blocking(step.account, told);
+        if let (Some(teller), Some(told)) = (teller.as_deref_mut(), told) {
+            teller.tell_blocking(step.account, told);
         }
         if number.is_multiple_of(SHOWN_EVERY) {
             progress.set_position(number);

@@ -3,6 +3,7 @@
 pub mod imap_server;
 pub mod mail_store;
 pub mod dovecot_client;
+pub mod cyrus_client;
 pub mod relay;
 pub mod token_service;
 pub mod fault;
