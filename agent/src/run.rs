@@ -30,8 +30,8 @@ use crate::store::{Proxy, SqliteStore, Store, StoreError};
 use crate::time::driver::Clock;
 use crate::time::{Now, UnixMs};
 use crate::token::choice::Configured;
-use crate::token::claims::Claims;
 use crate::token::signer::SignedToken;
+use crate::token::{self, claims::Claims};
 use crate::tracker::Tracker;
 use desk::Desk;
 use handed::Handed;
@@ -348,7 +348,10 @@ impl Hall {
     fn sign(&self, claims: &Claims) -> Result<SignedToken, String> {
         let signer = self.ledger.lock().identity.signer();
         let signer = signer.ok_or("there is no certificate yet; run `mailbadge setup`")?;
-        signer.sign(claims).map_err(|error| error.to_string())
+        signer.sign(claims).map_err(|error| match error {
+            token::Error::Signing(why) => why,
+            other => other.to_string(),
+        })
     }
 
     /// Reads the configuration again: limits and sources change, what did not change goes on.
