@@ -116,14 +116,16 @@ impl Cloud {
     pub fn trust(&self, certificate: &[u8]) {
         let credential = KeyCredential::from_der(certificate).expect("the agent exports a good certificate");
         let issuer = Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION);
-        let mut relay = self.running.world.relay.lock();
-        let added = relay.tenants.add_credential(ORGANIZATION, IssuerKind::Partner, &issuer, credential);
+        let added = self.running.world.change_tenants(|tenants| {
+            tenants.add_credential(ORGANIZATION, IssuerKind::Partner, &issuer, credential)
+        });
         added.expect("the tenant is there");
     }
 
     /// Trusts a certificate of the organization no more.
     pub fn distrust(&self, thumbprint: &str) {
-        let removed = self.running.world.relay.lock().tenants.remove_credential(ORGANIZATION, thumbprint);
+        let world = &self.running.world;
+        let removed = world.change_tenants(|tenants| tenants.remove_credential(ORGANIZATION, thumbprint));
         assert!(removed.is_ok_and(|count| count > 0), "{thumbprint} was not trusted");
     }
 

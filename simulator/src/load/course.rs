@@ -259,7 +259,7 @@ async fn introduce(agent: &Agent, running: &Running) -> Result<()> {
         partner_applications: vec![issuer],
         ..Tenant::default()
     };
-    running.world.relay.lock().tenants.put(tenant)?;
+    running.world.put_tenant(tenant)?;
     Ok(())
 }
 

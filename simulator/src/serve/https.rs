@@ -6,7 +6,8 @@
 use super::faulty_stream::{FaultyStream, SharedWire};
 use super::{World, clock};
 use crate::peers::fault::{Peer, Wire};
-use crate::peers::http::{Exchange, Request};
+use crate::peers::http::{Exchange, Request, Response};
+use crate::peers::relay::token_check::Category;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -183,7 +184,7 @@ async fn answer(
         Err(_) => return Ok(plain(hyper::StatusCode::REQUEST_TIMEOUT)),
     };
     let Exchange { response, delay, wire: travel } = world.exchange(peer, &request);
-    if response.status == 401 {
+    if is_bad_signature(&response) {
         // Before a client tries again it shall be known whether the signature is of a new certificate.
         world.read_documents_in_doubt().await;
     }
@@ -203,6 +204,11 @@ async fn answer(
         }
     }
     Ok(answer)
+}
+
+fn is_bad_signature(response: &Response) -> bool {
+    let code = response.header("x-ms-diagnostics").and_then(|text| text.split(';').next()?.parse().ok());
+    code == Some(Category::InvalidSignature.code())
 }
 
 /// The whole request; the status to answer where it cannot be had.
