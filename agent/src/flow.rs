@@ -11,7 +11,7 @@ use crate::forwarder::answer::{Answer, Disposition, Failure, disposition};
 use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, Outbox, Room, Settlement};
 use crate::forwarder::wire::{self, Stamp};
 use crate::https::Response;
-use crate::time::{Moment, Now};
+use crate::time::{ClockOffset, Moment, Now};
 use crate::token;
 use crate::token::choice::Configured;
 use crate::token::claims::Claims;
@@ -340,8 +340,17 @@ impl Flow {
     }
 
     fn measure_clock(&mut self, outcome: &Result<Answer, Failure>, now: Now) {
-        if let Some(offset) = outcome.as_ref().ok().and_then(|answer| answer.clock_offset_ms(now.unix)) {
-            self.clock_offset_ms = Some(offset);
+        let Some(ms) = outcome.as_ref().ok().and_then(|answer| answer.clock_offset_ms(now.unix)) else {
+            return;
+        };
+        let was_notable = self.clock_offset_ms.and_then(ClockOffset::notable).is_some();
+        self.clock_offset_ms = Some(ms);
+        match ClockOffset::notable(ms) {
+            Some(offset) if !was_notable => {
+                tracing::warn!("the relay's clock is {offset}, which breaks tokens; synchronize it (NTP)");
+            }
+            None if was_notable => tracing::info!("the relay's clock agrees with ours again"),
+            _ => {}
         }
     }
 

@@ -104,6 +104,42 @@ impl<'de> Deserialize<'de> for UnixMs {
     }
 }
 
+/// Another's clock that differs from ours by so much that it breaks tokens (protocol.md §5.8). Displayed as
+/// `600 s ahead of ours`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockOffset {
+    is_ahead: bool,
+    size: Duration,
+}
+
+impl ClockOffset {
+    /// The largest difference that is not worth a word.
+    pub const HARMLESS_MAX: Duration = Duration::from_mins(2);
+
+    /// A clock that is `ms` milliseconds ahead of ours, where that is worth a word.
+    pub fn notable(ms: i64) -> Option<Self> {
+        let size = Duration::from_millis(ms.unsigned_abs());
+        (size > Self::HARMLESS_MAX).then_some(Self { is_ahead: ms > 0, size })
+    }
+
+    /// Whether the other clock is ahead.
+    pub fn is_ahead(self) -> bool {
+        self.is_ahead
+    }
+
+    /// How far both lie apart.
+    pub fn size(self) -> Duration {
+        self.size
+    }
+}
+
+impl fmt::Display for ClockOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.is_ahead { "ahead of" } else { "behind" };
+        write!(f, "{} s {side} ours", self.size.as_secs())
+    }
+}
+
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -129,7 +165,23 @@ impl fmt::Display for Moment {
 
 #[cfg(test)]
 mod tests {
-    use super::UnixMs;
+    use super::{ClockOffset, UnixMs};
+
+    #[test]
+    fn a_clock_is_spoken_of_from_two_minutes_on() {
+        let cases = [
+            (0, None),
+            (120_000, None),
+            (-120_000, None),
+            (121_999, Some("121 s ahead of ours")),
+            (-600_000, Some("600 s behind ours")),
+        ];
+        for (ms, expected) in cases {
+            let told = ClockOffset::notable(ms).map(|offset| offset.to_string());
+            assert_eq!(told.as_deref(), expected, "{ms}");
+        }
+        assert!(ClockOffset::notable(i64::MIN).is_some());
+    }
 
     #[test]
     fn an_instant_is_written_and_read_as_rfc_3339() {

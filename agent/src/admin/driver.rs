@@ -163,6 +163,7 @@ mod tests {
                 oldest_unacknowledged_seconds: 0.0,
                 token_expires_at: None,
                 certificates: Vec::new(),
+                documents: Vec::new(),
                 clock_offset_seconds: None,
                 is_relay_halted: false,
             }

@@ -109,6 +109,10 @@ fn state(to: &mut DescriptorEncoder, figures: &Figures) -> fmt::Result {
     let certificates = figures.certificates.iter().map(|(role, at)| (vec![("role", *role)], seconds(*at)));
     let help = "End of the certificates that tokens are signed with";
     gauge(to, "certificate_expiry_timestamp_seconds", help, certificates.collect())?;
+    let documents =
+        figures.documents.iter().map(|(name, at)| (vec![("server", name.as_str())], seconds(*at)));
+    let help = "When the metadata document of a token service was last read";
+    gauge(to, "auth_document_timestamp_seconds", help, documents.collect())?;
     let offset = figures.clock_offset_seconds.map(|offset| (Vec::new(), offset));
     let help = "The relay's clock minus ours";
     gauge(to, "clock_offset_seconds", help, offset.into_iter().collect())?;
@@ -188,6 +192,7 @@ mod tests {
             oldest_unacknowledged_seconds: 1.5,
             token_expires_at: Some(UnixMs::from_seconds(1_767_268_500)),
             certificates: vec![("current", UnixMs::from_seconds(1_800_000_000))],
+            documents: vec![("MicrosoftSts".to_owned(), UnixMs::from_seconds(1_767_268_500))],
             clock_offset_seconds: None,
             is_relay_halted: true,
         }
@@ -210,6 +215,7 @@ mod tests {
             "mailbadge_batch_size_bucket{le=\"+Inf\"} 2",
             "mailbadge_change_to_ack_seconds_count 0",
             "mailbadge_behind 2.0",
+            "mailbadge_auth_document_timestamp_seconds{server=\"MicrosoftSts\"} 1767268500.0",
             "mailbadge_oldest_unacknowledged_seconds 1.5",
             "mailbadge_sweep_corrections_total{source=\"main\"} 1",
             "mailbadge_logins_total{source=\"main\",result=\"ok\"} 3",

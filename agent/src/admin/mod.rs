@@ -194,6 +194,8 @@ pub struct Figures {
     pub token_expires_at: Option<UnixMs>,
     /// Role (`current`, `previous`, `next`) and end of each certificate in use.
     pub certificates: Vec<(&'static str, UnixMs)>,
+    /// Name of each token service whose metadata document is known, and when it was last read.
+    pub documents: Vec<(String, UnixMs)>,
     /// The relay's clock minus ours, in seconds, where an answer told it.
     pub clock_offset_seconds: Option<f64>,
     /// Whether the relay is halted as misconfigured (protocol.md §1.6).

@@ -10,7 +10,7 @@ use super::driver::{Bearer, Post};
 use super::url::RelayUrl;
 use super::wire::{self, EMPTY_BATCH, Stamp};
 use crate::https::Response;
-use crate::time::{Now, UnixMs};
+use crate::time::{ClockOffset, Now, UnixMs};
 use crate::token;
 use crate::token::choice::Issuer;
 use crate::token::exchange::TokenRequest;
@@ -22,9 +22,6 @@ use peer::{Peer, of_failure};
 use std::fmt;
 use std::sync::Arc;
 use uuid::Uuid;
-
-/// From then on a difference between the clocks is named: it breaks tokens (protocol.md §5.8).
-pub const CLOCK_OFFSET_MS_MAX: u64 = 2 * 60 * 1000;
 
 /// Where the trouble lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,12 +100,11 @@ impl Report {
         self.trouble.as_ref().map_or("", |trouble| &trouble.exception)
     }
 
-    /// What to say of the clocks, where they differ by more than [`CLOCK_OFFSET_MS_MAX`]. Also worth saying
-    /// after a success.
+    /// What to say of the clocks, where they differ so much that it matters. Also worth saying after a success.
     pub fn clock_advice(&self) -> Option<String> {
-        let offset = self.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX)?;
-        let side = if offset > 0 { "ahead of" } else { "behind" };
-        let minutes = offset.unsigned_abs() / 60_000;
+        let offset = self.clock_offset_ms.and_then(ClockOffset::notable)?;
+        let side = if offset.is_ahead() { "ahead of" } else { "behind" };
+        let minutes = offset.size().as_secs() / 60;
         Some(format!(
             "The relay's clock is {minutes} min {side} this machine's, which breaks tokens: synchronize the \
              clock (NTP)."

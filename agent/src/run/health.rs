@@ -10,15 +10,12 @@ use crate::admin::{
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
 use crate::identity::in_use::Ending;
-use crate::time::{Now, UnixMs};
+use crate::time::{ClockOffset, Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// A clock offset to the relay that is worth a word: it breaks tokens (protocol.md §5.8).
-const CLOCK_OFFSET_MS_MAX: i64 = 120_000;
 
 /// What is wrong now, by who found it; a sentence each.
 #[derive(Default)]
@@ -124,7 +121,10 @@ impl Health for Hall {
     fn figures(&self) -> Figures {
         let now = self.clock.now();
         let (behind, oldest) = self.behind(now);
-        let identity = self.ledger_shown.lock().identity.clone();
+        let (identity, documents) = {
+            let ledger = self.ledger_shown.lock();
+            (ledger.identity.clone(), ledger.token_services.clone())
+        };
         let flow = self.flow.lock();
         Figures {
             sources: self.sources(|source| SourceFigures { name: source.name, counters: source.counters }),
@@ -139,6 +139,10 @@ impl Health for Hall {
                 .in_use
                 .iter()
                 .map(|(role, certificate)| (role.name(), certificate.not_after()))
+                .collect(),
+            documents: documents
+                .into_iter()
+                .filter_map(|known| Some((known.name, known.fetched_at?)))
                 .collect(),
             clock_offset_seconds: flow.clock_offset_ms().map(|offset| offset as f64 / 1e3),
             is_relay_halted: flow.trouble().is_some_and(|(_, is_halted)| is_halted),
@@ -167,9 +171,8 @@ impl Hall {
             token.push(format!("token: {error}"));
             token.extend(self.troubles.documents.lock().values().map(|trouble| format!("token: {trouble}")));
         }
-        let offset = flow.clock_offset_ms().filter(|offset| offset.abs() > CLOCK_OFFSET_MS_MAX);
-        let clock = offset
-            .map(|offset| format!("clock: the relay's is {} s ahead of ours; set the clock", offset / 1000));
+        let offset = flow.clock_offset_ms().and_then(ClockOffset::notable);
+        let clock = offset.map(|offset| format!("clock: the relay's is {offset}; synchronize it (NTP)"));
         trouble.into_iter().chain(token).chain(clock).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::store::doubt::Doubt;
 use crate::store::{AuthServer, Proxy, Store, StoreError};
 use crate::subscription::{Considered, considered};
 use crate::time::{Moment, Now, UnixMs};
-use crate::token::refresh::Fetch;
+use crate::token::refresh::{Fetch, Known};
 use crate::tracker::Tracker;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -227,6 +227,7 @@ impl Ledger {
             devices: self.devices.len() as u64,
             proxy: self.proxy.clone(),
             identity: self.identity.shown(),
+            token_services: self.trust.known(),
         }
     }
 }
@@ -240,4 +241,5 @@ pub(super) struct LedgerShown {
     pub(super) devices: u64,
     pub(super) proxy: Option<Proxy>,
     pub(super) identity: IdentityShown,
+    pub(super) token_services: Vec<Known>,
 }

@@ -6,7 +6,7 @@ use super::signer::SignedToken;
 use crate::https::url::Url;
 use crate::https::{self, Response};
 use crate::identity::principal::Audience;
-use crate::time::UnixMs;
+use crate::time::{ClockOffset, UnixMs};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::fmt;
@@ -22,8 +22,6 @@ pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 pub const LIFE_MAX: Duration = Duration::from_hours(7 * 24);
 /// The longest wait that a token service can ask for.
 pub const WAIT_MAX: Duration = Duration::from_hours(1);
-/// From then on the clocks' difference is worth a word.
-const CLOCK_OFFSET_MS_MAX: u64 = 2 * 60 * 1000;
 
 /// What is to be asked of a token service.
 #[derive(Clone, Debug)]
@@ -154,10 +152,8 @@ impl fmt::Display for Refusal {
         if !self.words.is_empty() {
             write!(f, " ({})", self.words)?;
         }
-        let offset = self.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX);
-        if let Some(offset) = offset {
-            let side = if offset > 0 { "ahead of" } else { "behind" };
-            write!(f, ", its clock {} s {side} ours", offset.unsigned_abs() / 1000)?;
+        if let Some(offset) = self.clock_offset_ms.and_then(ClockOffset::notable) {
+            write!(f, ", its clock {offset}")?;
         }
         write!(f, "; {}", self.cause.advice())
     }
