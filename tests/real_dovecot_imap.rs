@@ -113,12 +113,22 @@ fn settings(address: SocketAddr, watch: Watch) -> Settings {
     }
 }
 
+/// Dovecot's two formats of a mailbox; the first is `support::dovecot`'s own.
+const FORMATS: [&str; 2] = ["maildir:~/Maildir", "sdbox:~/sdbox"];
+
 /// All a mailbox can go through; after each step the recorder agrees with STATUS.
 fn check_every_change(watch: Watch, asks: bool) {
     if !required("dovecot") {
         return;
     }
-    let server = Dovecot::start(Options { users: USERS, ..Options::default() });
+    for format in FORMATS {
+        check_every_change_of(format, watch, asks);
+    }
+}
+
+fn check_every_change_of(format: &str, watch: Watch, asks: bool) {
+    let extra = format!("mail_location = {format}\n");
+    let server = Dovecot::start(Options { users: USERS, extra, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), watch));
     watching.wait_all_watched();
     let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();

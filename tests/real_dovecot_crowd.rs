@@ -1,0 +1,171 @@
+//! The IMAP source where a real Dovecot is at its worst: a mailbox whose log was rotated under NOTIFY, and hundreds of
+//! mailboxes whose sessions end in the same instant. Every single change is `real_dovecot_imap.rs`'s.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
+
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{MailboxId, Observer, SourceId};
+use mailbadge::source::imap::driver::{ImapSource, start};
+use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::time::driver::Clock;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options};
+use support::lmtp::LmtpClient;
+use support::process::try_until;
+use support::recorder::Recorder;
+use support::{required, wait_until};
+
+/// Longest wait for what is not measured.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A source in a runtime of its own.
+struct Watching {
+    runtime: tokio::runtime::Runtime,
+    source: Option<ImapSource>,
+    recorder: Arc<Recorder>,
+    counters: Arc<SourceCounters>,
+}
+
+impl Watching {
+    fn start(settings: Settings, users: u32) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let (recorder, counters) = (Arc::new(Recorder::default()), Arc::new(SourceCounters::default()));
+        let inside = runtime.enter();
+        let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
+        let source = start(settings, SourceId(0), observer, Clock::start(), counters.clone(), 1).unwrap();
+        drop(inside);
+        (1..=users).for_each(|number| source.watch(MailboxId(number), format!("u{number}").into()));
+        let watching = Self { runtime, source: Some(source), recorder, counters };
+        watching.wait_watched(users);
+        watching
+    }
+
+    fn wait_watched(&self, users: u32) {
+        wait_until("all mailboxes watched", LIMIT, || {
+            (self.counters.watched.get() == u64::from(users)).then_some(())
+        });
+    }
+
+    fn unseen(&self, number: u32) -> Option<u32> {
+        self.recorder.last(number).map(|last| last.1)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            self.runtime.block_on(source.stop());
+        }
+    }
+}
+
+fn settings(address: SocketAddr, watch: Watch, login_rate: u32) -> Settings {
+    let password = MASTER_PASSWORD.to_owned().into();
+    let login = Login::Master { user: MASTER_USER.into(), separator: "*".into(), password };
+    Settings { port: address.port(), watch, login_rate, ..Settings::new("dovecot", "127.0.0.1", login) }
+}
+
+/// A mailbox whose log is rotated after a second and not after five minutes, on a server that looks by itself only after
+/// longer than this test waits.
+const ROTATING: &str = "\
+mail_index_log_rotate_min_age = 1s
+mail_index_log_rotate_min_size = 1k
+mailbox_idle_check_interval = 10 mins
+";
+/// So many deliveries rotate it for sure.
+const CHANGES: u32 = 250;
+/// Between two armings.
+const REARM: Duration = Duration::from_secs(4);
+/// What NOTIFY's window and a busy machine add.
+const SLACK: Duration = Duration::from_secs(3);
+/// Deliveries that are waited for after the rotation.
+const WATCHED: u32 = 5;
+
+/// The longest wait from a delivery to its reading, after the log was rotated; `None` where one did not come within
+/// `limit`.
+fn longest_silence(rearm_interval: Duration, limit: Duration) -> Option<Duration> {
+    let server = Dovecot::start(Options { users: 1, extra: ROTATING.to_owned(), ..Options::default() });
+    let settings = settings(server.imap(), Watch::Notify, 100);
+    let watching = Watching::start(Settings { rearm_interval, ..settings }, 1);
+    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
+    for _ in 0..CHANGES {
+        lmtp.deliver("u1").unwrap();
+    }
+    let clock = Clock::start();
+    let mut longest = Duration::ZERO;
+    for number in 1..=WATCHED {
+        lmtp.deliver("u1").unwrap();
+        let begun = clock.now().moment;
+        try_until(limit, || (watching.unseen(1) == Some(CHANGES + number)).then_some(()))?;
+        longest = longest.max(clock.now().moment.since(begun));
+    }
+    Some(longest)
+}
+
+#[test]
+fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period() {
+    if !required("dovecot") {
+        return;
+    }
+    let longest = longest_silence(REARM, REARM + SLACK);
+    println!("longest silence {longest:?}, armed again every {REARM:?}");
+    assert!(longest.is_some(), "silent for longer than {:?}", REARM + SLACK);
+    // The same server and the same mailbox without: it stays deaf.
+    assert_eq!(
+        longest_silence(Duration::from_hours(1), REARM + SLACK),
+        None,
+        "this Dovecot does not go deaf"
+    );
+}
+
+/// Mailboxes that lose their sessions at once.
+const CROWD: u32 = 500;
+/// Log-ins a second.
+const RATE: u32 = 50;
+/// All must be true again after this long.
+const TRUE_AGAIN: Duration = Duration::from_mins(1);
+
+#[test]
+fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a_minute() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut server = Dovecot::start(Options { users: CROWD, ..Options::default() });
+    let watching = Watching::start(settings(server.imap(), Watch::Idle, RATE), CROWD);
+    server.stop();
+    wait_until("the loss to be noticed", LIMIT, || (watching.counters.watched.get() == 0).then_some(()));
+    let before = watching.counters.logins_ok.get();
+    server.start_again().unwrap();
+    let clock = Clock::start();
+    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
+    for number in [1, 250, 500] {
+        lmtp.deliver(&format!("u{number}")).unwrap();
+    }
+    let mut fastest = 0.0_f64;
+    let mut marks = vec![(clock.now().moment, before)];
+    wait_until("all watched again", TRUE_AGAIN, || {
+        let (now, logins) = (clock.now().moment, watching.counters.logins_ok.get());
+        let &(then, count) = marks.last().unwrap();
+        if now.since(then) >= Duration::from_secs(2) {
+            fastest = fastest.max((logins - count) as f64 / now.since(then).as_secs_f64());
+            marks.push((now, logins));
+        }
+        (watching.counters.watched.get() == u64::from(CROWD)).then_some(())
+    });
+    wait_until("all true", TRUE_AGAIN, || {
+        let is_true = |number| watching.unseen(number) == Some(u32::from([1, 250, 500].contains(&number)));
+        (1..=CROWD).all(is_true).then_some(())
+    });
+    let took = clock.now().moment.since(marks.first().unwrap().0);
+    println!(
+        "{CROWD} mailboxes were watched and true {took:?} after the start, {fastest:.0} log-ins a second at most"
+    );
+    assert!(took < TRUE_AGAIN, "{took:?}");
+    // A bucket's burst falls into one of the spans.
+    assert!(fastest <= f64::from(RATE) * 1.2, "{fastest:.0} log-ins a second");
+    let logins = watching.counters.logins_ok.get() - before;
+    assert_eq!((logins, watching.counters.logins_refused.get()), (u64::from(CROWD), 0));
+}
