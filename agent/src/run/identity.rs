@@ -69,6 +69,9 @@ impl Identity {
         let loaded = self.config.current.as_ref().map(|thumbprint| self.load(thumbprint, &kept)).transpose();
         told(&mut self.current_trouble, loaded.as_ref().err(), "no tokens can be signed");
         let signer = loaded.ok().flatten().map(|(certificate, key)| Arc::new(Signer::new(certificate, key)));
+        if let Some(signer) = &signer {
+            tracing::info!(thumbprint = %signer.certificate().thumbprint(), "tokens are signed with this certificate");
+        }
         let is_other = signer.is_some() || self.signer.is_some();
         self.signer = signer;
         Ok(Changed { signer: is_other, name })
