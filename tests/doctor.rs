@@ -165,6 +165,36 @@ fn before_anything_is_set_up_the_first_steps_are_named() {
 }
 
 #[test]
+fn maildirs_and_the_watches_they_need_are_looked_at() {
+    let host = Host::new();
+    let template = host.path("{user}/Maildir").display().to_string();
+    let sources = |template: &str| {
+        host.configure(&format!(
+            "organization = \"fabrikam.com\"\nstate-dir = \"state\"\n[admin]\nlisten = \"off\"\n[[source]]\n\
+             kind = \"maildir\"\npath = \"{template}\"\nnames = \"local-part\"\n[[source]]\nkind = \"cyrus\"\nlisten = \"{}\"\n",
+            host.path("cyrus.sock").display()
+        ));
+        host.run("doctor --mailbox kim@fabrikam.com").out
+    };
+    let shown = sources(&template);
+    for part in
+        ["✓ inotify watches", "0 are subscribed", "– source maildir", "has no Maildir by", "✓ source cyrus"]
+    {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    for name in ["new/one", "new/two", "cur/three:2,S"] {
+        let message = host.path("kim/Maildir").join(name);
+        fs::create_dir_all(message.parent().expect("a folder")).expect("own folder");
+        fs::write(message, "").expect("own folder");
+    }
+    let shown = sources(&template);
+    assert!(shown.contains("kim@fabrikam.com has a Maildir, 2 unseen"), "{shown}");
+    let shown = sources(&format!("{}/{{user}}", host.path("kim/Maildir/new/one").display()));
+    assert!(shown.contains("✗ source maildir"), "{shown}");
+    assert!(shown.contains("let the user that runs the daemon read"), "{shown}");
+}
+
+#[test]
 fn a_probe_names_every_trouble_of_a_token_service() {
     let scene = Scene::new();
     scene.register();

@@ -11,6 +11,7 @@ use mailbadge::source::names::{Names, Spelling};
 use mailbadge::source::pending::{Pending, Update};
 use mailbadge::time::{Moment, Now, UnixMs};
 use mailbadge::tracker::Tracker;
+use mailbadge::tracker::record::Record;
 use mailbadge_sim::peers::cyrus_client::{self, CyrusClient, Hierarchy};
 use mailbadge_sim::peers::dovecot_client::{self, Dialect, DovecotClient, Input, Output};
 use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
@@ -109,7 +110,7 @@ impl Scene {
 
     /// Mailboxes of which something else than the truth is believed.
     fn wrong(&self) -> usize {
-        let believed = |id: u32| self.tracker.inspect(MailboxId(id), |record| record.known()).flatten();
+        let believed = |id: u32| self.tracker.inspect(MailboxId(id), Record::known).flatten();
         // What was never told of is no matter of these stories.
         (0..MAILBOXES).filter(|id| believed(*id).is_some_and(|known| known.unseen != self.truth(*id))).count()
     }

@@ -72,8 +72,15 @@ struct Patient<'a> {
 type Check = fn(&Patient) -> Result<Vec<Finding>, Failure>;
 
 /// Every check behind configuration and state, in the order in which they are told.
-const CHECKS: [Check; 6] =
-    [host::certificates, host::descriptors, relay::way, relay::token_services, sources::all, host::daemon];
+const CHECKS: [Check; 7] = [
+    host::certificates,
+    host::descriptors,
+    sources::watches,
+    relay::way,
+    relay::token_services,
+    sources::all,
+    host::daemon,
+];
 
 /// Runs the command.
 pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use crate::source::imap::{self, Method};
 use crate::source::{dovecot, maildir};
 use crate::store::Store;
 use rustix::fs::{Access, access};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// All of them.
@@ -56,21 +57,34 @@ fn untried(check: String) -> Finding {
     Finding::skipped(check, "no mailbox is subscribed; give one to try with --mailbox")
 }
 
-/// The Maildir of one mailbox must let this user read.
+/// The Maildir of one mailbox must let this user read; one that never got mail has none.
 fn maildir(check: String, settings: &maildir::Settings, patient: &Patient) -> Result<Finding, Failure> {
     let Some(mailbox) = mailbox(patient)? else { return Ok(untried(check)) };
     let remedy = "check the source's path, and let the user that runs the daemon read the Maildirs";
-    let found = match settings.path.path(&settings.names.server(&mailbox)) {
-        Err(refused) => Err(format!("{mailbox}: {refused}")),
-        Ok(path) => match access(path.join("new"), Access::READ_OK | Access::EXEC_OK) {
-            Err(cause) => Err(format!("{}/new: {cause}", path.display())),
-            Ok(()) => Ok(format!("{} can be read", path.display())),
-        },
+    Ok(match maildir::driver::read_once(settings, &mailbox) {
+        Ok(Some(unseen)) => Finding::well(check, format!("{mailbox} has a Maildir, {unseen} unseen")),
+        Ok(None) => Finding::skipped(check, format!("{mailbox} has no Maildir by {} yet", settings.path)),
+        Err(wrong) => Finding::ill(check, wrong, remedy),
+    })
+}
+
+/// Whether inotify has room for every subscribed Maildir.
+pub(super) fn watches(patient: &Patient) -> Result<Vec<Finding>, Failure> {
+    let is_maildir = |source: &&Source| matches!(source, Source::Maildir(_));
+    let sources = patient.config.sources.iter().filter(is_maildir).count() as u64;
+    let Some(limit) = maildir::driver::watches_max().filter(|_| sources > 0) else { return Ok(Vec::new()) };
+    let kept = patient.store.subscriptions(None)?;
+    let mailboxes = kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64;
+    let needed = sources * mailboxes * maildir::driver::WATCHES_PER_MAILBOX;
+    let fit = limit / maildir::driver::WATCHES_PER_MAILBOX;
+    let found = format!("{limit} of a user, enough for {fit} Maildirs; {mailboxes} are subscribed");
+    let remedy = "raise fs.inotify.max_user_watches (sysctl); the rest is read by the sweep alone";
+    let finding = if needed <= limit {
+        Finding::well("inotify watches", found)
+    } else {
+        Finding::ill("inotify watches", found, remedy)
     };
-    Ok(found.map_or_else(
-        |wrong| Finding::ill(check.clone(), wrong, remedy),
-        |found| Finding::well(&check, found),
-    ))
+    Ok(vec![finding])
 }
 
 fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<Finding, Failure> {

@@ -23,6 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+/// Watches of inotify that a mailbox takes: `new/` and `cur/`.
+pub const WATCHES_PER_MAILBOX: u64 = 2;
+
 /// A running source. Every call returns at once and may be repeated. Dropping it stops it.
 #[derive(Debug)]
 pub struct MaildirSource {
@@ -275,7 +278,7 @@ impl Looking {
                 inotify_limit("max_user_instances")
             )),
             Ok(_) if unwatched > 0 => Some(format!(
-                "{unwatched} of {mailboxes} Maildirs are only read every {every}: each needs 2 inotify watches; raise \
+                "{unwatched} of {mailboxes} Maildirs are only read every {every}: each needs {WATCHES_PER_MAILBOX} inotify watches; raise \
                  fs.inotify.max_user_watches, now {}",
                 inotify_limit("max_user_watches")
             )),
@@ -284,14 +287,24 @@ impl Looking {
     }
 }
 
-/// The Maildir of one user, for a look from outside a running source.
+/// Unseen messages in the Maildir of one mailbox, for a look from outside a running source; `None` where there is no
+/// Maildir.
 ///
 /// # Errors
 /// What keeps it from being read, for people.
-pub fn read_once(settings: &Settings, name: &str) -> Result<u32, String> {
+pub fn read_once(settings: &Settings, name: &str) -> Result<Option<u32>, String> {
     let user = settings.names.server(name);
     let path: PathBuf = settings.path.path(&user).map_err(|refused| format!("{user}: {refused}"))?;
-    folder::count(&path).map_err(|error| format!("{}: {error}", path.display()))
+    match folder::count(&path) {
+        Ok(unseen) => Ok(Some(unseen)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// How many watches of inotify the kernel gives one user (`fs.inotify.max_user_watches`).
+pub fn watches_max() -> Option<u64> {
+    inotify_limit("max_user_watches").parse().ok()
 }
 
 #[cfg(test)]
