@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 use support::cloud::Cloud;
+use support::cyrus::{self, Cyrus};
 use support::dovecot::{Dovecot, Options};
 use support::host::{Host, badges};
 use support::lmtp::LmtpClient;
@@ -91,6 +92,54 @@ fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s() 
     scene.supervisor.wait_starts(2);
     assert_eq!(scene.supervisor.frozen(), 1);
     scene.wait_shown(2);
+}
+
+/// Deliveries that fill Cyrus's queue of datagrams, two each, where nobody reads it.
+const FLOOD: u32 = 40;
+
+/// Cyrus's socket is the agent's own: what happens while nobody reads it is lost, and read again after the start.
+#[test]
+fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one() {
+    if !cyrus::required() {
+        return;
+    }
+    let cloud = Cloud::start();
+    let host = Host::new();
+    let shipped = include_str!("../packaging/cyrus/imapd.conf");
+    let socket = host.cyrus_socket().display().to_string();
+    let cyrus = Cyrus::start(1, &shipped.replace("/run/mailbadge/cyrus.sock", &socket));
+    // The supervisor hands a socket over, as the shipped units do: Dovecot's, which nobody uses here.
+    let sources = [host.dovecot_source(), host.cyrus_source(), host.cyrus_sweep(&cyrus)].concat();
+    host.configure(&cloud, &sources);
+    host.subscribe(&["u1".to_owned()]);
+    let supervisor = Supervisor::start(host.folder(), &host.folder().join("dict.sock"), "dovecot");
+    let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
+    let mut deliver = |count: u32| -> Vec<Duration> {
+        (0..count).map(|_| lmtp.deliver("u1").expect("delivery").took).collect()
+    };
+    let shows = |count: u32| {
+        let what = format!("u1 shows {count}, not {:?}", badges(&cloud, "u1"));
+        wait_until(&what, LIMIT, || (badges(&cloud, "u1") == [Some(count); 2]).then_some(()));
+    };
+    let healthy = median(deliver(ROUNDS));
+    shows(ROUNDS);
+    let mut killed = Vec::new();
+    for round in 1..=ROUNDS {
+        signal(supervisor.pid(), "KILL").expect("its pid is ours");
+        killed.extend(deliver(1));
+        supervisor.wait_starts(round + 1);
+    }
+    println!("Cyrus delivered in {healthy:?} with a healthy agent, and right after a kill in {killed:?}");
+    assert!(median(killed.clone()).saturating_sub(healthy) < KILLED_MAX, "{killed:?}");
+    shows(2 * ROUNDS);
+    signal(supervisor.pid(), "STOP").expect("its pid is ours");
+    let frozen = deliver(FLOOD);
+    let longest = frozen.iter().max().expect("some");
+    println!("with a frozen agent the longest of {FLOOD} deliveries took {longest:?}");
+    assert!(*longest < FROZEN_MAX, "{frozen:?}");
+    assert_eq!(supervisor.frozen(), 1, "Cyrus waited for it: else this shows nothing");
+    supervisor.wait_starts(ROUNDS + 2);
+    shows(2 * ROUNDS + FLOOD);
 }
 
 #[test]

@@ -36,14 +36,18 @@ fn scene<'a>(cloud: &'a Cloud, dovecot: &Dovecot, host: &'a Host) -> Scene<'a> {
     Scene { cloud, host, imap, lmtp, password: USER_PASSWORD, mailboxes: names() }
 }
 
-fn every_step_reaches_every_device(dict: bool) {
+/// How Dovecot keeps mail, as its configuration says it: the test server's default is Maildir.
+const MAILDIR: &str = "";
+const SDBOX: &str = "mail_location = sdbox:~/sdbox\n";
+
+fn every_step_reaches_every_device(dict: bool, storage: &str) {
     if !required("dovecot") {
         return;
     }
     let _others = MEASURING.read();
     let cloud = Cloud::start();
     let mut host = Host::new();
-    let options = Options { users: MAILBOXES, dict: dict.then(|| host.dict()), ..Options::default() };
+    let options = Options { users: MAILBOXES, dict: dict.then(|| host.dict()), extra: storage.to_owned() };
     let dovecot = Dovecot::start(options);
     let source = if dict { host.dovecot_source() } else { host.imap_source(&dovecot, "auto") };
     host.configure(&cloud, &source);
@@ -56,12 +60,22 @@ fn every_step_reaches_every_device(dict: bool) {
 
 #[test]
 fn with_the_dict_source_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(true);
+    every_step_reaches_every_device(true, MAILDIR);
+}
+
+#[test]
+fn with_the_dict_source_and_sdbox_every_device_shows_status_unseen_after_each_step() {
+    every_step_reaches_every_device(true, SDBOX);
 }
 
 #[test]
 fn with_the_imap_source_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(false);
+    every_step_reaches_every_device(false, MAILDIR);
+}
+
+#[test]
+fn with_the_imap_source_and_sdbox_every_device_shows_status_unseen_after_each_step() {
+    every_step_reaches_every_device(false, SDBOX);
 }
 
 /// A host whose mailboxes are told of by dict and swept over IMAP, with a relay that knows it; the daemon runs.
