@@ -185,9 +185,17 @@ impl Flow {
         }
     }
 
+    /// Logs why there is no token, or no newer one, when that changes.
     fn tell_keeper(&mut self, input: keeper::Input, now: Now) {
-        if let Some(keeper) = &mut self.keeper {
-            keeper.handle(now, input);
+        let Some(keeper) = &mut self.keeper else { return };
+        let before = keeper.error().cloned();
+        keeper.handle(now, input);
+        match (keeper.error(), before) {
+            (Some(error), before) if before.as_ref().is_none_or(|before| !error.is_like(before)) => {
+                tracing::warn!("token: {error}");
+            }
+            (None, Some(_)) => tracing::info!("token: got again"),
+            _ => {}
         }
     }
 

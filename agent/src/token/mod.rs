@@ -79,6 +79,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says the same, dates and numbers in a token service's words aside.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::ServiceRefused { service, refusal },
+                Self::ServiceRefused { service: other_service, refusal: other },
+            ) => (service, refusal.cause, refusal.status) == (other_service, other.cause, other.status),
+            _ => self == other,
+        }
+    }
+
     /// Whether more might be known if token services' documents were read that never were.
     pub fn may_be_cured_by_documents(&self) -> bool {
         matches!(self, Self::NotTrusted { .. } | Self::NoTenant { .. })

@@ -121,6 +121,22 @@ fn a_refusal_says_what_is_wrong_and_the_wait_it_asks_for_is_kept() {
 }
 
 #[test]
+fn refusals_that_differ_in_dates_alone_are_alike() {
+    let refused = |status, content: &str| {
+        let mut bench = Bench::of_service();
+        bench.give(asked_of_service());
+        bench.sign();
+        bench.request();
+        bench.give(answer(status, content));
+        bench.keeper.error().cloned().unwrap()
+    };
+    let dated =
+        |date| refused(401, &format!(r#"{{"error":"invalid_client","error_description":"at {date}"}}"#));
+    assert!(dated("11:55").is_like(&dated("11:56")));
+    assert!(!dated("11:55").is_like(&refused(503, "")) && !dated("11:55").is_like(&Error::NoChallenge));
+}
+
+#[test]
 fn a_token_service_that_is_not_there_is_named() {
     let mut bench = Bench::of_service();
     bench.give(asked_of_service());
