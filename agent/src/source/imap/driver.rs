@@ -4,6 +4,7 @@
 mod connection;
 mod link;
 mod stream;
+mod tls;
 mod token;
 mod trial;
 

@@ -1,5 +1,6 @@
 //! The way to the server: TCP with its options, TLS as configured. What is said on it is the session's.
 
+use super::tls::TlsStream;
 use crate::source::imap::exchange::Ending;
 use crate::source::imap::{Settings, Tls};
 use rustls::ClientConfig;
@@ -14,8 +15,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use zeroize::Zeroize;
 
 /// The TCP connection must stand after this long, and then the TLS handshake be done.
@@ -57,12 +56,12 @@ pub enum Error {
 pub(super) struct Server {
     host: String,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 impl Server {
     pub(super) fn new(settings: &Settings) -> Result<Self, Error> {
-        Ok(Self { host: settings.host.clone(), port: settings.port, tls: connector(settings)? })
+        Ok(Self { host: settings.host.clone(), port: settings.port, tls: client_config(settings)? })
     }
 
     fn place(&self) -> String {
@@ -94,8 +93,10 @@ impl Server {
     pub(super) async fn secure(&self, stream: Stream) -> Result<Stream, String> {
         let place = self.place();
         let Stream::Plain(stream) = stream else { return Err(format!("TLS within TLS with {place}")) };
-        let Some((connector, name)) = &self.tls else { return Err(format!("no TLS set up for {place}")) };
-        match tokio::time::timeout(CONNECT_WAIT, connector.connect(name.clone(), stream)).await {
+        let Some((config, name)) = &self.tls else { return Err(format!("no TLS set up for {place}")) };
+        match tokio::time::timeout(CONNECT_WAIT, TlsStream::connect(config.clone(), name.clone(), stream))
+            .await
+        {
             Ok(Ok(secured)) => Ok(Stream::Tls(Box::new(secured))),
             Ok(Err(error)) => Err(format!("TLS with {place} failed: {error}")),
             Err(_) => Err(format!("TLS with {place}: no answer within {} s", CONNECT_WAIT.as_secs())),
@@ -106,7 +107,7 @@ impl Server {
 /// A connected stream; TLS is boxed since most watch without.
 pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -117,21 +118,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => stream.poll_read(context, buffer),
         }
     }
 
@@ -141,11 +128,12 @@ impl Stream {
         context: &mut Context<'_>,
         unsent: &mut Vec<u8>,
     ) -> Poll<io::Result<()>> {
-        if unsent.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => return stream.poll_send(context, unsent),
+        };
         while !unsent.is_empty() {
-            match ready!(self.poll_write(context, unsent)) {
+            match ready!(Pin::new(&mut *stream).poll_write(context, unsent)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(written) => {
                     unsent.get_mut(..written).unwrap_or_default().zeroize();
@@ -156,12 +144,12 @@ impl Stream {
         }
         // Nothing stays with an idle connection.
         *unsent = Vec::new();
-        self.poll_flush(context)
+        Poll::Ready(Ok(()))
     }
 }
 
 /// TLS as configured: the system's roots and the extra ones, the provider by name.
-fn connector(settings: &Settings) -> Result<Option<(TlsConnector, ServerName<'static>)>, Error> {
+fn client_config(settings: &Settings) -> Result<Option<(Arc<ClientConfig>, ServerName<'static>)>, Error> {
     if settings.tls == Tls::None {
         return Ok(None);
     }
@@ -179,5 +167,5 @@ fn connector(settings: &Settings) -> Result<Option<(TlsConnector, ServerName<'st
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    Ok(Some((TlsConnector::from(Arc::new(config)), server)))
+    Ok(Some((Arc::new(config), server)))
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::io::ReadBuf;
 
 /// Bytes of one read.
-const BUFFER: usize = 4 * 1024;
+const BUFFER: usize = 16 * 1024;
 
 /// What a log-in on trial found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
