@@ -144,6 +144,24 @@ fn the_service_manager_is_told_and_a_stop_delivers_what_is_under_way() {
     scene.host.stop();
 }
 
+#[test]
+fn the_log_says_once_that_counts_wait_and_that_they_are_sent_again() {
+    let mut scene = Scene::new();
+    scene.host.start();
+    let shown = scene.deliver(0);
+    scene.wait_shown(0, shown);
+    scene.cloud.fail(Kind::Internal);
+    let count = scene.deliver(0);
+    let retried = "mailbadge_batches_total{result=\"retried\"}";
+    wait_until("attempts", LIMIT, || (scene.metric(retried)? >= 3.0).then_some(()));
+    scene.cloud.heal();
+    scene.wait_shown(0, count);
+    wait_until("it is told", LIMIT, || scene.host.log().contains("counts are sent again").then_some(()));
+    let log = scene.host.log();
+    assert_eq!(log.matches("counts wait: relay: ").count(), 1, "{log}");
+    scene.host.stop();
+}
+
 /// What a stop may take (`run::DRAIN_MAX`), and what a busy machine adds to it.
 const STOP_MAX: Duration = Duration::from_secs(12);
 
