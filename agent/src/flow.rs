@@ -230,7 +230,9 @@ impl Flow {
         let Some(sent) = self.outbox.in_flight(attempt) else { return };
         let answer = disposition(outcome, &self.stamp, sent, now.unix);
         self.count_batch(&answer);
+        let former_trouble = self.outbox.trouble().map(str::to_owned);
         let settlement = self.outbox.settle(attempt, answer, self.token_serial(now), now);
+        self.log_trouble(former_trouble.as_deref());
         if let Some((serial, www_authenticate)) = settlement.unauthorized.clone() {
             self.doubt_issuer(serial, outcome, now);
             let serial = (serial != 0).then_some(serial);
@@ -238,6 +240,15 @@ impl Flow {
             self.miss_documents(now);
         }
         self.settle(settlement, outcome_may_hide_acceptance(outcome), now);
+    }
+
+    /// Logs what keeps batches from being sent, when it begins, when it becomes another, and when it is over.
+    fn log_trouble(&self, former: Option<&str>) {
+        match (self.outbox.trouble(), former) {
+            (Some(cause), former) if former != Some(cause) => tracing::warn!("counts wait: relay: {cause}"),
+            (None, Some(_)) => tracing::info!("counts are sent again"),
+            _ => {}
+        }
     }
 
     fn settle(&mut self, settlement: Settlement, may_have_arrived: bool, now: Now) {

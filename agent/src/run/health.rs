@@ -23,8 +23,6 @@ pub(super) struct Troubles {
     rooms: Mutex<[Option<String>; 4]>,
     /// Of token services' documents, by the names of the services.
     documents: Mutex<BTreeMap<String, String>>,
-    /// What was last logged of the way to the relay.
-    sending: Mutex<Option<String>>,
 }
 
 impl Troubles {
@@ -57,20 +55,6 @@ impl Troubles {
             tracing::info!(service, "its metadata document can be read again");
             all.remove(service);
         }
-    }
-
-    /// What keeps counts from being sent: logged when it begins, when it becomes another, and when it is over.
-    fn sending(&self, trouble: Option<String>) {
-        let mut known = self.sending.lock();
-        if *known == trouble {
-            return;
-        }
-        if let Some(trouble) = &trouble {
-            tracing::warn!("counts wait: {trouble}");
-        } else {
-            tracing::info!("counts are sent again");
-        }
-        *known = trouble;
     }
 
     /// Logs what changed, once.
@@ -177,18 +161,6 @@ impl Hall {
     fn sources<T>(&self, as_shown: impl Fn(Shown) -> T) -> Vec<T> {
         let sources = self.sources.try_lock();
         sources.map(|sources| sources.shown().into_iter().map(as_shown).collect()).unwrap_or_default()
-    }
-
-    /// Has the log say what keeps counts from being sent, where that changed.
-    pub(super) fn tell_sending(&self) {
-        let flow = self.flow.lock();
-        let token = match flow.token(self.clock.now()) {
-            Some(TokenState::Failed { error, .. }) => Some(format!("token: {error}")),
-            _ => None,
-        };
-        let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}")).or(token);
-        drop(flow);
-        self.troubles.sending(trouble);
     }
 
     fn relay_reasons(&self) -> Vec<String> {

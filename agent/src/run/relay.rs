@@ -45,7 +45,6 @@ pub(super) async fn drive(hall: Arc<Hall>) {
         tokio::select! {
             Some(input) = inputs.recv() => {
                 hall.flow.lock().handle(input, hall.clock.now());
-                hall.tell_sending();
             }
             () = hall.bell.notified() => {}
             () = wake => {}
