@@ -49,7 +49,8 @@ impl Host {
         format!("proxy:{}:unseen", self.dict_socket().display())
     }
 
-    fn dict_socket(&self) -> PathBuf {
+    /// The same as a path.
+    pub fn dict_socket(&self) -> PathBuf {
         self.folder.path().join("dict.sock")
     }
 
@@ -183,6 +184,25 @@ impl Host {
         });
         assert_eq!(is_ready, Some(true), "the agent is not ready: {answer}\n{}", running.log());
         self.running = Some(running);
+    }
+
+    /// Starts a daemon that must refuse to; gives what it said. Panics where it runs.
+    pub fn start_in_vain(&self) -> String {
+        let arguments = ["run", "--config", "mailbadge.toml"];
+        let log = self.folder.path().join("agent.log");
+        let before = fs::read(&log).map_or(0, |text| text.len());
+        let mut running =
+            spawn_agent(&arguments, self.folder.path(), &self.environment).expect("cargo built it");
+        let ended = try_until(PATIENCE, || running.ended());
+        let refused = ended.is_some_and(|status| !status.success());
+        assert!(refused, "it started, or ended well\n{}", running.log());
+        let said = fs::read(&log).expect("it has a log");
+        String::from_utf8_lossy(said.get(before..).unwrap_or_default()).into_owned()
+    }
+
+    /// The running daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it runs").pid()
     }
 
     /// Opens the endpoint for relays, on a free port, from the next configuration on.

@@ -2,6 +2,7 @@
 
 mod account;
 pub mod browser;
+pub mod campaign;
 pub mod cloud;
 pub mod command_line;
 pub mod cyrus;
@@ -16,6 +17,8 @@ mod requirement;
 pub mod script;
 pub mod simulation;
 pub mod supervisor;
+pub mod tmpfs;
+pub mod traffic;
 
 pub use process::wait_until;
 pub use requirement::{required, required_as};
