@@ -1,6 +1,7 @@
 //! The Maildir source beside the programs that write Maildirs: a real Dovecot, and Python's `mailbox`. After each change
 //! every device shows the count, with the files alone and with all sources of Dovecot together.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -8,8 +9,9 @@ use std::time::Duration;
 use support::cloud::Cloud;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::host::{Host, badges};
+use support::process::{Running, program};
 use support::script::Scene;
-use support::{required, wait_until};
+use support::{required, required_if, wait_until};
 
 /// Mailboxes where the whole path is walked with Dovecot.
 const MAILBOXES: u32 = 6;
@@ -180,4 +182,42 @@ fn what_python_does_to_a_maildir_reaches_every_device_though_the_server_spells_n
         "of a Maildir that is not there nothing is said"
     );
     host.stop();
+}
+
+/// Gives the program behind it so many inotify watches, in a user namespace of its own.
+const FEW_WATCHES: &str = "echo 4 > /proc/sys/user/max_inotify_watches && exec \"$0\" \"$@\"";
+
+fn with_few_watches(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", FEW_WATCHES]).arg(program);
+    command
+}
+
+#[test]
+fn past_the_kernels_watches_maildirs_are_swept_and_readiness_says_so() {
+    let is_there = with_few_watches("true").output().is_ok_and(|output| output.status.success());
+    if !required_if("user-namespaces", "unshare with a user namespace", is_there) {
+        return;
+    }
+    let cloud = Cloud::start();
+    let host = Host::new();
+    let maildirs = host.folder().join("mail");
+    let template = format!("{}/{{user}}", maildirs.display());
+    host.configure(&cloud, &format!("{}sweep-interval = \"1s\"\n", Host::maildir_source(&template)));
+    let mailboxes = ["u1", "u2", "u3"].map(str::to_owned);
+    host.subscribe(&mailboxes);
+    for (name, folder) in mailboxes.iter().flat_map(|name| [(name, "new"), (name, "cur")]) {
+        fs::create_dir_all(maildirs.join(name).join(folder)).expect("own folder");
+    }
+    let mut command = with_few_watches(program());
+    command.args(["agent", "run", "--config", "mailbadge.toml"]).current_dir(host.folder());
+    let _agent = Running::start("agent", command, &host.folder().join("agent.log")).expect("it starts");
+    let told = "1 of 3 Maildirs are only read every 1s: each needs 2 inotify watches; raise fs.inotify.max_user_watches";
+    wait_until("readiness to say so", LIMIT, || host.ask("/readyz").contains(told).then_some(()));
+    for name in &mailboxes {
+        File::create(maildirs.join(name).join("new/message")).expect("own folder");
+    }
+    for name in &mailboxes {
+        wait_until(name, LIMIT, || (badges(&cloud, name) == [Some(1); 2]).then_some(()));
+    }
 }

@@ -21,4 +21,4 @@ pub mod tmpfs;
 pub mod traffic;
 
 pub use process::wait_until;
-pub use requirement::{required, required_as};
+pub use requirement::{required, required_as, required_if};

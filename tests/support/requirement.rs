@@ -21,7 +21,7 @@ pub fn required_as(name: &str, program: &str) -> bool {
 }
 
 /// The same where looking for `program` on the path would not tell: `is_there` does.
-pub(crate) fn required_if(name: &str, program: &str, is_there: bool) -> bool {
+pub fn required_if(name: &str, program: &str, is_there: bool) -> bool {
     if is_there {
         return true;
     }

@@ -163,8 +163,10 @@ impl Looking {
                 && let Some(output) = self.watcher.poll_output()
             {
                 self.carry_out(output);
+                self.count();
                 self.take_in();
             }
+            self.count();
             self.tell();
             let due = self.watcher.poll_timeout();
             let limit = due.map(|at| at.since(self.clock.now().moment));
@@ -176,13 +178,11 @@ impl Looking {
     fn take_in(&mut self) {
         let now = self.clock.now().moment;
         let told = std::mem::take(&mut *self.shared.told.lock());
-        let asked = told.asked.into_iter().map(Input::Ask);
-        let mut inputs: Vec<Input> = told.changes.into_iter().chain(asked).collect();
-        if let Ok(notifier) = &mut self.notifier {
-            notifier.events(|event| inputs.push(event));
-        }
-        for input in inputs {
+        for input in told.changes.into_iter().chain(told.asked.into_iter().map(Input::Ask)) {
             self.watcher.handle(now, input);
+        }
+        if let Ok(notifier) = &mut self.notifier {
+            notifier.events(|event| self.watcher.handle(now, event));
         }
         self.watcher.handle(now, Input::Timeout);
     }
@@ -252,22 +252,24 @@ impl Looking {
         Some([new, cur.ok()?])
     }
 
-    /// Gauges, and what keeps mailboxes from being watched.
-    fn tell(&self) {
+    fn count(&self) {
         let standing = self.watcher.standing();
         self.counters.watched.set(standing.watched as u64);
         self.counters.waiting.set((standing.mailboxes - standing.watched) as u64);
+    }
+
+    /// What keeps mailboxes from being watched; the log is told when it begins.
+    fn tell(&self) {
+        let standing = self.watcher.standing();
         let failure = self.failure(standing.unwatched, standing.mailboxes).or_else(|| {
             let why = standing.failure?;
             Some(format!("{} Maildirs cannot be read; one of them: {why}", standing.failed))
         });
         let mut known = self.shared.failure.lock();
-        if *known != failure {
-            if let Some(failure) = &failure {
-                tracing::warn!(source = %self.settings.name, "{failure}");
-            }
-            *known = failure;
+        if let (None, Some(failure)) = (&*known, &failure) {
+            tracing::warn!(source = %self.settings.name, "{failure}");
         }
+        *known = failure;
     }
 
     fn failure(&self, unwatched: usize, mailboxes: usize) -> Option<String> {

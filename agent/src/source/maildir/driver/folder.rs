@@ -15,6 +15,9 @@ use std::time::SystemTime;
 /// Bytes of events read at once: some two hundred.
 const EVENTS_BYTES: usize = 64 * 1024;
 
+/// How often events are read before looks get their turn.
+const BURSTS_MAX: usize = 16;
+
 /// How often a Maildir is read again because it changed while it was read. After that the count stands, and the next
 /// event corrects it.
 const READS_MAX: usize = 3;
@@ -31,9 +34,9 @@ impl Notifier {
         Ok(Self { inotify: Inotify::init()?, descriptors: HashMap::new(), buffer: vec![0; EVENTS_BYTES] })
     }
 
-    /// All events that wait.
+    /// The events that wait, up to [`BURSTS_MAX`] times [`EVENTS_BYTES`].
     pub(super) fn events(&mut self, mut each: impl FnMut(Input)) {
-        loop {
+        for _ in 0..BURSTS_MAX {
             match self.inotify.read_events(&mut self.buffer) {
                 Ok(events) => {
                     for event in events {
