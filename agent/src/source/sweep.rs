@@ -1,15 +1,23 @@
-//! Who is due for a reconciling read: every mailbox within the interval, none at the same moment as all others. Shared by
-//! the sources that can be asked. Knows no connection; whoever reads a mailbox says so here.
+//! Who is due for a reconciling read: every mailbox within the interval, none at the same moment as all others; more often
+//! after the server was found not to have told of something, until a whole round finds nothing again. Shared by the
+//! sources that can be asked. Knows no connection; whoever reads a mailbox says so here.
 
 use crate::event::MailboxId;
 use crate::time::Moment;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// What the interval is divided by after a correction.
+const HASTE_MAX: u32 = 4;
+
 /// When each mailbox must be read next.
 #[derive(Debug)]
 pub struct Sweep {
     interval: Duration,
+    /// What the interval is divided by now: 1 while nothing is ever corrected.
+    haste: u32,
+    /// Reads since the last correction, or since the haste abated.
+    quiet: usize,
     rng: fastrand::Rng,
     /// By mailbox id: ids are given out without gaps.
     due: Vec<Option<Moment>>,
@@ -19,13 +27,29 @@ pub struct Sweep {
 impl Sweep {
     /// Nobody is due yet. `interval`: longest time between two reads of a mailbox.
     pub fn new(interval: Duration, seed: u64) -> Self {
-        Self { interval, rng: fastrand::Rng::with_seed(seed), due: Vec::new(), order: BTreeSet::new() }
+        Self {
+            interval,
+            haste: 1,
+            quiet: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            due: Vec::new(),
+            order: BTreeSet::new(),
+        }
     }
 
     /// The mailbox was read just now, or is on its way to be: due again after 80 to 100 % of the interval.
     pub fn read(&mut self, mailbox: MailboxId, now: Moment) {
         let share = self.rng.u32(800..=1000);
-        self.set(mailbox, now.after(self.interval / 1000 * share));
+        self.set(mailbox, now.after(self.interval / 1000 * share / self.haste));
+        self.quiet += 1;
+        if self.haste > 1 && self.quiet >= self.order.len() {
+            (self.haste, self.quiet) = (self.haste / 2, 0);
+        }
+    }
+
+    /// A read found what the server had not told of: there may be more.
+    pub fn corrected(&mut self) {
+        (self.haste, self.quiet) = (HASTE_MAX, 0);
     }
 
     /// The mailbox is new and will be read by itself: its turn falls anywhere within the interval, so that many that came
@@ -84,6 +108,33 @@ mod tests {
         assert!((300..700).contains(&early), "{early} due at half time");
         let late = std::iter::from_fn(|| sweep.take(Moment::START.after(INTERVAL))).count();
         assert_eq!(early + late, 1000);
+    }
+
+    #[test]
+    fn a_correction_makes_rounds_shorter_until_they_find_nothing() {
+        let mut sweep = Sweep::new(INTERVAL, 7);
+        (0..100).for_each(|id| sweep.read(MailboxId(id), Moment::START));
+        // A round: all are read when they are due; the longest wait that it set.
+        let mut now = Moment::START;
+        let mut round = |sweep: &mut Sweep| {
+            for _ in 0..100 {
+                now = now.max(sweep.poll_timeout().unwrap());
+                let mailbox = sweep.take(now).unwrap();
+                sweep.read(mailbox, now);
+            }
+            (0..100)
+                .filter_map(|id| sweep.due.get(id).copied().flatten())
+                .map(|at| at.since(now))
+                .max()
+                .unwrap()
+        };
+        assert!(round(&mut sweep) > INTERVAL / 2);
+        sweep.corrected();
+        let hasty = round(&mut sweep);
+        assert!(hasty <= INTERVAL / 4, "{hasty:?}");
+        let waits: Vec<Duration> = (0..4).map(|_| round(&mut sweep)).collect();
+        assert!(waits[0] <= INTERVAL / 2 && waits[3] > INTERVAL / 2, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= INTERVAL), "{waits:?}");
     }
 
     #[test]

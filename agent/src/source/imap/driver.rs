@@ -189,6 +189,7 @@ impl Shared {
             connections.extend(self.carry_out(&mut desk, output));
         }
         let (mailboxes, covered) = desk.roster.coverage();
+        self.traits.learn_mailboxes(mailboxes);
         self.counters.watched.set(covered as u64);
         self.counters.waiting.set((mailboxes - covered) as u64);
         let is_moved = desk.roster.poll_timeout() != before;

@@ -36,6 +36,8 @@ pub enum Report {
     LoggedIn,
     /// It watches, in this way.
     Watching(Method),
+    /// The reading that it brings for the sweep is news: the server had not told of it.
+    Corrected,
     /// It brought a reading in answer to a question.
     Read,
     /// Its log-in was refused; [`Report::Ended`] follows.
@@ -229,6 +231,7 @@ impl Roster {
                     self.sweep.add(mailbox, now);
                 }
             }
+            Report::Corrected => self.sweep.corrected(),
             Report::Read => {
                 entry.readings = entry.readings.saturating_add(1).min(WEIGHT_ASKED - 1);
                 if !entry.is_polled {

@@ -252,7 +252,9 @@ impl Session {
     pub(super) fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
         self.tell(Output::LoggedIn);
-        let method = (self.errand == Errand::Watch).then(|| self.settings.watch.method(self.capabilities));
+        let is_crowd = self.traits.is_crowd();
+        let method =
+            (self.errand == Errand::Watch).then(|| self.settings.watch.method(self.capabilities, is_crowd));
         match method {
             Some(method) => self.watch_by(now, method),
             None => self.visit_begin(now),

@@ -1,5 +1,6 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
+use super::NOTIFY_MAX;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// What connections learn about their server, shared by all of one source.
@@ -8,6 +9,8 @@ pub struct Traits {
     /// 0 not known yet, 1 `RETURN (COUNT)` counts right, 2 it answers with the total (sources.md §1).
     esearch: AtomicU8,
     flags_in_idle: AtomicBool,
+    /// More mailboxes are watched there than NOTIFY is good for.
+    is_crowd: AtomicBool,
 }
 
 impl Traits {
@@ -24,6 +27,16 @@ impl Traits {
     /// Whether the server was seen to send flag changes during IDLE (sources.md §4.3).
     pub fn sends_flags_in_idle(&self) -> bool {
         self.flags_in_idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether the source watches more than [`NOTIFY_MAX`] mailboxes.
+    pub fn is_crowd(&self) -> bool {
+        self.is_crowd.load(Ordering::Relaxed)
+    }
+
+    /// So many mailboxes are watched at this server.
+    pub fn learn_mailboxes(&self, mailboxes: usize) {
+        self.is_crowd.store(mailboxes > NOTIFY_MAX, Ordering::Relaxed);
     }
 
     pub(super) fn learn_count(&self, is_right: bool) {

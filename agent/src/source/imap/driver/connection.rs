@@ -126,6 +126,7 @@ impl Connection {
         {
             if std::mem::take(&mut self.is_sweeping) && verdict == Verdict::Changed {
                 shared.counters.sweep_corrections.one();
+                self.report(Report::Corrected);
             }
             self.report(Report::Read);
         }

@@ -118,5 +118,5 @@ fn found(
     }
     let capabilities = session.capabilities();
     let unseen = unseen.ok_or(Error::Ended(ending))?;
-    Ok(Checked { capabilities, method: settings.watch.method(capabilities), unseen })
+    Ok(Checked { capabilities, method: settings.watch.method(capabilities, false), unseen })
 }
