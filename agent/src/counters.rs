@@ -43,7 +43,7 @@ pub struct SourceCounters {
     /// Lines, commands or datagrams skipped because they could not be understood.
     pub skipped: Count,
     /// What a source said that is no matter of ours: events without a count, of other mailboxes.
-    pub aside: Count,
+    pub ignored: Count,
     /// News about mailboxes nobody subscribed to.
     pub unknown: Count,
     /// Log-ins that worked.

@@ -46,7 +46,7 @@ fn sources(to: &mut DescriptorEncoder, figures: &Figures) -> fmt::Result {
         ("reading", |it| &it.readings),
         ("hint", |it| &it.hints),
         ("skipped", |it| &it.skipped),
-        ("aside", |it| &it.aside),
+        ("ignored", |it| &it.ignored),
         ("unknown", |it| &it.unknown),
     ];
     counter(to, "observations", "What sources said, by what it was worth", of_each(figures, "kind", kinds))?;

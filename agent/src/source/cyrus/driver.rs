@@ -173,7 +173,7 @@ impl Reader {
     fn take(&self, datagram: &[u8], has_warned: &mut bool) {
         match notify::read(datagram) {
             Ok(update) => self.counters.skipped.add(self.handover.put([update], self.clock.now())),
-            Err(why) if why.is_ordinary() => self.counters.aside.one(),
+            Err(why) if why.is_ordinary() => self.counters.ignored.one(),
             Err(why) => self.skip(why, has_warned),
         }
     }

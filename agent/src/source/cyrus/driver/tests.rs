@@ -109,7 +109,7 @@ fn an_event_reaches_the_observer_and_everything_else_is_counted() {
     bench.say(b"mailbadge\0EVENT\0\0\0\x000\0{\"event\":\"MailboxModseq\"}\0");
     let counted = || {
         let it = &bench.counters;
-        (it.readings.get(), it.unknown.get(), it.skipped.get(), it.aside.get())
+        (it.readings.get(), it.unknown.get(), it.skipped.get(), it.ignored.get())
     };
     wait_until("counters", || counted() == (1, 1, 3, 1));
     bench.tell("u2", 5, 1);
