@@ -4,10 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jsonwebtoken::EncodingKey;
 use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use mailbadge::source::imap::driver::{ImapSource, check_login, start};
-use mailbadge::source::imap::{Login, Method, Settings, Tls, Watch};
+use mailbadge::source::imap::{Login, Mechanism, Method, Settings, Tls, TokenFrom, TokenLogin, Watch};
 use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
 use parking_lot::Mutex;
@@ -16,6 +19,8 @@ use rustls_pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options, USER_PASSWORD};
@@ -296,5 +301,59 @@ fn starttls_and_implicit_tls_reach_only_the_server_whose_certificate_is_right() 
         let own = Secured::new();
         let unknown = check(tls, "mail.test", vec![own.root.clone()]).unwrap_err();
         assert!(unknown.contains("TLS with"), "{unknown}");
+    }
+}
+
+/// What signs access tokens, for Dovecot's own check of them.
+const TOKEN_KEY: &[u8] = b"a key that this test and its Dovecot share";
+
+/// A Dovecot that takes access tokens (OAuth 2.0, checked by a shared key), and nothing but.
+fn token_server(folder: &Path) -> Dovecot {
+    let keys = folder.join("keys/default/HS256");
+    fs::create_dir_all(&keys).unwrap();
+    fs::write(keys.join("default"), STANDARD.encode(TOKEN_KEY)).unwrap();
+    let settings = folder.join("oauth2.conf.ext");
+    let text = format!(
+        "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={}/keys/\nusername_attribute = sub\n",
+        folder.display()
+    );
+    fs::write(&settings, text).unwrap();
+    for path in [folder, &folder.join("keys"), &folder.join("keys/default"), &keys] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let extra = format!(
+        "auth_mechanisms = plain xoauth2 oauthbearer\npassdb {{\n  driver = oauth2\n  \
+         mechanisms = xoauth2 oauthbearer\n  args = {}\n}}\n",
+        settings.display()
+    );
+    Dovecot::start(Options { users: USERS, extra, ..Options::default() })
+}
+
+fn access_token(user: &str, lives: i64) -> String {
+    let now = i64::try_from(Clock::start().now().unix.seconds()).unwrap();
+    let claims = serde_json::json!({"sub": user, "iat": now - 7200, "exp": now + lives});
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &EncodingKey::from_secret(TOKEN_KEY))
+        .unwrap()
+}
+
+#[test]
+fn an_access_token_opens_a_mailbox_by_both_mechanisms_and_an_expired_one_does_not() {
+    if !required("dovecot") {
+        return;
+    }
+    let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").unwrap();
+    let server = token_server(folder.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let path = folder.path().join("token");
+    for mechanism in [Mechanism::XOAuth2, Mechanism::OAuthBearer] {
+        let from = TokenFrom::File(path.clone());
+        let login = Login::Token(TokenLogin { mechanism, user: None, from });
+        let settings = Settings { login, ..settings(server.imap(), Watch::Auto) };
+        fs::write(&path, access_token("u1", -3600)).unwrap();
+        let expired = runtime.block_on(check_login(settings.clone(), "u1", Clock::start())).unwrap_err();
+        assert!(expired.to_string().starts_with("log-in refused: "), "{mechanism:?}: {expired}");
+        fs::write(&path, access_token("u1", 3600)).unwrap();
+        let checked = runtime.block_on(check_login(settings, "u1", Clock::start()));
+        assert_eq!(checked.map(|checked| checked.unseen).map_err(|error| error.to_string()), Ok(0));
     }
 }
