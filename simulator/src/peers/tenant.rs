@@ -338,10 +338,8 @@ impl Tenants {
         let mut is_changed = false;
         for tenant in &mut self.tenants {
             for kind in IssuerKind::ALL {
-                for issuer in tenant.issuers_mut(kind).iter_mut() {
-                    if issuer.metadata_url.as_deref() != Some(url) {
-                        continue;
-                    }
+                let named = |issuer: &&mut Issuer| issuer.metadata_url.as_deref() == Some(url);
+                for issuer in tenant.issuers_mut(kind).iter_mut().filter(named) {
                     match issuer.published_by(bytes, kind) {
                         Ok(published) => {
                             outcome = outcome.and(Ok(published.len()));
