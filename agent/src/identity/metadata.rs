@@ -200,7 +200,9 @@ fn issuer(document: &Map<String, Value>) -> Result<Principal, MetadataError> {
     let id = id.ok_or_else(|| wrong("serviceName", "is missing, and issuer is no id@realm"))?;
     let realm =
         text(document, "realm").ok_or_else(|| wrong("realm", "is missing, and issuer is no id@realm"))?;
-    Ok(Principal::new(&id, &realm))
+    // By the rule of an issuer, so that what is written says the same as what was read.
+    Principal::parse(&format!("{id}@{realm}"))
+        .ok_or_else(|| wrong("serviceName", format!("is {:?}; expected an application id", short(&id))))
 }
 
 fn certificates(document: &Map<String, Value>) -> Result<Vec<Certificate>, MetadataError> {
@@ -334,6 +336,20 @@ mod tests {
             assert_eq!(document.issuer.to_string(), expected);
         }
         assert!(read(&with("/issuer", json!("a@*"))).is_ok(), "a service for every realm");
+    }
+
+    /// Found by fuzzing: a service name with a slash was kept whole, and came back cut once it was written.
+    #[test]
+    fn a_service_name_is_read_by_the_rule_of_an_issuer() {
+        let named = |name: &str| {
+            let mut document: Value = serde_json::from_slice(GOOD).unwrap();
+            (document["issuer"], document["serviceName"]) = (json!(""), json!(name));
+            Document::read(document.to_string().as_bytes())
+        };
+        let document = named("a/b").unwrap();
+        assert_eq!(document.issuer.id, "a");
+        assert_eq!(Document::read(&document.write()).unwrap().issuer, document.issuer);
+        assert!(named("/").unwrap_err().to_string().contains("serviceName is \"/\""));
     }
 
     #[test]
