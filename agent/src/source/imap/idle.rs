@@ -34,7 +34,8 @@ pub(super) struct Idle {
     /// How many IDLEs in a row the server ended by itself, soon after they began.
     unasked_ends: u8,
     round: Round,
-    rhythm: Rhythm,
+    /// When the server last said `* OK Still here` in this IDLE.
+    heard_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,27 +70,6 @@ struct Round {
     has_flags: bool,
 }
 
-/// `* OK Still here`: how regularly the server says it (sources.md §4.3).
-#[derive(Clone, Copy, Debug, Default)]
-struct Rhythm {
-    last: Option<Moment>,
-    longest_s: u32,
-}
-
-impl Rhythm {
-    fn heard(&mut self, now: Moment) {
-        if let Some(last) = self.last.replace(now) {
-            let gap = now.since(last).max(RHYTHM_MIN).as_secs();
-            self.longest_s = self.longest_s.max(u32::try_from(gap).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// How long a silence the rhythm allows: 2.5 times itself; `None` where there is none.
-    fn patience(self) -> Option<Duration> {
-        (self.longest_s > 0).then(|| Duration::from_millis(u64::from(self.longest_s) * 2_500))
-    }
-}
-
 impl Idle {
     /// IDLE is to be issued again.
     pub(super) fn wants_renewal(&mut self) {
@@ -114,7 +94,7 @@ impl Session {
             search: Search::Plain,
             unasked_ends: 0,
             round: Round::default(),
-            rhythm: Rhythm::default(),
+            heard_at: None,
         });
         self.command(now, Command::Examine, "EXAMINE INBOX");
     }
@@ -199,15 +179,18 @@ impl Session {
             && idle.step == Step::Idling
             && remark.code.is_empty()
         {
-            idle.rhythm.heard(now.moment);
+            if let Some(last) = idle.heard_at.replace(now.moment) {
+                self.traits.learn_rhythm(now.moment.since(last).max(RHYTHM_MIN));
+            }
             self.expect_rhythm(now);
         }
     }
 
+    /// A silence longer than the server's rhythm allows is looked into (sources.md §4.3).
     fn expect_rhythm(&mut self, now: Now) {
-        let Phase::Idle(idle) = &self.phase else { return };
-        match idle.rhythm.patience() {
-            Some(patience) => self.timers.set(Timer::Silence, now.moment.after(patience)),
+        match self.traits.rhythm() {
+            // 2.5 times itself.
+            Some(rhythm) => self.timers.set(Timer::Silence, now.moment.after(rhythm * 5 / 2)),
             None => self.timers.stop(Timer::Silence),
         }
     }
@@ -258,7 +241,7 @@ impl Session {
     fn learn_from_round(&mut self) {
         let Phase::Idle(idle) = &mut self.phase else { return };
         let round = std::mem::take(&mut idle.round);
-        idle.rhythm.last = None;
+        idle.heard_at = None;
         if round.has_flags && !round.has_exists {
             self.traits.learn_flags_in_idle();
         }

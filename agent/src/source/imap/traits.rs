@@ -1,7 +1,8 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
 use super::NOTIFY_MAX;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// What connections learn about their server, shared by all of one source.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub struct Traits {
     /// 0 not known yet, 1 `RETURN (COUNT)` counts right, 2 it answers with the total (sources.md §1).
     esearch: AtomicU8,
     flags_in_idle: AtomicBool,
+    /// Longest time between two `* OK Still here` in one IDLE, in seconds; 0 while none was seen.
+    rhythm_s: AtomicU32,
     /// More mailboxes are watched there than NOTIFY is good for.
     is_crowd: AtomicBool,
 }
@@ -39,11 +42,40 @@ impl Traits {
         self.is_crowd.store(mailboxes > NOTIFY_MAX, Ordering::Relaxed);
     }
 
+    /// How regularly the server says `* OK Still here` during IDLE (sources.md §4.3); `None` while it was not seen to.
+    pub fn rhythm(&self) -> Option<Duration> {
+        let seconds = self.rhythm_s.load(Ordering::Relaxed);
+        (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)))
+    }
+
+    pub(super) fn learn_rhythm(&self, gap: Duration) {
+        self.rhythm_s.fetch_max(u32::try_from(gap.as_secs()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
     pub(super) fn learn_count(&self, is_right: bool) {
         self.esearch.store(if is_right { 1 } else { 2 }, Ordering::Relaxed);
     }
 
     pub(super) fn learn_flags_in_idle(&self) {
         self.flags_in_idle.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_is_the_rhythm_and_a_crowd_begins_past_the_limit() {
+        let traits = Traits::default();
+        assert_eq!((traits.rhythm(), traits.is_crowd()), (None, false));
+        for (gap, rhythm) in [(120, 120), (30, 120), (121, 121)] {
+            traits.learn_rhythm(Duration::from_secs(gap));
+            assert_eq!(traits.rhythm(), Some(Duration::from_secs(rhythm)));
+        }
+        for (mailboxes, is_crowd) in [(NOTIFY_MAX, false), (NOTIFY_MAX + 1, true), (1, false)] {
+            traits.learn_mailboxes(mailboxes);
+            assert_eq!(traits.is_crowd(), is_crowd, "{mailboxes}");
+        }
     }
 }
