@@ -40,6 +40,8 @@ pub enum Report {
     Corrected,
     /// It brought a reading in answer to a question.
     Read,
+    /// It ends, and brought so many readings that nobody asked for.
+    Pushed(u32),
     /// Its log-in was refused; [`Report::Ended`] follows.
     Refused(Refusal, String),
     /// No connection came about.
@@ -238,6 +240,9 @@ impl Roster {
                     self.sweep.read(mailbox, now);
                 }
                 self.cover(mailbox, true);
+            }
+            Report::Pushed(readings) => {
+                entry.readings = entry.readings.saturating_add(readings).min(WEIGHT_ASKED - 1);
             }
             Report::Refused(refusal, text) => entry.refused = Some(Box::new((refusal, text))),
             Report::Unreachable(text) => self.over(mailbox, Some(Failure::Unreachable(text)), now),

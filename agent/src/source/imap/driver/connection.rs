@@ -47,6 +47,8 @@ pub(super) struct Connection {
     /// The moment the hall will raise [`ALARM`] at.
     alarm: Option<Moment>,
     mailbox: MailboxId,
+    /// Readings that the server pushed.
+    pushed: u32,
     is_sweeping: bool,
     is_starting_tls: bool,
 }
@@ -87,6 +89,7 @@ impl Connection {
             unsent: Vec::new(),
             alarm: None,
             mailbox,
+            pushed: 0,
             is_sweeping,
             is_starting_tls: false,
         }
@@ -121,9 +124,10 @@ impl Connection {
         let shared = &self.shared;
         shared.counters.readings.one();
         let verdict = shared.observer.observe(self.mailbox, shared.id, news, now);
-        if let News::Reading(reading) = news
-            && reading.asked_at.is_some()
-        {
+        let News::Reading(reading) = news else { return verdict == Verdict::Ask };
+        if reading.asked_at.is_none() {
+            self.pushed = self.pushed.saturating_add(1);
+        } else {
             if std::mem::take(&mut self.is_sweeping) && verdict == Verdict::Changed {
                 shared.counters.sweep_corrections.one();
                 self.report(Report::Corrected);
@@ -160,6 +164,7 @@ impl Connection {
             tracing::debug!(source = %self.shared.settings.name, mailbox = self.session.mailbox(), %ending, "connection ended");
         }
         self.wire = Wire::Closed;
+        self.report(Report::Pushed(self.pushed));
         self.report(Report::Ended(ending));
     }
 

@@ -106,6 +106,25 @@ fn all_are_watched_after_a_start_and_after_thousands_were_lost_in_one_instant() 
 }
 
 #[test]
+fn after_a_loss_of_all_the_busiest_come_back_first() {
+    let mut played = Played::start(Watch::Auto, 400);
+    played.pass(Duration::from_secs(21));
+    let busy: Vec<MailboxId> = (0..400).step_by(8).map(MailboxId).collect();
+    for mailbox in &busy {
+        played.report(*mailbox, played.open[mailbox], Report::Pushed(100));
+    }
+    played.lose_all();
+    // All have waited their second by then; who came in it came by chance.
+    played.pass(Duration::from_secs(4));
+    let back = played.open.len();
+    assert!(back < 110, "{back} are back");
+    let busy_back = busy.iter().filter(|mailbox| played.open.contains_key(mailbox)).count();
+    assert_eq!(busy_back, busy.len(), "all of the busy ones are among them");
+    played.pass(Duration::from_secs(20));
+    assert_eq!(played.roster.coverage(), (400, 400));
+}
+
+#[test]
 fn a_server_that_is_down_is_left_alone_and_found_again() {
     let mut played = Played::start(Watch::Auto, 50);
     played.pass(Duration::from_secs(10));
