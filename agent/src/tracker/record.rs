@@ -131,7 +131,8 @@ impl Record {
         if let Some(known) = &mut self.known
             && !is_same_validity(known.uid_validity, reading.uid_validity)
         {
-            (known.uid_validity, known.modseq, known.is_ordered) = (None, None, false);
+            // Under the new one, lest an event of the former that is late be taken for the next.
+            (known.uid_validity, known.modseq, known.is_ordered) = (reading.uid_validity, None, false);
         }
     }
 
@@ -189,8 +190,10 @@ impl Record {
     pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) {
         self.land(|device, count| match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
             None => (device.shown, device.hold) = (Some(count), Hold::None),
+            // Whether it was told after all is not certain: clocks are told in whole seconds.
             Some((_, Rejection::Throttled)) => {
-                device.hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT));
+                let hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT));
+                (device.shown, device.hold) = (None, hold);
             }
             Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = aside(now),
         });
