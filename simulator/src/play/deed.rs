@@ -59,7 +59,7 @@ pub enum Deed {
 }
 
 impl Deed {
-    /// Whether it is a fault, not something users do.
+    /// Whether it is a fault, not something that users do or a sound mail host does.
     pub const fn is_fault(&self) -> bool {
         !matches!(
             self,
@@ -72,6 +72,7 @@ impl Deed {
                 | Self::MoveIn(_)
                 | Self::Subscribe(..)
                 | Self::Unsubscribe(_)
+                | Self::BumpUidValidity(_)
         )
     }
 

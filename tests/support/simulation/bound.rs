@@ -4,7 +4,7 @@
 
 use super::cloud;
 use mailbadge_sim::peers::fault::Kind;
-use mailbadge_sim::play::{Deed, Plan};
+use mailbadge_sim::play::{Deed, Plan, Telling};
 use mailbadge_sim::world::Weather;
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ pub const SWEEP: Duration = Duration::from_mins(2);
 pub const REARM: Duration = Duration::from_mins(2);
 /// Time between two visits where a mailbox is polled.
 pub const POLL: Duration = Duration::from_secs(20);
+/// Longest time between two looks at a mailbox whose server may not tell of flags (sources.md §4.3).
+const IDLE_LOOK: Duration = Duration::from_mins(1);
 /// What a command or a log-in may take before its connection is given up.
 const COMMAND: Duration = Duration::from_secs(30);
 /// Longest back-off of a log-in after a connection was lost.
@@ -40,14 +42,24 @@ const HOLD: Duration = Duration::from_secs(10);
 /// batch under way hangs for its time-out, the relay asked for a wait or halted us, the token is got after the longest gap,
 /// once more because its first answer was refused, and after the longest back-off.
 pub fn of(plan: &Plan) -> Duration {
-    let source = SWEEP + POLL + HOLD;
     if plan.faults() == 0 && plan.weather == Weather::default() && plan.events == (0, 0) {
-        return source;
+        return calm(plan.telling);
     }
+    let source = SWEEP + POLL + HOLD;
     let connection = REARM + COMMAND + 2 * (LOGIN_WAIT + COMMAND);
     let relay = cloud::TIMEOUT + LEFT_ALONE + 2 * TOKEN_GAP + BACK_OFF;
     let again = if plan.deeds.iter().any(|(_, deed)| puts_aside(deed)) { ASIDE } else { Duration::ZERO };
     START_AGAIN + connection + source + relay + again
+}
+
+/// Where nothing fails no count waits for a sweep: it is told, or found by the next visit, or, where IDLE tells of flags
+/// never, by the next look.
+fn calm(telling: Telling) -> Duration {
+    match telling {
+        Telling::Events | Telling::Notify => HOLD,
+        Telling::Idle => IDLE_LOOK + HOLD,
+        Telling::Poll => POLL + HOLD,
+    }
 }
 
 /// Whether the relay may call a device or a notification invalid because of this: then nothing is sent to it for

@@ -17,7 +17,7 @@ use mailbadge_sim::play::checker::Limits;
 use mailbadge_sim::play::{Check, Checker};
 use mailbadge_sim::world::network::Latency;
 use mailbadge_sim::world::{Agenda, Clock, Fingerprint, Network, Weather};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +53,7 @@ enum Event {
     ClientClosed(u32),
     Arrives {
         flight: u64,
+        is_copy: bool,
         request: Rc<Request>,
     },
     Answered {
@@ -101,6 +102,8 @@ pub struct World {
     /// Requests that the agent waits for.
     waiting: BTreeMap<u64, Waiting>,
     requests: u64,
+    /// Of these, those that were not taken: a gateway does not carry a copy of what was refused.
+    refused: BTreeSet<u64>,
     is_save_due: bool,
     disk: Disk,
     host: MailHost,
@@ -134,6 +137,7 @@ impl World {
             signer: 0,
             waiting: BTreeMap::new(),
             requests: 0,
+            refused: BTreeSet::new(),
             is_save_due: false,
             disk: Disk::default(),
             host,
@@ -244,7 +248,7 @@ impl World {
             Event::SourceBack => self.host.is_away = false,
             Event::DiskFree => self.disk.is_full = false,
             Event::Trusted(signer) => self.trust(signer),
-            Event::Arrives { flight, request } => self.arrive(flight, &request),
+            Event::Arrives { flight, is_copy, request } => self.arrive(flight, is_copy, &request),
             Event::Answered { flight, outcome } => self.answered(flight, &outcome),
             Event::Told { life, mailbox, status } => self.told(life, mailbox, status),
             event => self.carry(event),

@@ -12,9 +12,6 @@ use secrecy::{ExposeSecret, SecretString};
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The number of a copy that the network made: nobody waits for its answer.
-const NOBODYS: u64 = 0;
-
 impl World {
     pub(super) fn post(&mut self, post: Post) {
         self.report.batches += 1;
@@ -22,7 +19,8 @@ impl World {
         self.save_soon();
         let request = self.request(post.token, post.body.into());
         log::tell(|| format!("a batch: {}", String::from_utf8_lossy(&request.body)));
-        self.checker.departs(self.requests + 1, &request, self.clock.host_date().ms());
+        let (host, date) = (self.clock.host_date().ms(), self.clock.date().ms());
+        self.checker.departs(self.requests + 1, &request, host, date);
         self.send(Waiting::Batch(post.attempt), request);
     }
 
@@ -39,9 +37,9 @@ impl World {
                 self.after(wait, Event::Answered { flight, outcome });
             }
             Passage::Arrives(wait, again_after) => {
-                self.after(wait, Event::Arrives { flight, request: Rc::clone(&request) });
+                self.after(wait, Event::Arrives { flight, is_copy: false, request: Rc::clone(&request) });
                 if let Some(later) = again_after {
-                    self.after(wait + later, Event::Arrives { flight: NOBODYS, request });
+                    self.after(wait + later, Event::Arrives { flight, is_copy: true, request });
                 }
             }
         }
@@ -66,7 +64,10 @@ impl World {
         }
     }
 
-    pub(super) fn arrive(&mut self, flight: u64, request: &Request) {
+    pub(super) fn arrive(&mut self, flight: u64, is_copy: bool, request: &Request) {
+        if is_copy && self.refused.contains(&flight) {
+            return;
+        }
         let answer = self.cloud.arrive(request, self.clock.date());
         let changed: Vec<(String, Option<u32>)> =
             self.cloud.devices().changed_since(self.devices_version).map(shown).collect();
@@ -77,7 +78,10 @@ impl World {
                 self.checker.shows(&device, badge);
             }
         }
-        if let Some((wait, outcome)) = answer {
+        if matches!(&answer, Some((_, Ok(response))) if response.status != 200) {
+            self.refused.insert(flight);
+        }
+        if let Some((wait, outcome)) = answer.filter(|_| !is_copy) {
             self.after(wait, Event::Answered { flight, outcome });
         }
     }
