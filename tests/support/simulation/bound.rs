@@ -14,8 +14,6 @@ pub const SWEEP: Duration = Duration::from_mins(2);
 pub const REARM: Duration = Duration::from_mins(2);
 /// Time between two visits where a mailbox is polled.
 pub const POLL: Duration = Duration::from_secs(20);
-/// Longest time between two looks at a mailbox whose server may not tell of flags (sources.md §4.3).
-const IDLE_LOOK: Duration = Duration::from_mins(1);
 /// What a command or a log-in may take before its connection is given up.
 const COMMAND: Duration = Duration::from_secs(30);
 /// Longest back-off of a log-in after a connection was lost.
@@ -52,12 +50,12 @@ pub fn of(plan: &Plan) -> Duration {
     START_AGAIN + connection + source + relay + again
 }
 
-/// Where nothing fails no count waits for a sweep: it is told, or found by the next visit, or, where IDLE tells of flags
-/// never, by the next look.
+/// Where nothing fails no count waits for a sweep: it is told, or found by the next visit. But IDLE: what comes and goes
+/// within the server's window is told to nobody.
 fn calm(telling: Telling) -> Duration {
     match telling {
         Telling::Events | Telling::Notify => HOLD,
-        Telling::Idle => IDLE_LOOK + HOLD,
+        Telling::Idle => SWEEP + HOLD,
         Telling::Poll => POLL + HOLD,
     }
 }
