@@ -162,7 +162,7 @@ impl Draw<'_> {
     }
 
     fn quirk(&mut self) -> Deed {
-        // A server that miscounts is found out by a comparison that a change in between spoils: not for stories yet.
+        // Whether a server miscounts is learned once: one that begins to later is none that there is.
         let is_lasting = |quirk: &Quirk| !quirk.acts_once() && *quirk != Quirk::EsearchCountTotal;
         let lasting: Vec<Quirk> = Quirk::ALL.into_iter().filter(is_lasting).collect();
         let quirk = self.rng.choice(lasting).unwrap_or(Quirk::DuplicateStatus);

@@ -31,6 +31,9 @@ pub(super) struct Idle {
     /// What the search in flight found.
     found: Option<u32>,
     search: Search,
+    /// The server told of a change since the count was asked for: two answers, or a count and EXISTS, tell nothing of
+    /// each other.
+    is_moving: bool,
     /// How many IDLEs in a row the server ended by itself, soon after they began.
     unasked_ends: u8,
     round: Round,
@@ -92,6 +95,7 @@ impl Session {
             unseen: 0,
             found: None,
             search: Search::Plain,
+            is_moving: false,
             unasked_ends: 0,
             round: Round::default(),
             heard_at: None,
@@ -146,6 +150,7 @@ impl Session {
         if matches!(idle.step, Step::Examining(_) | Step::Making) {
             return;
         }
+        idle.is_moving = true;
         self.tell(Output::Noticed);
         self.wants_reading = true;
         self.idle_proceed(now);
@@ -259,6 +264,7 @@ impl Session {
         idle.step = Step::Searching;
         idle.found = None;
         idle.search = search;
+        idle.is_moving &= search == Search::Check;
         self.questioning(now);
         let text = match search {
             Search::Plain => "SEARCH UNSEEN",
@@ -271,17 +277,17 @@ impl Session {
     fn searched(&mut self, now: Now, is_ok: bool) {
         self.answered();
         let Phase::Idle(idle) = &mut self.phase else { return };
-        let (search, before, exists) = (idle.search, idle.unseen, idle.exists);
+        let (search, before, exists, is_moving) = (idle.search, idle.unseen, idle.exists, idle.is_moving);
         let Some(unseen) = idle.found.filter(|_| is_ok) else { return self.unanswered(now, search) };
         idle.unseen = unseen;
         match search {
             // Learned by another connection while this answer was on its way.
             Search::Counted if self.traits.is_count_total() => return self.search_unseen(now),
             Search::Counted if self.traits.is_count_proven() => {}
-            // As many unseen as there are messages: perhaps so, perhaps a server that counts them all.
-            Search::Counted if unseen == exists && exists > 0 => return self.search(now, Search::Check),
-            Search::Counted if unseen < exists => self.traits.learn_count(true),
-            Search::Check if unseen != before => self.traits.learn_count(false),
+            Search::Counted if unseen < exists && !is_moving => self.traits.learn_count(true),
+            // As many unseen as there are messages, or were a moment ago: perhaps so, perhaps a server that counts them all.
+            Search::Counted if unseen > 0 => return self.search(now, Search::Check),
+            Search::Check if unseen != before && !is_moving => self.traits.learn_count(false),
             _ => {}
         }
         let asked_at = Some(self.sent_at);
