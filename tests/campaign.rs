@@ -5,7 +5,7 @@
 //! changes, so many kills, and every fault of the relay.
 
 use mailbadge_sim::peers::device::App;
-use mailbadge_sim::peers::fault::Kind;
+use mailbadge_sim::peers::fault::{Kind, Peer};
 use parking_lot::Mutex;
 use std::env;
 use std::fs::{self, File};
@@ -140,6 +140,59 @@ fn every_fault_of_the_relay_is_outlived() {
         }
         let took = scene.all_true(name);
         println!("{}", row(&format!("relay: {name}"), &scene, took));
+    }
+    scene.host.stop();
+}
+
+/// Tokens that live so short that each fault of the token service meets a renewal.
+const TOKEN_LIFE: Duration = Duration::from_secs(16);
+
+/// Faults of the token service by name.
+fn token_faults(is_long: bool) -> Vec<(&'static str, Kind)> {
+    let mut faults = vec![
+        ("refuse", Kind::Refuse),
+        ("401, invalid_client", Kind::Unauthorized),
+        ("503, Retry-After 2", Kind::Unavailable { retry_after_s: 2 }),
+    ];
+    if is_long {
+        faults.extend([
+            ("reset", Kind::Reset),
+            ("black-hole", Kind::BlackHole),
+            ("delay of 300 ms", Kind::Delay { ms: 300 }),
+            ("200 bytes/s", Kind::SlowBytes { rate_bytes: 200 }),
+            ("cut in mid-answer", Kind::Cut { after_bytes: 20 }),
+            ("429, Retry-After 2", Kind::TooManyRequests { retry_after_s: 2 }),
+            ("500", Kind::Internal),
+            ("HTML, 502", Kind::Html { status: 502 }),
+            ("HTML, 200", Kind::Html { status: 200 }),
+            ("answer lost", Kind::AnswerLost),
+            ("redirect", Kind::Redirect { location: "https://elsewhere.example/".to_owned() }),
+            ("clock 10 min ahead", Kind::ClockOffset { ms: 600_000 }),
+            ("clock 10 min behind", Kind::ClockOffset { ms: -600_000 }),
+        ]);
+    }
+    faults
+}
+
+#[test]
+fn every_fault_of_the_token_service_is_outlived() {
+    let _alone = ALONE.lock();
+    let (_, _, is_long) = size();
+    let mut scene = Scene::by_token_service(MAILBOXES, TOKEN_LIFE);
+    scene.host.start();
+    for (name, kind) in token_faults(is_long) {
+        scene.meanwhile(CHANGES, |host, cloud, _| {
+            cloud.fail_at(Peer::TokenService, kind);
+            // A refused connection is no request: the agent tells of it.
+            let is_met =
+                || cloud.hits(Peer::TokenService) > 0 || host.ask("/readyz").contains("token service");
+            wait_until("a renewal meets the fault", LIMIT, || is_met().then_some(()));
+            std::thread::sleep(FAULT);
+            cloud.heal();
+        });
+        scene.touch_all();
+        let took = scene.all_true(name);
+        println!("{}", row(&format!("token service: {name}"), &scene, took));
     }
     scene.host.stop();
 }

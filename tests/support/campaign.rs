@@ -41,10 +41,20 @@ impl Scene {
     /// The same with this agent's folder.
     pub fn with(host: Host, mailboxes: usize) -> Self {
         let cloud = Cloud::start_with(Some(MailStore::new(mailboxes, ORGANIZATION)));
+        Self::configured(cloud, host, Host::configure_with)
+    }
+
+    /// The same with a relay that takes a token service's tokens alone, which live so long.
+    pub fn by_token_service(mailboxes: usize, token_life: Duration) -> Self {
+        let cloud = Cloud::by_token_service(MailStore::new(mailboxes, ORGANIZATION), token_life);
+        Self::configured(cloud, Host::new(), Host::configure_by_token_service)
+    }
+
+    fn configured(cloud: Cloud, host: Host, configure: fn(&Host, &Cloud, &str, &str)) -> Self {
         let (store, imap) = cloud.mail_store().expect("it was given one");
         let names: Vec<String> = store.lock().names().map(|(_, name)| name.to_string()).collect();
         let sources = host.dovecot_source() + &host.imap_source_at(imap, "sweep") + SWEEP;
-        host.configure_with(&cloud, "timeout = \"2s\"\nmax-hold = \"20ms\"", &sources);
+        configure(&host, &cloud, "timeout = \"2s\"\nmax-hold = \"20ms\"", &sources);
         host.subscribe(&names);
         Self { cloud, host, store, names, counted: Counted::default() }
     }

@@ -3,7 +3,7 @@
 use mailbadge::time::driver::Clock;
 use mailbadge_sim::client::{Call, call};
 use mailbadge_sim::peers::device::{App, Tap};
-use mailbadge_sim::peers::fault::{Kind, Order, Peer};
+use mailbadge_sim::peers::fault::{Faults, Kind, Order, Peer};
 use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
@@ -164,15 +164,28 @@ impl Cloud {
 
     /// Has something go wrong at the relay, until [`Cloud::heal`].
     pub fn fail(&self, kind: Kind) {
+        self.fail_at(Peer::Relay, kind);
+    }
+
+    /// The same at one of the two.
+    pub fn fail_at(&self, peer: Peer, kind: Kind) {
         let now = UnixMicros::from_ms(Clock::start().now().unix.0);
         let order = Order { kind, rate: 1.0, duration_ms: None, count: None };
-        let added = self.running.world.relay.lock().faults.add(order, now);
+        let added = self.running.world.with_faults(peer, |faults| faults.add(order, now));
         added.expect("there is room for a fault");
     }
 
-    /// Ends all faults of the relay.
+    /// How many requests the faults met that are on at this peer.
+    pub fn hits(&self, peer: Peer) -> u64 {
+        let now = UnixMicros::from_ms(Clock::start().now().unix.0);
+        self.running.world.with_faults(peer, |faults| faults.list(now).iter().map(|fault| fault.hits).sum())
+    }
+
+    /// Ends all faults of both.
     pub fn heal(&self) {
-        self.running.world.relay.lock().faults.clear();
+        for peer in [Peer::Relay, Peer::TokenService] {
+            self.running.world.with_faults(peer, Faults::clear);
+        }
     }
 
     /// Takes the relay's listener down, its connections with it, or brings it up again.

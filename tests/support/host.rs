@@ -126,6 +126,20 @@ impl Host {
             .expect("proxy enable");
     }
 
+    /// Configures the agent for a relay that takes a token service's tokens, and registers its certificate there.
+    pub fn configure_by_token_service(&self, cloud: &Cloud, relay: &str, sources: &str) {
+        self.write_configuration(cloud, relay, sources);
+        self.command(&["setup", "--auth-metadata-url", &cloud.auth_metadata_url()]).expect("setup");
+        self.command(&["proxy", "enable", "--organization", ORGANIZATION, "--uri", cloud.url()])
+            .expect("proxy enable");
+        self.register(cloud);
+    }
+
+    /// Registers the current certificate at the organization's tenant.
+    pub fn register(&self, cloud: &Cloud) {
+        self.command(&["auth", "credential", "--register", &cloud.credentials_url()]).expect("registered");
+    }
+
     /// Writes the file alone, as an administrator who edits it.
     pub fn write_configuration(&self, cloud: &Cloud, relay: &str, sources: &str) {
         let text = format!(
