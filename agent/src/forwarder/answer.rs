@@ -164,11 +164,15 @@ fn accepted(answer: &Answer, stamp: &Stamp, sent: &[Notification]) -> Dispositio
         let cause = format!("report longer than {CONTENT_BYTES_MAX} bytes");
         return Disposition::TooLarge { cause };
     }
-    let mut rejected = from_the_future(answer.date, sent);
-    let reported = reported(&answer.content, stamp, sent);
-    let is_known = |line: &Rejected| rejected.iter().any(|known| known.subscription == line.subscription);
-    let more: Vec<Rejected> = reported.into_iter().filter(|line| !is_known(line)).collect();
-    rejected.extend(more);
+    // Only what the relay looked up can be gone: then it did not drop it for its age, whatever the clocks say.
+    let (mut rejected, others): (Vec<_>, Vec<_>) = reported(&answer.content, stamp, sent)
+        .into_iter()
+        .partition(|line| line.reason == Rejection::Gone);
+    for line in from_the_future(answer.date, sent).into_iter().chain(others) {
+        if rejected.iter().all(|known| known.subscription != line.subscription) {
+            rejected.push(line);
+        }
+    }
     Disposition::Acknowledged { rejected }
 }
 

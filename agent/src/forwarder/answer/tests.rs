@@ -180,20 +180,29 @@ fn a_report_names_recipients_of_this_batch() {
 }
 
 #[test]
-fn a_subscription_from_the_relays_future_is_sent_again_whatever_its_report_says() {
-    let report = r#"{"accepted":2,"rejected":[
-        {"id":"20260101-115500-41","appId":"com.microsoft.exchange.mowa","deviceId":"reg-1","reason":"invalid"}]}"#;
+fn a_subscription_from_the_relays_future_is_sent_again_unless_the_relay_says_that_it_is_gone() {
     // How far our clock is ahead of the relay's, minutes; subscriptions are told to be five minutes old at least.
-    for (minutes, reason) in [(0, Rejection::Invalid), (4, Rejection::Invalid), (6, Rejection::Throttled)] {
+    let cases = [
+        (0, "invalid", Rejection::Invalid),
+        (4, "invalid", Rejection::Invalid),
+        (6, "invalid", Rejection::Throttled),
+        (6, "throttled", Rejection::Throttled),
+        (4, "gone", Rejection::Gone),
+        (6, "gone", Rejection::Gone),
+    ];
+    for (minutes, told, reason) in cases {
+        let report = format!(
+            r#"{{"accepted":2,"rejected":[{{"id":"20260101-115500-41","appId":"com.microsoft.exchange.mowa","deviceId":"reg-1","reason":"{told}"}}]}}"#
+        );
         let date = Some(UnixMs(NOW.0 - minutes * 60_000));
         let mut sent = sent();
         let young = Recipient { last_update: NOW, ..(*sent[0].recipients[0]).clone() };
         sent[0].recipients = vec![Arc::new(young)];
         sent.truncate(1);
-        let answered = Ok(Answer { date, ..answer(200, "", report) });
+        let answered = Ok(Answer { date, ..answer(200, "", &report) });
         let expected = vec![Rejected { mailbox: MailboxId(41), subscription: SubscriptionKey(4100), reason }];
         let rejected = disposition(&answered, &Stamp::new(STARTED), &sent, NOW);
-        assert_eq!(rejected, Disposition::Acknowledged { rejected: expected }, "{minutes}");
+        assert_eq!(rejected, Disposition::Acknowledged { rejected: expected }, "{minutes} {told}");
     }
 }
 

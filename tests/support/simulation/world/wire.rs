@@ -78,7 +78,12 @@ impl World {
                 self.checker.shows(&device, badge);
             }
         }
-        if matches!(&answer, Some((_, Ok(response))) if response.status != 200) {
+        let is_refused = match &answer {
+            Some((_, Ok(response))) => response.status != 200,
+            Some((_, Err(failure))) => matches!(failure, Failure::Connect(_)),
+            None => false,
+        };
+        if is_refused {
             self.refused.insert(flight);
         }
         if let Some((wait, outcome)) = answer.filter(|_| !is_copy) {
