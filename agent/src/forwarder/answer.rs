@@ -165,9 +165,8 @@ fn accepted(answer: &Answer, stamp: &Stamp, sent: &[Notification]) -> Dispositio
         return Disposition::TooLarge { cause };
     }
     // Only what the relay looked up can be gone: then it did not drop it for its age, whatever the clocks say.
-    let (mut rejected, others): (Vec<_>, Vec<_>) = reported(&answer.content, stamp, sent)
-        .into_iter()
-        .partition(|line| line.reason == Rejection::Gone);
+    let (mut rejected, others): (Vec<_>, Vec<_>) =
+        reported(&answer.content, stamp, sent).into_iter().partition(|line| line.reason == Rejection::Gone);
     for line in from_the_future(answer.date, sent).into_iter().chain(others) {
         if rejected.iter().all(|known| known.subscription != line.subscription) {
             rejected.push(line);

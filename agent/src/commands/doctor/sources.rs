@@ -17,7 +17,14 @@ pub(super) fn all(patient: &Patient) -> Result<Vec<Finding>, Failure> {
         let remedy = "add a [[source]] to the configuration";
         return Ok(vec![Finding::ill("source", "there is none, so nothing is watched", remedy)]);
     }
-    patient.config.sources.iter().map(|source| one(source, patient)).collect()
+    let mut findings = Vec::new();
+    for source in &patient.config.sources {
+        findings.push(one(source, patient)?);
+        if let Source::Imap(settings) = source {
+            findings.extend(instances(settings, patient)?);
+        }
+    }
+    Ok(findings)
 }
 
 fn one(source: &Source, patient: &Patient) -> Result<Finding, Failure> {
@@ -68,13 +75,18 @@ fn maildir(check: String, settings: &maildir::Settings, patient: &Patient) -> Re
     })
 }
 
+/// How many mailboxes are subscribed.
+fn subscribed(patient: &Patient) -> Result<u64, Failure> {
+    let kept = patient.store.subscriptions(None)?;
+    Ok(kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64)
+}
+
 /// Whether inotify has room for every subscribed Maildir.
 pub(super) fn watches(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     let is_maildir = |source: &&Source| matches!(source, Source::Maildir(_));
     let sources = patient.config.sources.iter().filter(is_maildir).count() as u64;
     let Some(limit) = maildir::driver::watches_max().filter(|_| sources > 0) else { return Ok(Vec::new()) };
-    let kept = patient.store.subscriptions(None)?;
-    let mailboxes = kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64;
+    let mailboxes = subscribed(patient)?;
     let needed = sources * mailboxes * maildir::driver::WATCHES_PER_MAILBOX;
     let fit = limit / maildir::driver::WATCHES_PER_MAILBOX;
     let found = format!("{limit} of a user, enough for {fit} Maildirs; {mailboxes} are subscribed");
@@ -85,6 +97,24 @@ pub(super) fn watches(patient: &Patient) -> Result<Vec<Finding>, Failure> {
         Finding::ill("inotify watches", found, remedy)
     };
     Ok(vec![finding])
+}
+
+/// Whether the kernel lets a mail server on this host hear of every mailbox at once, where it is asked to. Dovecot takes
+/// an inotify instance for each connection that waits, and past the limit looks every half a minute (sources.md §4.2).
+fn instances(settings: &imap::Settings, patient: &Patient) -> Result<Option<Finding>, Failure> {
+    let is_here = ["localhost", "::1"].contains(&&*settings.host) || settings.host.starts_with("127.");
+    let waits = matches!(settings.watch, imap::Watch::Auto | imap::Watch::Notify | imap::Watch::Idle);
+    let Some(limit) = maildir::driver::instances_max().filter(|_| is_here && waits) else { return Ok(None) };
+    Ok(instances_of(format!("source {} inotify", settings.name), subscribed(patient)?, limit))
+}
+
+/// Of a limit that is high enough nothing is told: whether the server needs it at all, only its user knows.
+fn instances_of(check: String, mailboxes: u64, limit: u64) -> Option<Finding> {
+    let remedy = "raise fs.inotify.max_user_instances (sysctl), unless each mailbox has its own user or sessions hibernate";
+    let found = format!(
+        "{limit} instances of a user, {mailboxes} mailboxes: a Dovecot here would tell of the others half a minute late"
+    );
+    (mailboxes > limit).then(|| Finding { remedy: Some(remedy.to_owned()), ..Finding::skipped(check, found) })
 }
 
 fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<Finding, Failure> {
@@ -107,4 +137,17 @@ fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<
             Finding::ill(check, format!("{place}, {mailbox}: {error}"), remedy)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_mailboxes_than_inotify_instances_are_told_of() {
+        assert!(instances_of("source imap inotify".to_owned(), 128, 128).is_none());
+        let finding = instances_of("source imap inotify".to_owned(), 129, 128).expect("one too many");
+        assert!(finding.found.contains("128 instances") && finding.found.contains("129 mailboxes"));
+        assert!(finding.remedy.expect("what to do").contains("fs.inotify.max_user_instances"));
+    }
 }

@@ -309,5 +309,10 @@ pub fn watches_max() -> Option<u64> {
     inotify_limit("max_user_watches").parse().ok()
 }
 
+/// How many instances of inotify the kernel gives one user (`fs.inotify.max_user_instances`).
+pub fn instances_max() -> Option<u64> {
+    inotify_limit("max_user_instances").parse().ok()
+}
+
 #[cfg(test)]
 mod tests;
