@@ -121,15 +121,61 @@ impl Client {
     /// Goes out a second time only where a kept-alive connection turned out to be closed: whoever asks must not
     /// mind being heard twice.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
-        let limit = self.0.timeout;
-        let late = |_| Failure::Timeout(format!("no whole answer within {} s", limit.as_secs_f32()));
-        timeout(limit, self.0.send(request)).await.map_err(late)?
+        within(self.0.timeout, self.0.send(request)).await
+    }
+
+    /// Sends, and hands each piece of the answer's body on as it comes, with the status, `limit` after the sending
+    /// at most: for answers that may be of any length. `take` says whether it wants more. Gives the status.
+    pub async fn receive(
+        &self,
+        request: Request,
+        limit: Duration,
+        take: impl FnMut(u16, &[u8]) -> bool + Send,
+    ) -> Result<u16, Failure> {
+        within(limit, self.0.receive(request, take)).await
     }
 }
 
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let late = |_| Failure::Timeout(format!("no whole answer within {} s", limit.as_secs_f32()));
+    timeout(limit, answer).await.map_err(late)?
+}
+
 impl Shared {
-    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
         let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
+        let (connection, response) = self.respond(request).await?;
+        let response = read(response).await?;
+        if !response.is_cut {
+            self.keep(connection);
+        }
+        Ok(response)
+    }
+
+    async fn receive(
+        &self,
+        request: Request,
+        mut take: impl FnMut(u16, &[u8]) -> bool + Send,
+    ) -> Result<u16, Failure> {
+        let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
+        let (connection, response) = self.respond(request).await?;
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Failure::Read(error.to_string()))?;
+            if frame.data_ref().is_some_and(|bytes| !take(status, bytes)) {
+                return Ok(status);
+            }
+        }
+        self.keep(connection);
+        Ok(status)
+    }
+
+    /// The answer's head, its body unread, and the connection that it comes by.
+    async fn respond(
+        &self,
+        mut request: Request,
+    ) -> Result<(Connection, hyper::Response<Incoming>), Failure> {
         let host = HeaderValue::from_str(&request.url.authority());
         request.headers.insert(header::HOST, host.map_err(|error| Failure::Write(error.to_string()))?);
         request.headers.insert(header::USER_AGENT, self.user_agent.clone());
@@ -159,7 +205,11 @@ impl Shared {
         }
     }
 
-    async fn exchange(&self, mut connection: Connection, request: &Request) -> Result<Response, Broken> {
+    async fn exchange(
+        &self,
+        mut connection: Connection,
+        request: &Request,
+    ) -> Result<(Connection, hyper::Response<Incoming>), Broken> {
         let unfit = |failure| Broken { failure, is_before_answer: false };
         let target: Result<Uri, _> = request.url.target().parse();
         let mut head = hyper::Request::new(Full::new(request.body.clone()));
@@ -167,11 +217,7 @@ impl Shared {
         head.headers_mut().clone_from(&request.headers);
         *head.uri_mut() = target.map_err(|_| unfit(Failure::Write(String::from("the path is no URL's"))))?;
         let response = connection.sender.send_request(head).await.map_err(|error| broken(&error))?;
-        let response = read(response).await.map_err(unfit)?;
-        if !response.is_cut {
-            self.keep(connection);
-        }
-        Ok(response)
+        Ok((connection, response))
     }
 
     #[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
