@@ -47,7 +47,12 @@ fn every_step_reaches_every_device(dict: bool, storage: &str) {
     let _others = MEASURING.read();
     let cloud = Cloud::start();
     let mut host = Host::new();
-    let options = Options { users: MAILBOXES, dict: dict.then(|| host.dict()), extra: storage.to_owned() };
+    let options = Options {
+        users: MAILBOXES,
+        dict: dict.then(|| host.dict()),
+        extra: storage.to_owned(),
+        ..Options::default()
+    };
     let dovecot = Dovecot::start(options);
     let source = if dict { host.dovecot_source() } else { host.imap_source(&dovecot, "auto") };
     host.configure(&cloud, &source);

@@ -4,7 +4,9 @@
 //! store. Each room's `Settings` are filled here. Secrets come from files that only their owner can read.
 
 mod advice;
+mod doveadm;
 mod imap;
+mod secret;
 mod sections;
 mod sheet;
 mod sources;
@@ -20,7 +22,7 @@ pub use value::is_dns_domain;
 
 use crate::https::driver;
 use crate::identity::principal::Principal;
-use crate::source::{cyrus, dovecot, imap as imap_source, maildir};
+use crate::source::{cyrus, doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
 use crate::store::AuthConfig;
 use crate::{admin, endpoint, subscription};
 use sheet::Sheet;
@@ -121,6 +123,8 @@ pub enum Source {
     Cyrus(cyrus::Settings),
     /// Kind `maildir`.
     Maildir(maildir::Settings),
+    /// Kind `doveadm`.
+    Doveadm(doveadm_source::Settings),
     /// Kind `imap`.
     Imap(Box<imap_source::Settings>),
 }
@@ -132,6 +136,7 @@ impl Source {
             Self::Dovecot(settings) => &settings.name,
             Self::Cyrus(settings) => &settings.name,
             Self::Maildir(settings) => &settings.name,
+            Self::Doveadm(settings) => &settings.name,
             Self::Imap(settings) => &settings.name,
         }
     }
@@ -142,6 +147,7 @@ impl Source {
             Self::Dovecot(_) => "dovecot",
             Self::Cyrus(_) => "cyrus",
             Self::Maildir(_) => "maildir",
+            Self::Doveadm(_) => "doveadm",
             Self::Imap(_) => "imap",
         }
     }

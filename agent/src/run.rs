@@ -88,6 +88,9 @@ pub enum RunError {
     /// A Maildir source.
     #[error(transparent)]
     Maildir(#[from] crate::source::maildir::Error),
+    /// A doveadm source.
+    #[error(transparent)]
+    Doveadm(#[from] crate::source::doveadm::Error),
     /// An IMAP source.
     #[error(transparent)]
     Imap(#[from] crate::source::imap::driver::Error),

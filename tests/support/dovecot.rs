@@ -38,14 +38,25 @@ pub struct Options {
     pub users: u32,
     /// Where `notify_status` writes to, as Dovecot spells it (`proxy:<path>:unseen`); `None`: no plugin.
     pub dict: Option<String>,
+    /// doveadm's HTTP API, where it is to be served.
+    pub doveadm: Option<DoveadmApi>,
     /// More configuration, put last.
     pub extra: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { users: 8, dict: None, extra: String::new() }
+        Self { users: 8, dict: None, doveadm: None, extra: String::new() }
     }
+}
+
+/// How doveadm's HTTP API is served.
+#[derive(Clone, Copy, Debug)]
+pub struct DoveadmApi {
+    /// `doveadm_api_key`.
+    pub key: &'static str,
+    /// Whether the server can list its users.
+    pub lists_users: bool,
 }
 
 /// A running server.
@@ -53,6 +64,7 @@ impl Default for Options {
 pub struct Dovecot {
     imap: SocketAddr,
     lmtp: SocketAddr,
+    http: SocketAddr,
     options: Options,
     running: Option<Running>,
     folder: TempDir,
@@ -64,12 +76,13 @@ impl Dovecot {
         // Short, since Unix sockets allow 107 bytes.
         let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
-        let mut server = Self { imap: free_address(), lmtp: free_address(), options, running: None, folder };
+        let [imap, lmtp, http] = [(); 3].map(|()| free_address());
+        let mut server = Self { imap, lmtp, http, options, running: None, folder };
         for attempt in 1.. {
             match server.start_again() {
                 Ok(()) => break,
                 Err(error) if attempt < PORT_ATTEMPTS && error.kind() == ErrorKind::AddrInUse => {
-                    (server.imap, server.lmtp) = (free_address(), free_address());
+                    [server.imap, server.lmtp, server.http] = [(); 3].map(|()| free_address());
                 }
                 Err(error) => panic!("dovecot does not start: {error}\n{}", server.log()),
             }
@@ -120,6 +133,11 @@ impl Dovecot {
         self.lmtp
     }
 
+    /// Where doveadm's HTTP API is served, if at all.
+    pub fn doveadm_http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// Where a user's Maildir is, as a source of the kind `maildir` spells it.
     pub fn maildirs(&self) -> String {
         format!("{}/mail/{{user}}/Maildir", self.folder.path().display())
@@ -160,6 +178,8 @@ impl Dovecot {
             let _ = writeln!(users, "u{number}:{{PLAIN}}{USER_PASSWORD}");
         }
         fs::write(folder.join("users"), users)?;
+        let listed = (1..=self.options.users).map(|number| format!("u{number}::1:1::/nowhere::\n"));
+        fs::write(folder.join("listed"), listed.collect::<String>())?;
         fs::write(folder.join("masters"), format!("{MASTER_USER}:{{PLAIN}}{MASTER_PASSWORD}\n"))?;
         let owner = Owner::find(folder)?;
         let mail = folder.join("mail");
@@ -233,9 +253,8 @@ namespace inbox {{
 "
         );
         text += &owner.configuration;
-        if let Some(dict) = &self.options.dict {
-            text += &notify_status(dict);
-        }
+        text.extend(self.options.dict.as_deref().map(notify_status));
+        text.extend(self.options.doveadm.map(|api| api.configuration(self.http, self.folder.path())));
         text + &self.options.extra
     }
 }
@@ -246,6 +265,28 @@ impl Drop for Dovecot {
         if thread::panicking() {
             show_tail("dovecot", &self.log());
         }
+    }
+}
+
+impl DoveadmApi {
+    /// Who is looked up is found in the static userdb before; the other one can also be listed.
+    fn configuration(self, address: SocketAddr, folder: &Path) -> String {
+        let listing =
+            format!("userdb {{\n  driver = passwd-file\n  args = {}/listed\n}}\n", folder.display());
+        format!(
+            "\
+doveadm_api_key = {}
+service doveadm {{
+  inet_listener http {{
+    address = 127.0.0.1
+    port = {}
+  }}
+}}
+{}",
+            self.key,
+            address.port(),
+            if self.lists_users { &listing } else { "" }
+        )
     }
 }
 

@@ -31,12 +31,15 @@ pub struct Advice {
 pub fn check(config: &Config) -> Vec<Advice> {
     let mut advice = Vec::new();
     let mut say = |key: String, what: &str| advice.push(Advice { key, what: what.to_owned() });
-    let can_ask = config.sources.iter().any(|source| matches!(source, Source::Imap(_) | Source::Maildir(_)));
+    let can_ask = config
+        .sources
+        .iter()
+        .any(|source| matches!(source, Source::Imap(_) | Source::Maildir(_) | Source::Doveadm(_)));
     if config.sources.is_empty() {
         say("source".to_owned(), "there is none, so nothing is watched; add a [[source]]");
     } else if !can_ask {
         let what = "no source can be asked for a count, so a change that was not reported stays unseen and a new device \
-                    waits for the next change; add a [[source]] of kind \"imap\" to sweep";
+                    waits for the next change; add a [[source]] of kind \"imap\" or \"doveadm\" to sweep";
         say("source".to_owned(), what);
     }
     if config.relay.max_hold > HOLD_WISE {
@@ -82,6 +85,11 @@ fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
             }
         }
         Source::Maildir(settings) => {
+            if settings.sweep_interval > SWEEP_INTERVAL_WISE {
+                advice.push(("sweep-interval", SWEEP_ADVICE));
+            }
+        }
+        Source::Doveadm(settings) => {
             if settings.sweep_interval > SWEEP_INTERVAL_WISE {
                 advice.push(("sweep-interval", SWEEP_ADVICE));
             }

@@ -1,5 +1,6 @@
 //! The keys of a `[[source]]` of kind `imap`, and how they depend on each other.
 
+use super::secret;
 use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::{Spelling, is_loopback};
@@ -7,13 +8,7 @@ use crate::source::imap::{Login, Mechanism, Settings, Tls, TokenFrom, TokenLogin
 use crate::source::names::Names;
 use crate::store::owner_only;
 use secrecy::SecretString;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
-use zeroize::Zeroizing;
-
-/// A password file holds one line.
-const PASSWORD_SIZE_MAX: u64 = 4096;
 
 const TLS: &[(&str, Tls)] = &[("implicit", Tls::Implicit), ("starttls", Tls::StartTls), ("none", Tls::None)];
 
@@ -125,32 +120,6 @@ fn token_from(section: &mut Section) -> Option<TokenFrom> {
     None
 }
 
-/// The key `password-file`: first line of a file that only its owner can read.
 fn password(section: &mut Section) -> Option<SecretString> {
-    if section.table("password-file").is_none() {
-        section.refuse("password-file", "is missing; expected a file with the password, mode 0600");
-    }
-    let path = section.path("password-file")?;
-    match owner_only(&path) {
-        Err(error) if error.is_forbidden() => section.forbid("password-file", error.to_string()),
-        Err(error) => section.refuse("password-file", error.to_string()),
-        Ok(()) => match first_line(&path) {
-            Ok(password) => return Some(password),
-            Err(what) => section.refuse("password-file", what),
-        },
-    }
-    None
-}
-
-fn first_line(path: &Path) -> Result<SecretString, String> {
-    let shown = path.display();
-    let size = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?.len();
-    if size > PASSWORD_SIZE_MAX {
-        return Err(format!("{shown}: has {size} bytes; expected one line with the password"));
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(|cause| format!("{shown}: {cause}"))?);
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
-        _ => Err(format!("{shown}: is empty; expected one line with the password")),
-    }
+    secret::first_line_of(section, "password-file", "password")
 }

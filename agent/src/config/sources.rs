@@ -1,8 +1,8 @@
-//! The keys of each `[[source]]`: what all kinds have, and those of the kinds that need no log-in.
+//! The keys of each `[[source]]`: what all kinds have, and those of the kinds that need no secret.
 
 use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
-use super::{Source, imap};
+use super::{Source, doveadm, imap};
 use crate::source::names::{self, Names};
 use crate::source::{cyrus, dovecot, maildir};
 use std::collections::HashSet;
@@ -60,11 +60,17 @@ enum Kind {
     Dovecot,
     Cyrus,
     Maildir,
+    Doveadm,
     Imap,
 }
 
-const KINDS: &[(&str, Kind)] =
-    &[("dovecot", Kind::Dovecot), ("cyrus", Kind::Cyrus), ("maildir", Kind::Maildir), ("imap", Kind::Imap)];
+const KINDS: &[(&str, Kind)] = &[
+    ("dovecot", Kind::Dovecot),
+    ("cyrus", Kind::Cyrus),
+    ("maildir", Kind::Maildir),
+    ("doveadm", Kind::Doveadm),
+    ("imap", Kind::Imap),
+];
 
 fn one(mut section: Section, around: &Around, names: &mut HashSet<String>) -> Option<Source> {
     let kind = section.spelled("kind", None, &Spelling::choice(KINDS))?;
@@ -72,6 +78,7 @@ fn one(mut section: Section, around: &Around, names: &mut HashSet<String>) -> Op
         Kind::Dovecot => "dovecot",
         Kind::Cyrus => "cyrus",
         Kind::Maildir => "maildir",
+        Kind::Doveadm => "doveadm",
         Kind::Imap => "imap",
     };
     let name = section.text("name", default_name);
@@ -88,6 +95,7 @@ fn one(mut section: Section, around: &Around, names: &mut HashSet<String>) -> Op
         Kind::Dovecot => dovecot_source(section, &name, spelled).map(Source::Dovecot),
         Kind::Cyrus => cyrus_source(section, &name, spelled).map(Source::Cyrus),
         Kind::Maildir => maildir_source(section, &name, spelled).map(Source::Maildir),
+        Kind::Doveadm => doveadm::source(section, &name, spelled).map(Source::Doveadm),
         Kind::Imap => {
             let settings = imap::source(section, &name, spelled, around.has_events)?;
             Some(Source::Imap(Box::new(settings)))

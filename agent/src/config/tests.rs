@@ -71,6 +71,7 @@ fn the_annotated_file_names_every_key_with_its_default() {
     for of_another_login in ["user", "token-file", "token-command"] {
         known.insert(("source.imap".to_owned(), of_another_login.to_owned()));
     }
+    known.insert(("source.doveadm".to_owned(), "password-file".to_owned()));
     assert_eq!(told, known);
     let required = r#"organization = "fabrikam.com"
         [[source]]
@@ -80,6 +81,10 @@ fn the_annotated_file_names_every_key_with_its_default() {
         [[source]]
         kind = "maildir"
         path = "/var/mail/{user}/Maildir"
+        [[source]]
+        kind = "doveadm"
+        url = "http://127.0.0.1:8080/doveadm/v1"
+        api-key-file = "doveadm.key"
         [[source]]
         kind = "imap"
         host = "localhost"
@@ -133,6 +138,13 @@ fn values_reach_the_rooms() {
         domain = "Other.org"
         lowercase = true
         [[source]]
+        kind = "doveadm"
+        url = "https://mail.fabrikam.com:8080/doveadm/v1"
+        password-file = "imap.password"
+        ca-file = "ca.pem"
+        sweep-interval = "1h"
+        timeout = "30s"
+        [[source]]
         kind = "imap"
         host = "::1"
         tls = "none"
@@ -147,10 +159,16 @@ fn values_reach_the_rooms() {
     assert_eq!(config.relay.max_hold, Duration::from_millis(250));
     assert!(config.relay.ca_pem.is_some());
     assert_eq!(config.admin.listen, None);
-    let [Source::Dovecot(dovecot), Source::Maildir(maildir), Source::Imap(imap)] = config.sources.as_slice()
+    let [Source::Dovecot(dovecot), Source::Maildir(maildir), Source::Doveadm(doveadm), Source::Imap(imap)] =
+        config.sources.as_slice()
     else {
         panic!("{:?}", config.sources)
     };
+    assert_eq!(doveadm.url.to_string(), "https://mail.fabrikam.com:8080/doveadm/v1");
+    assert_eq!((doveadm.sweep_interval, doveadm.timeout), (Duration::from_hours(1), Duration::from_secs(30)));
+    assert!(
+        matches!(doveadm.credential, doveadm_source::Credential::Password(_)) && doveadm.ca_pem.is_some()
+    );
     assert_eq!(dovecot.names.mailbox("u1"), "u1@fabrikam.com");
     assert_eq!(maildir.names.server("U1"), "u1@other.org");
     assert_eq!(imap.names.server("U1"), "U1");
@@ -166,13 +184,17 @@ fn what_is_legal_but_unwise_is_advised() {
     let dovecot = "[[source]]\nkind = \"dovecot\"\n";
     let cyrus = "[[source]]\nkind = \"cyrus\"\n";
     let maildir = "[[source]]\nkind = \"maildir\"\npath = \"/m/{user}\"\n";
-    let rows: [(String, &[&str]); 12] = [
+    let doveadm =
+        "[[source]]\nkind = \"doveadm\"\nurl = \"http://[::1]:1/\"\napi-key-file = \"doveadm.key\"\n";
+    let rows: [(String, &[&str]); 14] = [
         (imap.to_owned(), &[]),
         (format!("{dovecot}{imap}"), &[]),
         (String::new(), &["source"]),
         (dovecot.to_owned(), &["source"]),
         (cyrus.to_owned(), &["source"]),
         (format!("{cyrus}{maildir}"), &[]),
+        (format!("{dovecot}{doveadm}"), &[]),
+        (format!("{doveadm}sweep-interval = \"2h\""), &["source.doveadm.sweep-interval"]),
         (format!("{maildir}sweep-interval = \"2h\""), &["source.maildir.sweep-interval"]),
         (format!("{cyrus}mode = \"0666\"\n{imap}"), &["source.cyrus.mode"]),
         (format!("{dovecot}listen = \"192.0.2.1:99\"\n{imap}"), &["source.dovecot.listen"]),

@@ -1,5 +1,6 @@
 //! How single values are spelled: durations with units, addresses, socket modes, domains, GUIDs.
 
+use crate::https::url::Url;
 use crate::source::maildir::template::Template;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -111,6 +112,15 @@ impl Spelling<Template> {
     pub(super) fn maildir() -> Self {
         let expected = "an absolute path with {user}, or with {local-part} and perhaps {domain}, like \"/var/mail/{user}/Maildir\"";
         Self::new(expected, Template::parse)
+    }
+}
+
+impl Spelling<Url> {
+    /// Where doveadm's API is asked: nothing that a secret must not be sent to.
+    pub(super) fn url() -> Self {
+        let expected =
+            "an address like \"https://mail.fabrikam.com:8080/doveadm/v1\", with plain http to loopback only";
+        Self::new(expected, |text| Url::parse(text).ok())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
+use crate::source::doveadm::DoveadmSource;
 use crate::source::imap::driver::ImapSource;
 use crate::source::maildir::MaildirSource;
 use crate::time::Now;
@@ -20,6 +21,7 @@ pub(super) struct Desk {
 pub(super) enum Askable {
     Imap(ImapSource),
     Maildir(MaildirSource),
+    Doveadm(DoveadmSource),
 }
 
 impl Askable {
@@ -27,6 +29,7 @@ impl Askable {
         match self {
             Self::Imap(source) => source.watch(mailbox, Arc::clone(name)),
             Self::Maildir(source) => source.watch(mailbox, name),
+            Self::Doveadm(source) => source.watch(mailbox, name),
         }
     }
 
@@ -34,6 +37,7 @@ impl Askable {
         match self {
             Self::Imap(source) => source.unwatch(mailbox),
             Self::Maildir(source) => source.unwatch(mailbox),
+            Self::Doveadm(source) => source.unwatch(mailbox),
         }
     }
 
@@ -41,6 +45,7 @@ impl Askable {
         match self {
             Self::Imap(source) => source.ask(mailbox),
             Self::Maildir(source) => source.ask(mailbox),
+            Self::Doveadm(source) => source.ask(mailbox),
         }
     }
 
@@ -48,6 +53,7 @@ impl Askable {
         match self {
             Self::Imap(source) => source.failure(),
             Self::Maildir(source) => source.failure(),
+            Self::Doveadm(source) => source.failure(),
         }
     }
 
@@ -55,6 +61,7 @@ impl Askable {
         match self {
             Self::Imap(source) => source.stop().await,
             Self::Maildir(source) => source.stop(),
+            Self::Doveadm(source) => source.stop().await,
         }
     }
 }

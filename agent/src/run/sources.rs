@@ -8,7 +8,7 @@ use crate::config;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
 use crate::source::pulse::Pulse;
-use crate::source::{cyrus, dovecot, imap, maildir};
+use crate::source::{cyrus, doveadm, dovecot, imap, maildir};
 use crate::time::driver::Clock;
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ impl Sources {
     ) -> Result<(), RunError> {
         let answering = wanted
             .iter()
-            .filter(|source| !matches!(source, config::Source::Imap(_) | config::Source::Maildir(_)));
+            .filter(|source| matches!(source, config::Source::Dovecot(_) | config::Source::Cyrus(_)));
         self.handed.are_claimed(&answering.map(config::Source::name).collect::<Vec<_>>())?;
         let (kept, dropped): (Vec<Running>, Vec<Running>) =
             self.running.drain(..).partition(|source| wanted.contains(&source.settings));
@@ -117,6 +117,11 @@ impl Sources {
                 let seed = fastrand::u64(..);
                 let source = maildir::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
                 self.to_the_desk(id, Askable::Maildir(source), mailboxes)
+            }
+            config::Source::Doveadm(settings) => {
+                let seed = fastrand::u64(..);
+                let source = doveadm::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
+                self.to_the_desk(id, Askable::Doveadm(source), mailboxes)
             }
             config::Source::Imap(settings) => {
                 let seed = fastrand::u64(..);

@@ -4,6 +4,7 @@
 pub mod dovecot;
 pub mod cyrus;
 pub mod maildir;
+pub mod doveadm;
 pub mod imap;
 pub mod names;
 pub mod pending;

@@ -3,6 +3,7 @@
 use super::{Finding, Patient};
 use crate::commands::Failure;
 use crate::config::Source;
+use crate::source::doveadm::{self, driver as doveadm_driver};
 use crate::source::imap::driver::check_login;
 use crate::source::imap::{self, Method};
 use crate::source::{dovecot, maildir};
@@ -20,8 +21,10 @@ pub(super) fn all(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     for source in &patient.config.sources {
         findings.push(one(source, patient)?);
-        if let Source::Imap(settings) = source {
-            findings.extend(instances(settings, patient)?);
+        match source {
+            Source::Imap(settings) => findings.extend(instances(settings, patient)?),
+            Source::Doveadm(settings) => findings.push(everyone(settings, patient)),
+            _ => {}
         }
     }
     Ok(findings)
@@ -36,6 +39,7 @@ fn one(source: &Source, patient: &Patient) -> Result<Finding, Failure> {
         },
         Source::Cyrus(settings) => socket(check, &settings.listen),
         Source::Maildir(settings) => maildir(check, settings, patient)?,
+        Source::Doveadm(settings) => doveadm_count(check, settings, patient)?,
         Source::Imap(settings) => login(check, settings, patient)?,
     })
 }
@@ -73,6 +77,37 @@ fn maildir(check: String, settings: &maildir::Settings, patient: &Patient) -> Re
         Ok(None) => Finding::skipped(check, format!("{mailbox} has no Maildir by {} yet", settings.path)),
         Err(wrong) => Finding::ill(check, wrong, remedy),
     })
+}
+
+/// One mailbox, by its name.
+fn doveadm_count(check: String, settings: &doveadm::Settings, patient: &Patient) -> Result<Finding, Failure> {
+    let Some(mailbox) = mailbox(patient)? else { return Ok(untried(check)) };
+    let remedy = "check url and api-key-file or password-file, Dovecot's `service doveadm` and its log";
+    Ok(match patient.runtime.block_on(doveadm_driver::count_of(settings, &mailbox)) {
+        Ok(unseen) => Finding::well(check, format!("{}: {mailbox} has {unseen} unseen", settings.url)),
+        Err(wrong) => Finding::ill(check, format!("{mailbox}: {wrong}"), remedy),
+    })
+}
+
+/// All users at once; where that fails the source asks for each by name, so that it is no fault.
+fn everyone(settings: &doveadm::Settings, patient: &Patient) -> Finding {
+    let check = format!("source {} users", settings.name);
+    let remedy =
+        "let Dovecot list its users (`doveadm user '*'`), and see its log for mailboxes that it cannot read";
+    match patient.runtime.block_on(doveadm_driver::users(settings)) {
+        Ok(Some(users)) => Finding::well(check, format!("{users} users in one answer")),
+        Ok(None) => {
+            let patience = doveadm_driver::EVERYONE_PATIENCE.as_secs();
+            Finding::skipped(
+                check,
+                format!("no whole answer about all users within {patience} s; many take longer"),
+            )
+        }
+        Err(wrong) => {
+            let found = format!("not in one answer, so each mailbox is asked for by name: {wrong}");
+            Finding { remedy: Some(remedy.to_owned()), ..Finding::skipped(check, found) }
+        }
+    }
 }
 
 /// How many mailboxes are subscribed.

@@ -1,0 +1,367 @@
+//! The requests of the source: sends what the rounds say, hands each row to the observer as it arrives. Decides nothing.
+
+mod trial;
+
+pub use trial::{EVERYONE_PATIENCE, count_of, users};
+
+use super::answer::{Counts, Reader, Said};
+use super::rounds::{Input, Lane, Output, Rounds, Trouble};
+use super::{Credential, Error, Settings, question};
+use crate::counters::SourceCounters;
+use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use crate::https::driver::{Client, Request};
+use crate::https::{self, Failure};
+use crate::time::Moment;
+use crate::time::driver::Clock;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use parking_lot::Mutex;
+use secrecy::ExposeSecret;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use zeroize::Zeroizing;
+
+/// From a question about single mailboxes to the end of its answer, longest.
+pub const ANSWER_WAIT: Duration = Duration::from_mins(1);
+/// Questions under way at once: one of each lane.
+const CONCURRENCY: usize = 2;
+/// Bytes of a refusal's text that are looked at.
+const TEXT_MAX: usize = 1024;
+
+/// A running source. Every call but [`DoveadmSource::stop`] returns at once and may be repeated.
+#[derive(Debug)]
+pub struct DoveadmSource {
+    shared: Arc<Shared>,
+    hall: JoinHandle<()>,
+}
+
+/// What questions under way and the hall share.
+struct Shared {
+    settings: Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+    channel: Channel,
+    rounds: Mutex<Rounds>,
+    wake: Notify,
+    is_stopping: AtomicBool,
+}
+
+/// Starts the source within the running tokio runtime; no mailbox is watched yet, and nothing is asked before one is.
+///
+/// # Errors
+/// [`Error`], where no request could ever be sent.
+pub fn start(
+    settings: &Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+    seed: u64,
+) -> Result<DoveadmSource, Error> {
+    let shared = Arc::new(Shared {
+        settings: settings.clone(),
+        id,
+        observer,
+        clock,
+        counters,
+        channel: Channel::new(settings)?,
+        rounds: Mutex::new(Rounds::new(settings.sweep_interval, seed)),
+        wake: Notify::new(),
+        is_stopping: AtomicBool::new(false),
+    });
+    let hall = tokio::spawn(hall(Arc::clone(&shared)));
+    Ok(DoveadmSource { shared, hall })
+}
+
+impl DoveadmSource {
+    /// Reads the mailbox of this name from now on.
+    pub fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+        let user = Some(self.shared.settings.names.server(name)).filter(|user| **user != **name);
+        let user = user.map_or_else(|| Arc::clone(name), Arc::from);
+        self.shared.tell(Input::Watch(mailbox, user));
+    }
+
+    /// Nothing of the mailbox stays.
+    pub fn unwatch(&self, mailbox: MailboxId) {
+        self.shared.tell(Input::Unwatch(mailbox));
+    }
+
+    /// Reads the mailbox as soon as may be; the reading goes to the observer.
+    pub fn ask(&self, mailbox: MailboxId) {
+        self.shared.tell(Input::Ask(mailbox));
+    }
+
+    /// What keeps the whole source from working, for `/readyz`.
+    pub fn failure(&self) -> Option<String> {
+        let name = &self.shared.settings.name;
+        self.shared.rounds.lock().failure().map(|text| format!("source {name}: {text}"))
+    }
+
+    /// Gives up the questions that are under way.
+    pub async fn stop(self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        self.shared.wake.notify_one();
+        // The hall ends by the flag; a panic in it has been reported by the runtime.
+        let _ = self.hall.await;
+    }
+}
+
+/// Sends what is to be sent when it is due.
+async fn hall(shared: Arc<Shared>) {
+    let mut questions = JoinSet::new();
+    let (mut failure, mut remark) = (None, None);
+    while !shared.is_stopping.load(Ordering::Acquire) {
+        while questions.try_join_next().is_some() {}
+        let now = shared.clock.now().moment;
+        let (outputs, next) = {
+            let mut rounds = shared.rounds.lock();
+            rounds.handle(now, Input::Timeout);
+            let outputs: Vec<Output> = std::iter::from_fn(|| rounds.poll_output()).collect();
+            shared.note(&mut failure, rounds.failure().map(str::to_owned));
+            shared.note(&mut remark, rounds.remark());
+            (outputs, rounds.poll_timeout())
+        };
+        for output in outputs {
+            questions.spawn(Arc::clone(&shared).put(output));
+        }
+        match next {
+            Some(at) => {
+                let at = tokio::time::Instant::from_std(shared.clock.instant(at));
+                let _ = tokio::time::timeout_at(at, shared.wake.notified()).await;
+            }
+            None => shared.wake.notified().await,
+        }
+    }
+}
+
+impl Shared {
+    /// Gives the rounds an input; the hall does what follows.
+    fn tell(&self, input: Input) {
+        let now = self.clock.now().moment;
+        let mut rounds = self.rounds.lock();
+        rounds.handle(now, input);
+        let standing = rounds.standing();
+        drop(rounds);
+        self.counters.watched.set(standing.read as u64);
+        self.counters.waiting.set((standing.mailboxes - standing.read) as u64);
+        self.wake.notify_one();
+    }
+
+    /// Logs what is wrong once, when it begins.
+    fn note(&self, known: &mut Option<String>, now: Option<String>) {
+        if let (None, Some(text)) = (&*known, &now) {
+            tracing::warn!(source = %self.settings.name, "{text}");
+        }
+        *known = now;
+    }
+
+    /// Puts one question, to the end of its answer.
+    async fn put(self: Arc<Self>, output: Output) {
+        let (lane, body, limit) = match output {
+            Output::AskEveryone => (Lane::Everyone, question::of_everyone(), self.settings.timeout),
+            Output::AskThese(users) => (Lane::ByName, question::of_these(&users), ANSWER_WAIT),
+        };
+        let mut listener = Listener {
+            shared: &self,
+            lane,
+            asked_at: self.clock.now().moment,
+            held: None,
+            rows: 0,
+            why: None,
+        };
+        let asked = self.channel.ask(body, limit, |said| listener.hear(said)).await;
+        let Listener { rows, why, .. } = listener;
+        let result = match (asked, why) {
+            (Err(trouble), _) => Err(trouble),
+            (Ok(()), Some(why)) if lane == Lane::Everyone => Err(Trouble::Unanswered(why)),
+            (Ok(()), _) => Ok(rows),
+        };
+        match &result {
+            Ok(_) | Err(Trouble::Unanswered(_)) => self.counters.logins_ok.one(),
+            Err(Trouble::Refused(_)) => self.counters.logins_refused.one(),
+            Err(Trouble::Unreachable(_)) => self.counters.connections_lost.one(),
+        }
+        self.tell(Input::Ended(lane, result));
+    }
+
+    /// Counts of a mailbox have arrived.
+    fn observe(&self, lane: Lane, mailbox: MailboxId, counts: Counts, asked_at: Moment) {
+        let Some(is_sweep) = self.rounds.lock().is_sweep(lane, mailbox) else {
+            return self.counters.unknown.one();
+        };
+        let Counts { unseen, uid_validity, modseq } = counts;
+        let reading = Reading { unseen, uid_validity, modseq, asked_at: Some(asked_at) };
+        self.counters.readings.one();
+        let verdict = self.observer.observe(mailbox, self.id, News::Reading(reading), self.clock.now());
+        if is_sweep && verdict == Verdict::Changed {
+            self.counters.sweep_corrections.one();
+            self.tell(Input::Corrected);
+        }
+        self.tell(Input::Read(mailbox));
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("source", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+/// Who takes in one answer.
+struct Listener<'a> {
+    shared: &'a Shared,
+    lane: Lane,
+    asked_at: Moment,
+    /// A row, or a failure, whose tag has not come yet.
+    held: Option<Result<Counts, String>>,
+    rows: usize,
+    /// Why the last command failed.
+    why: Option<String>,
+}
+
+impl Listener<'_> {
+    fn hear(&mut self, said: Said) {
+        match (said, self.lane) {
+            (Said::OfUser(user, counts), Lane::Everyone) => {
+                self.rows += 1;
+                match self.shared.observer.find(&self.shared.settings.names.mailbox(&user)) {
+                    Some(mailbox) => self.shared.observe(self.lane, mailbox, counts, self.asked_at),
+                    None => self.shared.counters.unknown.one(),
+                }
+            }
+            (Said::OfUser(_, counts) | Said::OfQuestion(counts), Lane::ByName) => {
+                self.held = Some(Ok(counts));
+            }
+            (Said::OfQuestion(_), Lane::Everyone) | (Said::Skipped, _) => self.shared.counters.skipped.one(),
+            (Said::Failed(why), _) => {
+                self.why = Some(why.clone());
+                self.held = Some(Err(why));
+            }
+            (Said::Tag(tag), _) => self.end(&tag),
+        }
+    }
+
+    /// A response has ended.
+    fn end(&mut self, tag: &str) {
+        let held = self.held.take();
+        let Some(mailbox) = question::mailbox(tag).filter(|_| self.lane == Lane::ByName) else { return };
+        self.rows += 1;
+        match held {
+            Some(Ok(counts)) => self.shared.observe(self.lane, mailbox, counts, self.asked_at),
+            Some(Err(why)) => self.shared.tell(Input::Missed(mailbox, why)),
+            None => self.shared.tell(Input::Missed(mailbox, "no count in the answer".to_owned())),
+        }
+    }
+}
+
+/// The way to one doveadm.
+struct Channel {
+    client: Client,
+    settings: Settings,
+    headers: HeaderMap,
+}
+
+impl Channel {
+    fn new(settings: &Settings) -> Result<Self, Error> {
+        let client = https::driver::Settings {
+            ca_pem: settings.ca_pem.clone(),
+            concurrency: CONCURRENCY,
+            timeout: settings.timeout,
+            user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
+        };
+        let failed = |reason| Error::Client { name: Arc::clone(&settings.name), reason };
+        let client = Client::new(&client).map_err(failed)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, authorization(settings)?);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(Self { client, settings: settings.clone(), headers })
+    }
+
+    /// Puts a question; `hear` is told each thing of the answer as it comes.
+    async fn ask(
+        &self,
+        body: String,
+        limit: Duration,
+        mut hear: impl FnMut(Said) + Send,
+    ) -> Result<(), Trouble> {
+        let request = Request {
+            method: Method::POST,
+            url: Arc::clone(&self.settings.url),
+            headers: self.headers.clone(),
+            body: Bytes::from(body),
+        };
+        let (mut reader, mut strange, mut text) = (Reader::default(), None, Vec::new());
+        let status = self.client.receive(request, limit, |status, piece| {
+            if status == 200 {
+                strange = reader.read(piece, &mut hear).err();
+                return strange.is_none();
+            }
+            text.extend_from_slice(piece.get(..TEXT_MAX.saturating_sub(text.len())).unwrap_or(piece));
+            text.len() < TEXT_MAX
+        });
+        let status = status.await.map_err(|failure| self.no_answer(&failure))?;
+        match (status, strange) {
+            (200, Some(strange)) => Err(self.unreachable(strange)),
+            (200, None) if !reader.is_over() => Err(self.unreachable("the answer ends in its middle")),
+            (200, None) => Ok(()),
+            (401 | 403, _) => Err(Trouble::Refused(self.at(self.refusal(status)))),
+            _ => {
+                let text = https::quote(&String::from_utf8_lossy(&text));
+                Err(self.unreachable(format!("HTTP status {status} {text}").trim_end()))
+            }
+        }
+    }
+
+    fn refusal(&self, status: u16) -> String {
+        let (key, setting) = match &self.settings.credential {
+            Credential::ApiKey(_) => ("api-key-file", "doveadm_api_key"),
+            Credential::Password(_) => ("password-file", "doveadm_password"),
+        };
+        format!(
+            "the credential is refused (HTTP status {status}); {key} must hold what Dovecot has as {setting}"
+        )
+    }
+
+    fn no_answer(&self, failure: &Failure) -> Trouble {
+        match failure {
+            Failure::Timeout(_) => Trouble::Unanswered(self.at(failure)),
+            _ => self.unreachable(failure),
+        }
+    }
+
+    fn unreachable(&self, what: impl std::fmt::Display) -> Trouble {
+        Trouble::Unreachable(self.at(what))
+    }
+
+    fn at(&self, what: impl std::fmt::Display) -> String {
+        format!("{}: {what}", self.settings.url)
+    }
+}
+
+/// `X-Dovecot-API` with the key, or `Basic` with the password of the user `doveadm`, in base64 each.
+fn authorization(settings: &Settings) -> Result<HeaderValue, Error> {
+    let text = match &settings.credential {
+        Credential::ApiKey(key) => {
+            Zeroizing::new(format!("X-Dovecot-API {}", STANDARD.encode(key.expose_secret())))
+        }
+        Credential::Password(password) => {
+            let pair = Zeroizing::new(format!("doveadm:{}", password.expose_secret()));
+            Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())))
+        }
+    };
+    let unfit = |_| Error::Credential { name: Arc::clone(&settings.name) };
+    let mut value = HeaderValue::from_str(&text).map_err(unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

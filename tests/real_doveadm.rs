@@ -1,0 +1,197 @@
+//! The doveadm source against a real Dovecot's HTTP API: one question reads all users, and the sweep alone brings every
+//! badge to truth, though nobody tells of any change.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+use support::cloud::Cloud;
+use support::dovecot::{DoveadmApi, Dovecot, Options, USER_PASSWORD};
+use support::host::{Host, badges};
+use support::imap_client::ImapClient;
+use support::lmtp::LmtpClient;
+use support::{required, wait_until};
+
+/// Mailboxes that are subscribed; the server has one more.
+const MAILBOXES: u32 = 20;
+
+/// How long anything may take; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Dovecot's `doveadm_api_key`.
+const KEY: &str = "k3y of doveadm";
+
+/// An agent with the source `doveadm`, and with `dovecot`, to which nobody speaks.
+struct Bench {
+    cloud: Cloud,
+    host: Host,
+    dovecot: Dovecot,
+    names: Vec<String>,
+}
+
+impl Bench {
+    fn start(lists_users: bool) -> Self {
+        let (cloud, mut host) = (Cloud::start(), Host::new());
+        let names: Vec<String> = (1..=MAILBOXES).map(|number| format!("u{number}")).collect();
+        let doveadm = Some(DoveadmApi { key: KEY, lists_users });
+        let dovecot = Dovecot::start(Options { users: MAILBOXES + 1, doveadm, ..Options::default() });
+        let http = dovecot.doveadm_http();
+        let doveadm = format!(
+            "[[source]]\nkind = \"doveadm\"\nurl = \"http://{http}/doveadm/v1\"\napi-key-file = \"doveadm.key\"\n\
+             sweep-interval = \"2s\"\n"
+        );
+        let sources = host.dovecot_source() + &doveadm;
+        set_key(&host, KEY);
+        host.configure(&cloud, &sources);
+        host.subscribe(&names);
+        host.start();
+        let bench = Self { cloud, host, dovecot, names };
+        bench.all_show("at the start", |_| 0);
+        bench
+    }
+
+    /// Until every device shows what it must, given the mailbox's number.
+    fn all_show(&self, step: &str, unseen: impl Fn(u32) -> u32) {
+        for name in &self.names {
+            let expected = [Some(unseen(number(name))); 2];
+            let shown = || badges(&self.cloud, name);
+            let what = format!("{step}: {name} to show {expected:?}, not {:?}", shown());
+            wait_until(&what, LIMIT, || (shown() == expected).then_some(()));
+        }
+    }
+
+    /// Delivers to every mailbox a message, to every third a second one.
+    fn deliver(&self) {
+        let mut lmtp = LmtpClient::connect(self.dovecot.lmtp()).expect("lmtp");
+        for name in &self.names {
+            for _ in 0..delivered(number(name)) {
+                lmtp.deliver(name).expect("delivery");
+            }
+        }
+    }
+
+    fn imap(&self, name: &str) -> ImapClient {
+        ImapClient::connect(self.dovecot.imap(), name, USER_PASSWORD).expect("imap")
+    }
+
+    /// A figure of the agent's metrics.
+    fn figure(&self, name: &str) -> u64 {
+        let metrics = self.host.ask("/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    }
+
+    /// Questions that Dovecot has answered: about all, and by name.
+    fn questions(&self) -> (u64, u64) {
+        let log = self.dovecot.log();
+        let (by_name, all): (Vec<_>, Vec<_>) = log
+            .lines()
+            .filter(|line| line.contains("Executing command 'mailbox status'"))
+            .partition(|line| line.contains("' as '"));
+        (all.len() as u64, by_name.len() as u64)
+    }
+}
+
+/// 7, of `u7`.
+fn number(name: &str) -> u32 {
+    name.trim_start_matches('u').parse().expect("a number")
+}
+
+/// Messages that [`Bench::deliver`] brings.
+fn delivered(number: u32) -> u32 {
+    1 + u32::from(number.is_multiple_of(3))
+}
+
+fn set_key(host: &Host, key: &str) {
+    let path = host.folder().join("doveadm.key");
+    fs::write(&path, format!("{key}\n")).expect("own folder");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("own file");
+}
+
+#[test]
+fn the_sweep_alone_brings_twenty_badges_to_truth_by_one_question_about_all() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut bench = Bench::start(true);
+    bench.deliver();
+    bench.all_show("delivered, and nobody told", delivered);
+    let corrections = bench.figure("mailbadge_sweep_corrections_total{source=\"doveadm\"}");
+    assert!(corrections >= u64::from(MAILBOXES), "{corrections} corrections");
+    // Read in one, and put there behind Dovecot's back in another.
+    let mut imap = bench.imap("u3");
+    imap.select("INBOX").and_then(|_| imap.store("1:*", '+', "\\Seen")).expect("a flag");
+    let maildir = bench.dovecot.maildirs().replace("{user}", "u4");
+    fs::copy("Cargo.toml", format!("{maildir}/tmp/message")).expect("a message");
+    fs::rename(format!("{maildir}/tmp/message"), format!("{maildir}/new/message")).expect("a message");
+    let after = |number| match number {
+        3 => 0,
+        4 => delivered(4) + 1,
+        other => delivered(other),
+    };
+    bench.all_show("read, and written by somebody else", after);
+    assert!(bench.figure("mailbadge_sweep_corrections_total{source=\"doveadm\"}") >= corrections + 2);
+    wait_until("every answer to be about all of the twenty", LIMIT, || {
+        let readings = bench.figure("mailbadge_observations_total{source=\"doveadm\",kind=\"reading\"}");
+        (bench.questions() == (readings / u64::from(MAILBOXES), 0)).then_some(())
+    });
+    bench.host.kill();
+    bench.deliver();
+    bench.host.start();
+    bench.all_show("delivered while the agent was dead", |number| after(number) + delivered(number));
+    let doctor = bench.host.command(&["doctor"]).expect("all is well");
+    let expected = ["u1 has 2 unseen", "21 users in one answer"];
+    assert!(expected.iter().all(|part| doctor.contains(part)), "{doctor}");
+    let status = bench.host.command(&["status"]).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("doveadm")).expect("the source's line");
+    assert!(line.split_whitespace().take(4).eq(["doveadm", "doveadm", "20", "0"]), "{line}");
+    bench.host.stop();
+}
+
+#[test]
+fn where_dovecot_cannot_list_its_users_or_read_all_their_mail_each_mailbox_is_asked_by_name() {
+    if !required("dovecot") {
+        return;
+    }
+    for lists_users in [false, true] {
+        let mut bench = Bench::start(lists_users);
+        if lists_users {
+            // One mailbox that cannot be read costs Dovecot's answer about all.
+            let home = PathBuf::from(bench.dovecot.maildirs().replace("{user}/Maildir", "u7"));
+            fs::rename(&home, home.with_file_name("u7-away")).expect("own folder");
+            File::create(&home).expect("own folder");
+        }
+        bench.names.retain(|name| name != "u7");
+        bench.deliver();
+        bench.all_show("delivered to all but one", delivered);
+        let told = "now each mailbox is asked for by name";
+        wait_until("the log to tell", LIMIT, || bench.host.log().contains(told).then_some(()));
+        assert!(bench.host.ask("/readyz").starts_with("HTTP/1.1 200"), "the others are read");
+        bench.host.stop();
+    }
+}
+
+#[test]
+fn a_wrong_key_is_told_once_and_mended_by_a_reload() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut bench = Bench::start(true);
+    set_key(&bench.host, "another key");
+    bench.host.signal("HUP");
+    let told = "the credential is refused (HTTP status 401); api-key-file must hold what Dovecot has as doveadm_api_key";
+    wait_until("readiness to tell", LIMIT, || bench.host.ask("/readyz").contains(told).then_some(()));
+    let doctor = bench.host.command(&["doctor"]).expect_err("the key is wrong").to_string();
+    assert!(!doctor.contains("another key"), "{doctor}");
+    let refusals = || bench.dovecot.log().matches("Invalid authentication attempt").count();
+    assert!(refusals() <= 3, "the daemon asked once, doctor twice");
+    assert_eq!(bench.host.log().matches(told).count(), 1);
+    set_key(&bench.host, KEY);
+    bench.host.signal("HUP");
+    bench.deliver();
+    bench.all_show("with the right key", delivered);
+    assert!(bench.host.ask("/readyz").starts_with("HTTP/1.1 200"));
+    let log = bench.host.log();
+    assert!(!log.contains(KEY) && !log.contains("another key"), "no key in the log");
+    bench.host.stop();
+}
