@@ -1,6 +1,7 @@
 //! What mail servers say; one folder a kind, one driver each. A source knows neither tracker nor forwarder:
 //! it hands its news to an [`Observer`](crate::event::Observer).
 
+pub mod bell;
 pub mod dovecot;
 pub mod cyrus;
 pub mod maildir;

@@ -1,8 +1,8 @@
-//! The IMAP source on real sockets and clocks: starts connections as the roster says, wakes them when they are due. Decides
-//! nothing: that is the roster's and the session's.
+//! The IMAP source on real sockets and clocks: opens connections as the roster says, and gives each to one of the threads
+//! that hold them. Decides nothing: that is the roster's and the session's.
 
 mod connection;
-mod link;
+mod event_loop;
 mod stream;
 mod tls;
 mod token;
@@ -18,16 +18,15 @@ use super::session::Session;
 use super::traits::Traits;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
-use crate::time::Moment;
 use crate::time::driver::Clock;
-use connection::Connection;
-use link::{ALARM, ASK, Link, STOP, SWEEP};
+use connection::{Connection, Wish};
+use event_loop::{Desks, Order};
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use secrecy::SecretString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
-use stream::Server;
+use stream::{Server, Stream};
 use token::Tokens;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -40,9 +39,20 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 pub struct ImapSource {
     shared: Arc<Shared>,
     hall: JoinHandle<()>,
+    _threads: Threads,
 }
 
-/// What connections and the hall share.
+/// The threads end with the source, however that ends.
+#[derive(Debug)]
+struct Threads(Arc<Shared>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.desks.end();
+    }
+}
+
+/// What connections, their threads and the hall share.
 struct Shared {
     settings: Arc<Settings>,
     id: SourceId,
@@ -54,32 +64,13 @@ struct Shared {
     traits: Arc<Traits>,
     seed: u64,
     runtime: tokio::runtime::Handle,
-    desk: Mutex<Desk>,
-    /// When to raise [`ALARM`] for whom: one entry a connection.
-    alarms: Mutex<BTreeSet<(Moment, MailboxId, u32)>>,
+    roster: Mutex<Roster>,
+    desks: Desks,
     wake: Notify,
+    /// Wakes those that are about to open a socket when the source stops.
+    stopping: Notify,
     live: AtomicUsize,
     is_stopping: AtomicBool,
-}
-
-struct Desk {
-    roster: Roster,
-    /// By mailbox id.
-    links: Vec<Option<Arc<Link>>>,
-}
-
-impl Desk {
-    fn link(&self, mailbox: MailboxId) -> Option<&Arc<Link>> {
-        self.links.get(mailbox.0 as usize)?.as_ref()
-    }
-
-    fn set_link(&mut self, mailbox: MailboxId, link: Option<Arc<Link>>) -> Option<Arc<Link>> {
-        let index = mailbox.0 as usize;
-        if index >= self.links.len() {
-            self.links.resize_with(index + 1, || None);
-        }
-        std::mem::replace(self.links.get_mut(index)?, link)
-    }
 }
 
 /// Starts the source in the current tokio runtime; no mailbox is watched yet.
@@ -95,6 +86,8 @@ pub fn start(
     seed: u64,
 ) -> Result<ImapSource, Error> {
     let server = Server::new(&settings)?;
+    let threads = |reason| Error::Threads { source_name: settings.name.clone(), reason };
+    let desks = Desks::new().map_err(threads)?;
     let roster = Roster::new(&settings, seed);
     let tokens = Tokens::new(&settings, clock);
     let shared = Arc::new(Shared {
@@ -108,14 +101,18 @@ pub fn start(
         traits: Arc::default(),
         seed,
         runtime: tokio::runtime::Handle::current(),
-        desk: Mutex::new(Desk { roster, links: Vec::new() }),
-        alarms: Mutex::default(),
+        roster: Mutex::new(roster),
+        desks,
         wake: Notify::new(),
+        stopping: Notify::new(),
         live: AtomicUsize::new(0),
         is_stopping: AtomicBool::new(false),
     });
+    let ends = Threads(shared.clone());
+    let opened = shared.desks.open(&shared);
+    opened.map_err(|reason| Error::Threads { source_name: shared.settings.name.clone(), reason })?;
     let hall = tokio::spawn(hall(shared.clone()));
-    Ok(ImapSource { shared, hall })
+    Ok(ImapSource { shared, hall, _threads: ends })
 }
 
 impl ImapSource {
@@ -139,7 +136,7 @@ impl ImapSource {
     /// What keeps the whole source from working, for `/readyz`: a refused credential, an unreachable server.
     pub fn failure(&self) -> Option<String> {
         let name = &self.shared.settings.name;
-        self.shared.desk.lock().roster.failure().map(|text| format!("source {name}: {text}"))
+        self.shared.roster.lock().failure().map(|text| format!("source {name}: {text}"))
     }
 
     /// Closes every connection and waits until they are closed, 5 s at most.
@@ -149,7 +146,8 @@ impl ImapSource {
         shared.wake.notify_one();
         // The hall ends by the flag; a panic in it has been reported by the runtime.
         let _ = self.hall.await;
-        shared.desk.lock().links.iter().flatten().for_each(|link| link.raise(STOP));
+        shared.stopping.notify_waiters();
+        shared.desks.end();
         let closed = async {
             while shared.live.load(Ordering::Acquire) > 0 {
                 shared.wake.notified().await;
@@ -161,12 +159,11 @@ impl ImapSource {
     }
 }
 
-/// Wakes connections and the roster when they are due.
+/// Wakes the roster when it is due.
 async fn hall(shared: Arc<Shared>) {
     while !shared.is_stopping.load(Ordering::Acquire) {
         shared.tell(Input::Timeout);
-        let next = shared.ring_alarms();
-        let next = next.into_iter().chain(shared.desk.lock().roster.poll_timeout()).min();
+        let next = shared.roster.lock().poll_timeout();
         match next {
             Some(at) => {
                 let at = tokio::time::Instant::from_std(shared.clock.instant(at));
@@ -181,22 +178,22 @@ impl Shared {
     /// Gives the roster an input and does what it says.
     fn tell(self: &Arc<Self>, input: Input) {
         let now = self.clock.now();
-        let mut desk = self.desk.lock();
-        let before = desk.roster.poll_timeout();
-        desk.roster.handle(now, input);
+        let mut roster = self.roster.lock();
+        let before = roster.poll_timeout();
+        roster.handle(now, input);
         let mut connections = Vec::new();
-        while let Some(output) = desk.roster.poll_output() {
-            connections.extend(self.carry_out(&mut desk, output));
+        while let Some(output) = roster.poll_output() {
+            connections.extend(self.carry_out(output));
         }
-        let (mailboxes, covered) = desk.roster.coverage();
+        let (mailboxes, covered) = roster.coverage();
         self.traits.learn_mailboxes(mailboxes);
         self.counters.watched.set(covered as u64);
         self.counters.waiting.set((mailboxes - covered) as u64);
-        let is_moved = desk.roster.poll_timeout() != before;
-        drop(desk);
-        // Outside the lock: a runtime that shuts down drops the task here and now, and that takes the lock.
+        let is_moved = roster.poll_timeout() != before;
+        drop(roster);
+        // Outside the lock: a runtime that shuts down drops the task here and now.
         for connection in connections {
-            self.runtime.spawn(connection);
+            self.runtime.spawn(open(self.clone(), connection));
         }
         if is_moved {
             self.wake.notify_one();
@@ -207,26 +204,19 @@ impl Shared {
         self.tell(Input::Connection(mailbox, number, report));
     }
 
-    fn carry_out(self: &Arc<Self>, desk: &mut Desk, output: Output) -> Option<Connection> {
-        match output {
+    /// What is wished is told under the roster's lock, so that it reaches the connection that the roster meant. One that
+    /// is not open yet needs no wish: it reads when it is, and nobody adopts it that the roster gave up.
+    fn carry_out(self: &Arc<Self>, output: Output) -> Option<Box<Connection>> {
+        let (mailbox, wish) = match output {
             Output::Connect { mailbox, name, errand, is_sweep, number } => {
-                if !self.is_stopping.load(Ordering::Acquire) {
-                    let link = Arc::new(Link::new(number));
-                    desk.set_link(mailbox, Some(link.clone()));
-                    return Some(self.connection(mailbox, name, errand, is_sweep, link));
-                }
+                let is_stopping = self.is_stopping.load(Ordering::Acquire);
+                return (!is_stopping).then(|| self.connection(mailbox, name, errand, is_sweep, number));
             }
-            Output::Ask(mailbox, is_sweep) => {
-                if let Some(link) = desk.link(mailbox) {
-                    link.raise(if is_sweep { ASK | SWEEP } else { ASK });
-                }
-            }
-            Output::HangUp(mailbox) => {
-                if let Some(link) = desk.set_link(mailbox, None) {
-                    link.raise(STOP);
-                }
-            }
-        }
+            Output::Ask(mailbox, false) => (mailbox, Wish::Ask),
+            Output::Ask(mailbox, true) => (mailbox, Wish::Sweep),
+            Output::HangUp(mailbox) => (mailbox, Wish::HangUp),
+        };
+        self.desks.tell(mailbox, Order::Wish(mailbox, wish));
         None
     }
 
@@ -236,59 +226,51 @@ impl Shared {
         name: Arc<str>,
         errand: Errand,
         is_sweep: bool,
-        link: Arc<Link>,
-    ) -> Connection {
-        let seed = fastrand::Rng::with_seed(self.seed ^ u64::from(link.number)).u64(..);
+        number: u32,
+    ) -> Box<Connection> {
+        let seed = fastrand::Rng::with_seed(self.seed ^ u64::from(number)).u64(..);
         let session = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
         self.live.fetch_add(1, Ordering::AcqRel);
-        Connection::new(self.clone(), link, session, mailbox, is_sweep)
+        Box::new(Connection::new(self.clone(), session, mailbox, number, is_sweep))
+    }
+
+    /// A socket is open: its thread has it from now on, unless the roster gave the connection up meanwhile.
+    fn adopt(&self, connection: Box<Connection>, stream: Stream, token: Option<SecretString>) {
+        let roster = self.roster.lock();
+        if roster.is_current(connection.mailbox, connection.number) {
+            self.desks.tell(connection.mailbox, Order::Adopt(connection, stream, token));
+        }
     }
 
     /// A connection is gone for good, however it went.
-    fn ended(&self, mailbox: MailboxId, number: u32, alarm: Option<Moment>) {
-        if let Some(at) = alarm {
-            self.alarms.lock().remove(&(at, mailbox, number));
-        }
-        let mut desk = self.desk.lock();
-        if desk.link(mailbox).is_some_and(|link| link.number == number) {
-            desk.set_link(mailbox, None);
-        }
-        drop(desk);
+    fn ended(&self) {
         self.live.fetch_sub(1, Ordering::AcqRel);
         if self.is_stopping.load(Ordering::Acquire) {
             self.wake.notify_one();
         }
     }
+}
 
-    /// Replaces a connection's alarm.
-    fn set_alarm(&self, before: Option<Moment>, at: Moment, mailbox: MailboxId, number: u32) {
-        let mut alarms = self.alarms.lock();
-        if let Some(before) = before {
-            alarms.remove(&(before, mailbox, number));
-        }
-        alarms.insert((at, mailbox, number));
-        let is_first = alarms.first() == Some(&(at, mailbox, number));
-        drop(alarms);
-        if is_first {
-            self.wake.notify_one();
-        }
+/// Opens a connection's socket, with a token where the log-in takes one.
+async fn open(shared: Arc<Shared>, connection: Box<Connection>) {
+    let stopping = shared.stopping.notified();
+    if shared.is_stopping.load(Ordering::Acquire) {
+        return;
     }
-
-    /// Raises what is due, and says when the next one is.
-    fn ring_alarms(&self) -> Option<Moment> {
-        let now = self.clock.now().moment;
-        let mut alarms = self.alarms.lock();
-        let later = alarms.split_off(&(Moment::from_micros(now.micros() + 1), MailboxId(0), 0));
-        let due = std::mem::replace(&mut *alarms, later);
-        let next = alarms.first().map(|(at, ..)| *at);
-        drop(alarms);
-        let desk = self.desk.lock();
-        for (_, mailbox, number) in due {
-            if let Some(link) = desk.link(mailbox).filter(|link| link.number == number) {
-                link.raise(ALARM);
-            }
-        }
-        next
+    let opening = async {
+        let token = match &shared.tokens {
+            Some(tokens) => Some(tokens.token().await?),
+            None => None,
+        };
+        Ok((shared.server.connect().await?, token))
+    };
+    let opened = tokio::select! {
+        opened = opening => opened,
+        () = stopping => return,
+    };
+    match opened {
+        Ok((stream, token)) => shared.adopt(connection, stream, token),
+        Err(reason) => drop(connection.unreachable(reason)),
     }
 }
 

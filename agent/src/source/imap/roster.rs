@@ -132,7 +132,7 @@ impl Roster {
             Input::Unwatch(mailbox) => self.unwatch(mailbox),
             Input::Ask(mailbox) => self.ask(mailbox, moment),
             Input::Connection(mailbox, number, report) => {
-                if self.entry(mailbox).is_some_and(|entry| entry.number == Some(number)) {
+                if self.is_current(mailbox, number) {
                     self.report(mailbox, report, moment);
                 }
             }
@@ -163,6 +163,12 @@ impl Roster {
     /// How many mailboxes there are, and how many of them are watched (or, polled and swept, were read).
     pub fn coverage(&self) -> (usize, usize) {
         (self.mailboxes, self.covered)
+    }
+
+    /// Whether the connection of this number is the one that the mailbox has now.
+    pub fn is_current(&self, mailbox: MailboxId, number: u32) -> bool {
+        let entry = self.entries.get(mailbox.0 as usize).and_then(Option::as_deref);
+        entry.is_some_and(|entry| entry.number == Some(number))
     }
 
     /// A mailbox that `auto` could only poll tries to be watched at each visit: servers learn.

@@ -2,7 +2,6 @@
 //!
 //! Mail programs never wait for it. It is no task of the runtime, since reading a folder blocks for the disk's time.
 
-mod bell;
 mod folder;
 
 use super::template::Refused;
@@ -10,8 +9,8 @@ use super::watcher::{Input, Look, Output, WatchId, Watcher};
 use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use crate::source::bell::driver::Bell;
 use crate::time::driver::Clock;
-use bell::Bell;
 use folder::{Notifier, inotify_limit};
 use parking_lot::Mutex;
 use std::collections::HashSet;

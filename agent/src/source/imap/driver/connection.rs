@@ -1,9 +1,8 @@
-//! One connection on a real socket: a future without a buffer of its own. Bytes are read into a buffer that all connections
-//! of a thread share, the session takes them at once, and its answers are short; so an idle connection holds a socket, its
-//! session and a waker.
+//! One connection on a real socket, without a buffer of its own: its thread reads into one that all its connections
+//! share, the session takes the bytes at once, and its answers are short. So an idle connection holds a socket and its
+//! session, and nobody's turn is needed to find that nothing happened.
 
 use super::Shared;
-use super::link::{ALARM, ASK, Link, STOP, SWEEP};
 use super::stream::Stream;
 use crate::event::{MailboxId, News, Verdict};
 use crate::source::imap::exchange::{Ending, Input, Output};
@@ -11,112 +10,188 @@ use crate::source::imap::roster::Report;
 use crate::source::imap::session::Session;
 use crate::time::{Moment, Now};
 use secrecy::SecretString;
-use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::ReadBuf;
 
-/// The buffer that all connections of a thread read into.
-const BUFFER: usize = 16 * 1024;
-/// Reads of one connection before others have their turn.
-const READS_MAX: usize = 16;
-
-thread_local! {
-    static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+/// What somebody wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// A fresh reading.
+    Ask,
+    /// The same; if what it finds is new, only the sweep found it.
+    Sweep,
+    /// That it ends.
+    HangUp,
 }
 
-/// What a connection begins with: the way to the server, and a token where the log-in takes one.
-type Begun = Result<(Stream, Option<SecretString>), String>;
-type Opening = Pin<Box<dyn Future<Output = Begun> + Send>>;
-
-enum Wire {
-    Opening(Opening),
-    Open(Stream),
-    Closed,
-}
-
-/// A running connection; ready when it is over, and has reported so.
-pub(super) struct Connection {
-    shared: Arc<Shared>,
-    link: Arc<Link>,
-    session: Session,
-    wire: Wire,
-    unsent: Vec<u8>,
-    /// The moment the hall will raise [`ALARM`] at.
-    alarm: Option<Moment>,
-    mailbox: MailboxId,
-    /// Readings that the server pushed.
-    pushed: u32,
-    is_sweeping: bool,
-    is_starting_tls: bool,
-}
-
-async fn connect(shared: Arc<Shared>) -> Begun {
-    let token = match &shared.tokens {
-        Some(tokens) => Some(tokens.token().await?),
-        None => None,
-    };
-    Ok((shared.server.connect().await?, token))
-}
-
-async fn secure(shared: Arc<Shared>, stream: Stream) -> Begun {
-    Ok((shared.server.secure(stream).await?, None))
-}
-
-/// What the future's next step is.
-enum Step {
-    Again,
-    Wait,
+/// How a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It waits for its socket, for a wish, for its alarm.
+    Stays,
+    /// It has reported its end and is to be dropped.
     Over,
 }
 
+/// A connection, from before its socket is open until it is dropped.
+pub(super) struct Connection {
+    shared: Arc<Shared>,
+    session: Session,
+    stream: Option<Stream>,
+    unsent: Vec<u8>,
+    /// When its thread will call [`Connection::alarm`].
+    pub(super) alarm: Option<Moment>,
+    /// Whether its thread waits until the socket takes more.
+    pub(super) is_blocked: bool,
+    is_sweeping: bool,
+    pub(super) mailbox: MailboxId,
+    /// The connection's number in the roster.
+    pub(super) number: u32,
+    /// Readings that the server pushed.
+    pushed: u32,
+}
+
 impl Connection {
+    /// One whose socket is not open yet.
     pub(super) fn new(
         shared: Arc<Shared>,
-        link: Arc<Link>,
         session: Session,
         mailbox: MailboxId,
+        number: u32,
         is_sweeping: bool,
     ) -> Self {
-        let wire = Wire::Opening(Box::pin(connect(shared.clone())));
         Self {
             shared,
-            link,
             session,
-            wire,
+            stream: None,
             unsent: Vec::new(),
             alarm: None,
-            mailbox,
-            pushed: 0,
+            is_blocked: false,
             is_sweeping,
-            is_starting_tls: false,
+            mailbox,
+            number,
+            pushed: 0,
         }
     }
 
-    fn report(&self, report: Report) {
-        self.shared.report(self.mailbox, self.link.number, report);
+    /// The TCP connection stands; a token, where the log-in takes one.
+    pub(super) fn begin(&mut self, stream: Stream, token: Option<&SecretString>) -> Fate {
+        self.stream = Some(stream);
+        if let Some(token) = token {
+            self.session.handle(self.shared.clock.now(), Input::Token(token));
+        }
+        let fate = self.handle(Input::Connected);
+        self.flush(fate)
     }
 
-    /// Gives the session an input and does what it says. False: the connection is over.
-    fn handle(&mut self, input: Input<'_>) -> bool {
+    /// The socket has something, or takes something again.
+    pub(super) fn ready(&mut self, buffer: &mut [u8]) -> Fate {
+        let mut fate = if self.is_shaking() { self.shake() } else { self.read(buffer) };
+        while fate == Fate::Stays && self.stream.as_ref().is_some_and(Stream::holds_more) {
+            fate = self.read(buffer);
+        }
+        self.flush(fate)
+    }
+
+    /// Somebody wants something.
+    pub(super) fn wish(&mut self, wish: Wish) -> Fate {
+        if wish == Wish::HangUp {
+            self.report(Report::Ended(Ending::Done));
+            return Fate::Over;
+        }
+        self.is_sweeping |= wish == Wish::Sweep;
+        let fate = self.handle(Input::Ask);
+        self.flush(fate)
+    }
+
+    /// The moment of [`Connection::alarm`] has come.
+    pub(super) fn due(&mut self) -> Fate {
+        let fate = self.handle(Input::Timeout);
+        self.flush(fate)
+    }
+
+    /// When [`Connection::due`] is to be called, where that is sooner than it will be.
+    pub(super) fn sooner(&self) -> Option<Moment> {
+        self.session.poll_timeout().filter(|at| self.alarm.is_none_or(|alarm| *at < alarm))
+    }
+
+    /// Whether the socket did not take everything.
+    pub(super) fn wants_room(&self) -> bool {
+        !self.unsent.is_empty() || self.stream.as_ref().is_some_and(Stream::is_full)
+    }
+
+    /// What epoll waits for.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(Stream::as_fd)
+    }
+
+    fn is_shaking(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_shaking)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Fate {
+        let Some(stream) = &mut self.stream else { return Fate::Over };
+        match stream.read(buffer) {
+            Err(error) if is_passing(&error) => Fate::Stays,
+            Ok(0) | Err(_) => self.handle(Input::Closed),
+            Ok(length) => self.handle(Input::Bytes(buffer.get(..length).unwrap_or_default())),
+        }
+    }
+
+    /// A step of the TLS handshake.
+    fn shake(&mut self) -> Fate {
+        let Some(stream) = &mut self.stream else { return Fate::Over };
+        match stream.shake() {
+            Ok(()) => self.handle(Input::TlsDone),
+            Err(error) if is_passing(&error) => Fate::Stays,
+            Err(error) => {
+                self.unreachable(format!("TLS with {} failed: {error}", self.shared.server.place()))
+            }
+        }
+    }
+
+    /// Sends what is to be sent, and begins TLS behind it where the session said so.
+    fn flush(&mut self, fate: Fate) -> Fate {
+        let Some(stream) = self.stream.as_mut().filter(|_| fate == Fate::Stays) else { return Fate::Over };
+        match stream.send(&mut self.unsent) {
+            Err(error) if is_passing(&error) => Fate::Stays,
+            Err(_) => self.handle(Input::Closed),
+            Ok(()) => Fate::Stays,
+        }
+    }
+
+    /// From now on TLS is spoken: what was said before must have been taken by the socket, which a line always is.
+    fn begin_tls(&mut self) -> Fate {
+        let Some(stream) = self.stream.take() else { return Fate::Over };
+        match self.shared.server.secure(stream) {
+            Err(reason) => self.unreachable(reason),
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.shake()
+            }
+        }
+    }
+
+    /// Gives the session an input and does what it says.
+    fn handle(&mut self, input: Input<'_>) -> Fate {
         let now = self.shared.clock.now();
         self.session.handle(now, input);
-        let mut is_unsure = false;
+        let (mut is_unsure, mut is_starting_tls) = (false, false);
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::News(news) => is_unsure |= self.news(news, now),
                 Output::Send(outgoing) => self.unsent.extend_from_slice(outgoing.bytes()),
-                Output::StartTls => self.is_starting_tls = true,
-                Output::Close(ending) => {
-                    self.over(ending);
-                    return false;
-                }
+                Output::StartTls => is_starting_tls = true,
+                Output::Close(ending) => return self.over(ending),
                 other => self.tell(other),
             }
         }
-        if is_unsure { self.handle(Input::Ask) } else { true }
+        match (is_starting_tls, is_unsure) {
+            (true, _) => self.begin_tls(),
+            (_, true) => self.handle(Input::Ask),
+            _ => Fate::Stays,
+        }
     }
 
     /// Hands the news on. True: the observer wants to know better.
@@ -158,129 +233,35 @@ impl Connection {
         }
     }
 
-    fn over(&mut self, ending: Ending) {
+    fn report(&self, report: Report) {
+        self.shared.report(self.mailbox, self.number, report);
+    }
+
+    /// No connection came about, or no TLS on it.
+    pub(super) fn unreachable(&self, reason: String) -> Fate {
+        self.shared.counters.connections_lost.one();
+        self.report(Report::Unreachable(reason));
+        Fate::Over
+    }
+
+    fn over(&mut self, ending: Ending) -> Fate {
         if ending != Ending::Done {
             self.shared.counters.connections_lost.one();
             tracing::debug!(source = %self.shared.settings.name, mailbox = self.session.mailbox(), %ending, "connection ended");
         }
-        self.wire = Wire::Closed;
         self.report(Report::Pushed(self.pushed));
         self.report(Report::Ended(ending));
-    }
-
-    /// What the hall raised. False: over.
-    fn flags(&mut self, context: &Context<'_>) -> bool {
-        let flags = self.link.take(context);
-        if flags & STOP != 0 {
-            self.wire = Wire::Closed;
-            self.report(Report::Ended(Ending::Done));
-            return false;
-        }
-        self.is_sweeping |= flags & SWEEP != 0;
-        if flags & ALARM != 0 {
-            self.alarm = None;
-        }
-        (flags & ASK == 0 || self.handle(Input::Ask)) && (flags & ALARM == 0 || self.handle(Input::Timeout))
-    }
-
-    fn step(&mut self, context: &mut Context<'_>) -> Step {
-        match &mut self.wire {
-            Wire::Closed => Step::Over,
-            Wire::Opening(opening) => match opening.as_mut().poll(context) {
-                Poll::Pending => Step::Wait,
-                Poll::Ready(Ok((stream, token))) => {
-                    let is_secured = std::mem::take(&mut self.is_starting_tls);
-                    self.wire = Wire::Open(stream);
-                    if let Some(token) = token {
-                        self.handle(Input::Token(&token));
-                    }
-                    if self.handle(if is_secured { Input::TlsDone } else { Input::Connected }) {
-                        Step::Again
-                    } else {
-                        Step::Over
-                    }
-                }
-                Poll::Ready(Err(text)) => {
-                    self.shared.counters.connections_lost.one();
-                    self.wire = Wire::Closed;
-                    self.report(Report::Unreachable(text));
-                    Step::Over
-                }
-            },
-            Wire::Open(stream) => {
-                if matches!(stream.poll_send(context, &mut self.unsent), Poll::Ready(Err(_))) {
-                    return self.lost();
-                }
-                if self.is_starting_tls && self.unsent.is_empty() {
-                    self.begin_tls();
-                    return Step::Again;
-                }
-                self.read(context)
-            }
-        }
-    }
-
-    fn lost(&mut self) -> Step {
-        if self.handle(Input::Closed) { Step::Wait } else { Step::Over }
-    }
-
-    fn begin_tls(&mut self) {
-        if let Wire::Open(stream) = std::mem::replace(&mut self.wire, Wire::Closed) {
-            self.wire = Wire::Opening(Box::pin(secure(self.shared.clone(), stream)));
-        }
-    }
-
-    fn read(&mut self, context: &mut Context<'_>) -> Step {
-        READ.with_borrow_mut(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            let Wire::Open(stream) = &mut self.wire else { return Step::Over };
-            let polled = stream.poll_read(context, &mut buffer);
-            match polled {
-                Poll::Pending => Step::Wait,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    if self.handle(Input::Bytes(buffer.filled())) { Step::Again } else { Step::Over }
-                }
-                Poll::Ready(_) => self.lost(),
-            }
-        })
-    }
-
-    /// Tells the hall when to raise [`ALARM`], where that is sooner than it knows.
-    fn set_alarm(&mut self) {
-        let Some(at) = self.session.poll_timeout() else { return };
-        if self.alarm.is_none_or(|alarm| at < alarm) {
-            self.shared.set_alarm(self.alarm, at, self.mailbox, self.link.number);
-            self.alarm = Some(at);
-        }
+        Fate::Over
     }
 }
 
-impl Future for Connection {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        if !this.flags(context) {
-            return Poll::Ready(());
-        }
-        for _ in 0..READS_MAX {
-            match this.step(context) {
-                Step::Again => {}
-                Step::Over => return Poll::Ready(()),
-                Step::Wait => {
-                    this.set_alarm();
-                    return Poll::Pending;
-                }
-            }
-        }
-        this.set_alarm();
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }
+/// Whether the socket only has nothing, or no room, now.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.shared.ended(self.mailbox, self.link.number, self.alarm);
+        self.shared.ended();
     }
 }

@@ -8,16 +8,14 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::ServerName;
 use rustls_platform_verifier::Verifier;
 use socket2::{SockRef, TcpKeepalive};
-use std::io;
-use std::pin::Pin;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use zeroize::Zeroize;
 
-/// The TCP connection must stand after this long, and then the TLS handshake be done.
+/// The TCP connection must stand after this long.
 const CONNECT_WAIT: Duration = Duration::from_secs(30);
 /// TCP keep-alive: first probe after this long without traffic, then between probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_mins(2), Duration::from_secs(30));
@@ -40,6 +38,16 @@ pub enum Error {
         source_name: String,
         /// What is wrong.
         reason: rustls::Error,
+    },
+    /// Its threads cannot be started.
+    #[error(
+        "source {source_name}: its threads cannot be started: {reason}; look at the limits of the agent's user"
+    )]
+    Threads {
+        /// Of which source.
+        source_name: String,
+        /// What the system said.
+        reason: io::Error,
     },
     /// The server could not be reached, for [`check_login`](super::check_login).
     #[error("{0}")]
@@ -64,7 +72,8 @@ impl Server {
         Ok(Self { host: settings.host.clone(), port: settings.port, tls: client_config(settings)? })
     }
 
-    fn place(&self) -> String {
+    /// Host and port, for people.
+    pub(super) fn place(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 
@@ -72,7 +81,7 @@ impl Server {
     pub(super) async fn connect(&self) -> Result<Stream, String> {
         let address = (self.host.as_str(), self.port);
         let place = self.place();
-        let stream = match tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await {
+        let stream = match tokio::time::timeout(CONNECT_WAIT, tokio::net::TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("cannot connect to {place}: {error}")),
             Err(_) => {
@@ -85,66 +94,87 @@ impl Server {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
         let is_set =
             stream.set_nodelay(true).and_then(|()| SockRef::from(&stream).set_tcp_keepalive(&keepalive));
-        is_set.map_err(|error| format!("cannot set up the socket to {place}: {error}"))?;
-        Ok(Stream::Plain(stream))
+        let stream = is_set.and_then(|()| stream.into_std());
+        stream.map(Stream::Plain).map_err(|error| format!("cannot set up the socket to {place}: {error}"))
     }
 
-    /// The TLS handshake.
-    pub(super) async fn secure(&self, stream: Stream) -> Result<Stream, String> {
+    /// The same connection, on which TLS is spoken from now on: [`Stream::shake`] first.
+    pub(super) fn secure(&self, stream: Stream) -> Result<Stream, String> {
         let place = self.place();
         let Stream::Plain(stream) = stream else { return Err(format!("TLS within TLS with {place}")) };
         let Some((config, name)) = &self.tls else { return Err(format!("no TLS set up for {place}")) };
-        match tokio::time::timeout(CONNECT_WAIT, TlsStream::connect(config.clone(), name.clone(), stream))
-            .await
-        {
-            Ok(Ok(secured)) => Ok(Stream::Tls(Box::new(secured))),
-            Ok(Err(error)) => Err(format!("TLS with {place} failed: {error}")),
-            Err(_) => Err(format!("TLS with {place}: no answer within {} s", CONNECT_WAIT.as_secs())),
-        }
+        let secured = TlsStream::new(config.clone(), name.clone(), stream);
+        let secured = secured.map_err(|error| format!("TLS with {place} failed: {error}"))?;
+        Ok(Stream::Tls(Box::new(secured)))
     }
 }
 
-/// A connected stream; TLS is boxed since most watch without.
+/// A connected socket that never waits: what cannot be done now fails with [`ErrorKind::WouldBlock`]. TLS is boxed since
+/// most watch without.
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
 }
 
 impl Stream {
-    pub(super) fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Reads into `buffer`, which must have room for 16 KiB, a record's most; nothing read is the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => stream.poll_read(context, buffer),
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
         }
     }
 
-    /// Writes what it takes of `unsent`.
-    pub(super) fn poll_send(
-        &mut self,
-        context: &mut Context<'_>,
-        unsent: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
+    /// Writes `unsent`. What the socket does not take stays there, or in the stream.
+    pub(super) fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<()> {
         let stream = match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => return stream.poll_send(context, unsent),
+            Self::Tls(stream) => return stream.send(unsent),
         };
         while !unsent.is_empty() {
-            match ready!(Pin::new(&mut *stream).poll_write(context, unsent)) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
+            match stream.write(unsent)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                written => {
                     unsent.get_mut(..written).unwrap_or_default().zeroize();
                     unsent.drain(..written);
                 }
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         // Nothing stays with an idle connection.
         *unsent = Vec::new();
-        Poll::Ready(Ok(()))
+        Ok(())
+    }
+
+    /// A step of the TLS handshake; done where it does not fail.
+    pub(super) fn shake(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(stream) => stream.shake(),
+        }
+    }
+
+    /// Whether the TLS handshake is not done.
+    pub(super) fn is_shaking(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.is_shaking())
+    }
+
+    /// Whether something was received that [`Stream::read`] gives without the socket.
+    pub(super) fn holds_more(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.holds_more())
+    }
+
+    /// Whether something is to be sent that the socket did not take.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Tls(stream) if stream.is_full())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Plain(stream) => stream.as_fd(),
+            Self::Tls(stream) => stream.as_fd(),
+        }
     }
 }
 

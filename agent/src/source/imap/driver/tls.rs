@@ -7,13 +7,10 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls_pki_types::ServerName;
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io::{self, ErrorKind};
-use std::pin::Pin;
+use std::io::{self, Cursor, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use zeroize::Zeroize;
 
 /// Bytes of records that are looked at together: a handshake message of 64 KiB, the longest that rustls takes, in records.
@@ -25,7 +22,7 @@ thread_local! {
     static TAKEN: RefCell<Vec<u8>> = RefCell::new(vec![0; RECORDS]);
 }
 
-/// A TLS connection.
+/// A TLS connection on a socket that never waits.
 pub(super) struct TlsStream {
     socket: TcpStream,
     tls: UnbufferedClientConnection,
@@ -33,6 +30,7 @@ pub(super) struct TlsStream {
     incoming: Vec<u8>,
     /// Records that the socket did not take yet.
     outgoing: Vec<u8>,
+    is_shaking: bool,
 }
 
 /// Why no further record was taken.
@@ -47,121 +45,131 @@ enum Pause {
 }
 
 impl TlsStream {
-    /// The handshake, on a connection that nothing was said on or STARTTLS was.
-    pub(super) async fn connect(
+    /// On a connection that nothing was said on, or STARTTLS was.
+    pub(super) fn new(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
         socket: TcpStream,
     ) -> io::Result<Self> {
         let tls = UnbufferedClientConnection::new(config, name).map_err(broken)?;
-        let mut stream = Self { socket, tls, incoming: Vec::new(), outgoing: Vec::new() };
-        poll_fn(|context| stream.poll_handshake(context)).await?;
-        Ok(stream)
+        Ok(Self { socket, tls, incoming: Vec::new(), outgoing: Vec::new(), is_shaking: true })
     }
 
-    fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        TAKEN.with_borrow_mut(|taken| {
-            let mut held = self.restore(taken);
+    /// As far with the handshake as the socket allows; done where it does not fail.
+    pub(super) fn shake(&mut self) -> io::Result<()> {
+        self.with_records(|this, taken, held| {
             loop {
-                let pause = self.take(taken, &mut held, &mut ReadBuf::new(&mut []))?;
-                let flushed = self.poll_flush(context)?;
-                let is_done = match pause {
-                    Pause::Open => flushed.is_ready(),
-                    Pause::Closed => return Poll::Ready(Err(ErrorKind::UnexpectedEof.into())),
-                    Pause::Handshake => false,
-                };
-                if is_done || self.poll_fill(context, taken, &mut held)?.is_pending() {
-                    self.incoming = taken.get(..held).unwrap_or_default().to_vec();
-                    return if is_done { Poll::Ready(Ok(())) } else { Poll::Pending };
+                let pause = this.take(taken, held, &mut Cursor::new(&mut []))?;
+                this.flush()?;
+                match pause {
+                    Pause::Open => {
+                        this.is_shaking = false;
+                        return Ok(());
+                    }
+                    Pause::Closed => return Err(ErrorKind::UnexpectedEof.into()),
+                    Pause::Handshake => this.fill(taken, held)?,
                 }
             }
         })
     }
 
-    /// Reads into `buffer`; nothing read is the end. It must have room for 16 KiB, a record's most.
-    pub(super) fn poll_read(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        TAKEN.with_borrow_mut(|taken| {
-            let mut held = self.restore(taken);
-            let read = loop {
-                let pause = self.take(taken, &mut held, buffer)?;
+    /// Reads into `buffer`, which must have room for 16 KiB, a record's most; nothing read is the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = Cursor::new(buffer);
+        self.with_records(|this, taken, held| {
+            loop {
+                let pause = this.take(taken, held, &mut buffer)?;
                 // Answers to what the server asked of the connection itself; what does not go now goes later.
-                let _ = self.poll_flush(context)?;
-                if pause == Pause::Closed || !buffer.filled().is_empty() {
-                    break Poll::Ready(Ok(()));
+                this.flush().or_else(unless_full)?;
+                let read = buffer.position() as usize;
+                if pause == Pause::Closed || read > 0 {
+                    return Ok(read);
                 }
-                match self.poll_fill(context, taken, &mut held) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
-                        break Poll::Ready(Ok(()));
-                    }
-                    other => break other,
+                match this.fill(taken, held) {
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
+                    other => other?,
                 }
-            };
-            self.incoming = taken.get(..held).unwrap_or_default().to_vec();
-            read
+            }
         })
     }
 
     /// Encrypts `unsent` and writes what the socket takes.
-    pub(super) fn poll_send(
-        &mut self,
-        context: &mut Context<'_>,
-        unsent: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<()> {
         if !unsent.is_empty() {
             let encrypted = self.encrypt(unsent);
             unsent.zeroize();
             *unsent = Vec::new();
             encrypted?;
         }
-        self.poll_flush(context)
+        self.flush()
     }
 
-    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Whether the handshake is not done.
+    pub(super) fn is_shaking(&self) -> bool {
+        self.is_shaking
+    }
+
+    /// Whether a whole record is held that there was no room for.
+    pub(super) fn holds_more(&self) -> bool {
+        !self.is_shaking && record_length(&self.incoming).is_some_and(|length| length <= self.incoming.len())
+    }
+
+    /// Whether records wait until the socket takes more.
+    pub(super) fn is_full(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         while !self.outgoing.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_write(context, &self.outgoing))? {
-                0 => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            match self.socket.write(&self.outgoing)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
                 written => drop(self.outgoing.drain(..written)),
             }
         }
         // Nothing stays with an idle connection.
         self.outgoing = Vec::new();
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
-    /// What was kept goes to the begin of the shared buffer; says how much it is.
-    fn restore(&mut self, taken: &mut [u8]) -> usize {
-        let incoming = std::mem::take(&mut self.incoming);
-        if let Some(place) = taken.get_mut(..incoming.len()) {
-            place.copy_from_slice(&incoming);
-        }
-        incoming.len()
+    /// Has `step` work on the shared buffer, at whose begin stands what was kept, and keeps what it leaves of it.
+    fn with_records<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self, &mut [u8], &mut usize) -> io::Result<T>,
+    ) -> io::Result<T> {
+        TAKEN.with_borrow_mut(|taken| {
+            let incoming = std::mem::take(&mut self.incoming);
+            if let Some(place) = taken.get_mut(..incoming.len()) {
+                place.copy_from_slice(&incoming);
+            }
+            let mut held = incoming.len();
+            let outcome = step(self, taken, &mut held);
+            self.incoming = taken.get(..held).unwrap_or_default().to_vec();
+            outcome
+        })
     }
 
     /// Reads more behind what is held.
-    fn poll_fill(
-        &mut self,
-        context: &mut Context<'_>,
-        taken: &mut [u8],
-        held: &mut usize,
-    ) -> Poll<io::Result<()>> {
+    fn fill(&mut self, taken: &mut [u8], held: &mut usize) -> io::Result<()> {
         let room = taken.get_mut(*held..).unwrap_or_default();
         if room.is_empty() {
-            return Poll::Ready(Err(ErrorKind::InvalidData.into()));
+            return Err(ErrorKind::InvalidData.into());
         }
-        let mut room = ReadBuf::new(room);
-        ready!(Pin::new(&mut self.socket).poll_read(context, &mut room))?;
-        let read = room.filled().len();
-        *held += read;
-        if read == 0 { Poll::Ready(Err(ErrorKind::UnexpectedEof.into())) } else { Poll::Ready(Ok(())) }
+        match self.socket.read(room)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            read => {
+                *held += read;
+                Ok(())
+            }
+        }
     }
 
     /// Takes records from the front of what is held while there is room for what they carry.
-    fn take(&mut self, taken: &mut [u8], held: &mut usize, buffer: &mut ReadBuf<'_>) -> io::Result<Pause> {
+    fn take(
+        &mut self,
+        taken: &mut [u8],
+        held: &mut usize,
+        buffer: &mut Cursor<&mut [u8]>,
+    ) -> io::Result<Pause> {
         let mut done = 0;
         let pause = loop {
             let records = taken.get_mut(done..*held).unwrap_or_default();
@@ -174,10 +182,7 @@ impl TlsStream {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(broken)?;
                         discard += record.discard;
-                        if record.payload.len() > buffer.remaining() {
-                            return Err(ErrorKind::InvalidData.into());
-                        }
-                        buffer.put_slice(record.payload);
+                        buffer.write_all(record.payload)?;
                     }
                     None
                 }
@@ -221,13 +226,23 @@ impl TlsStream {
     }
 }
 
+/// Bytes of the first record of `records`, where its header is there.
+fn record_length(records: &[u8]) -> Option<usize> {
+    match records.get(..HEADER)? {
+        [_, _, _, high, low] => Some(HEADER + usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    }
+}
+
 /// Whether the next record's content fits; into an empty buffer every one does.
-fn is_room(records: &[u8], buffer: &ReadBuf<'_>) -> bool {
-    let length = match records.get(..HEADER) {
-        Some([_, _, _, high, low]) => usize::from(u16::from_be_bytes([*high, *low])),
-        _ => 0,
-    };
-    buffer.filled().is_empty() || length <= buffer.remaining()
+fn is_room(records: &[u8], buffer: &Cursor<&mut [u8]>) -> bool {
+    let used = buffer.position() as usize;
+    used == 0 || record_length(records).unwrap_or(0) <= buffer.get_ref().len() - used
+}
+
+/// A socket that takes nothing now is no failure.
+fn unless_full(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) }
 }
 
 /// Has `write` write behind what is there, with as much room as it says that it needs.
@@ -257,6 +272,12 @@ trait Needs {
     fn needs(&self) -> Option<usize>;
 }
 
+impl AsFd for TlsStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Needs for EncodeError {
     fn needs(&self) -> Option<usize> {
         match self {
@@ -282,6 +303,7 @@ fn broken(error: rustls::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
     use rustls::crypto::aws_lc_rs;
     use rustls::{RootCertStore, ServerConfig};
     use rustls_pki_types::PrivateKeyDer;
@@ -308,16 +330,32 @@ mod tests {
         (Arc::new(client), TlsAcceptor::from(Arc::new(server)))
     }
 
-    async fn read(stream: &mut TlsStream) -> io::Result<Vec<u8>> {
+    /// Tries until the socket allows it.
+    fn patiently<T>(
+        stream: &mut TlsStream,
+        mut step: impl FnMut(&mut TlsStream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match step(stream) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let flags = if stream.is_full() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                    poll(&mut [PollFd::new(stream, flags)], None)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn read(stream: &mut TlsStream) -> io::Result<Vec<u8>> {
         let mut room = vec![0; 16 * 1024];
-        let mut buffer = ReadBuf::new(&mut room);
-        poll_fn(|context| stream.poll_read(context, &mut buffer)).await?;
-        Ok(buffer.filled().to_vec())
+        let length = patiently(stream, |stream| stream.read(&mut room))?;
+        room.truncate(length);
+        Ok(room)
     }
 
     /// Client and server on loopback; what the server does with its end is the test's.
     async fn connected<F: Future<Output = ()> + Send + 'static>(
-        serve: impl FnOnce(tokio_rustls::server::TlsStream<TcpStream>) -> F + Send + 'static,
+        serve: impl FnOnce(tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> F + Send + 'static,
     ) -> TlsStream {
         let (config, acceptor) = configs();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -326,11 +364,14 @@ mod tests {
             let socket = listener.accept().await.unwrap().0;
             serve(acceptor.accept(socket).await.unwrap()).await;
         });
-        let socket = TcpStream::connect(address).await.unwrap();
-        TlsStream::connect(config, "mail.test".try_into().unwrap(), socket).await.unwrap()
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut stream = TlsStream::new(config, "mail.test".try_into().unwrap(), socket).unwrap();
+        patiently(&mut stream, TlsStream::shake).unwrap();
+        stream
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_both_sides_say_arrives_whole_and_an_idle_connection_keeps_no_buffer() {
         let mut stream = connected(|mut server| async move {
             let mut asked = [0; 5];
@@ -340,28 +381,31 @@ mod tests {
         })
         .await;
         let mut unsent = b"ask\r\n".to_vec();
-        poll_fn(|context| stream.poll_send(context, &mut unsent)).await.unwrap();
+        patiently(&mut stream, |stream| stream.send(&mut unsent)).unwrap();
         assert_eq!((unsent.capacity(), stream.incoming.len(), stream.outgoing.capacity()), (0, 0, 0));
         let mut answer = Vec::new();
+        let mut pieces_held = 0;
         loop {
-            let piece = read(&mut stream).await.unwrap();
+            let piece = read(&mut stream).unwrap();
             if piece.is_empty() {
                 break;
             }
             answer.extend(piece);
+            pieces_held += usize::from(stream.holds_more());
         }
         assert_eq!(answer, b"ask\r\n".repeat(LONG / 5));
+        assert!(pieces_held > 0, "several records came at once, and the buffer has room for one");
         assert_eq!((stream.incoming.capacity(), stream.outgoing.capacity()), (0, 0));
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn what_is_no_record_ends_the_connection_and_so_does_an_end_in_its_middle() {
         for broken in [&b"* OK in the clear\r\n"[..], &[23, 3, 3, 255, 255], &[23, 3, 3, 0, 20, 1, 2]] {
             let mut stream = connected(move |mut server| async move {
                 server.get_mut().0.write_all(broken).await.unwrap();
             })
             .await;
-            let read = read(&mut stream).await;
+            let read = read(&mut stream);
             assert!(read.as_ref().is_err() || read.as_ref().is_ok_and(Vec::is_empty), "{read:?}");
         }
     }

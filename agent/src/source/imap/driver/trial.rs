@@ -1,4 +1,5 @@
-//! One log-in on trial, for `doctor` and `check`: connects, reads INBOX, leaves; no roster, no retry.
+//! One log-in on trial, for `doctor` and `check`: connects, reads INBOX, leaves; no roster, no retry, no thread but one
+//! of those that may wait.
 
 use super::stream::{Error, Server, Stream};
 use super::token::Tokens;
@@ -8,9 +9,9 @@ use crate::source::imap::exchange::{Ending, Errand, Input, Output};
 use crate::source::imap::session::Session;
 use crate::source::imap::{Method, Settings};
 use crate::time::driver::Clock;
-use std::future::poll_fn;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use tokio::io::ReadBuf;
 
 /// Bytes of one read.
 const BUFFER: usize = 16 * 1024;
@@ -49,28 +50,82 @@ pub async fn check_login(settings: Settings, mailbox: &str, clock: Clock) -> Res
         let token = tokens.token().await.map_err(Error::Unreachable)?;
         session.handle(clock.now(), Input::Token(&token));
     }
-    let mut stream = server.connect().await.map_err(Error::Unreachable)?;
-    let (mut buffer, mut unseen, mut refusal) = (vec![0; BUFFER], None, None);
-    let mut event = Event::Connected;
-    loop {
-        session.handle(clock.now(), input(event, &buffer));
-        let (mut unsent, mut is_starting_tls) = (Vec::new(), false);
-        while let Some(output) = session.poll_output() {
-            match output {
-                Output::Send(outgoing) => unsent.extend_from_slice(outgoing.bytes()),
-                Output::StartTls => is_starting_tls = true,
-                Output::News(News::Reading(reading)) => unseen = Some(reading.unseen),
-                Output::LoginRefused { text, .. } => refusal = Some(text),
-                Output::Close(ending) => return found(&settings, &session, unseen, refusal, ending),
-                _ => {}
+    let stream = server.connect().await.map_err(Error::Unreachable)?;
+    let visit = Visit { server, settings, session, stream, clock };
+    let visited = tokio::task::spawn_blocking(|| visit.pay()).await;
+    visited.unwrap_or_else(|panicked| Err(Error::Unreachable(panicked.to_string())))
+}
+
+/// A visit to the server, step by step.
+struct Visit {
+    server: Server,
+    settings: Arc<Settings>,
+    session: Session,
+    stream: Stream,
+    clock: Clock,
+}
+
+impl Visit {
+    fn pay(mut self) -> Result<Checked, Error> {
+        let (mut buffer, mut unseen, mut refusal) = (vec![0; BUFFER], None, None);
+        let mut event = Event::Connected;
+        loop {
+            self.session.handle(self.clock.now(), input(event, &buffer));
+            let (mut unsent, mut is_starting_tls) = (Vec::new(), false);
+            while let Some(output) = self.session.poll_output() {
+                match output {
+                    Output::Send(outgoing) => unsent.extend_from_slice(outgoing.bytes()),
+                    Output::StartTls => is_starting_tls = true,
+                    Output::News(News::Reading(reading)) => unseen = Some(reading.unseen),
+                    Output::LoginRefused { text, .. } => refusal = Some(text),
+                    Output::Close(ending) => {
+                        return found(&self.settings, &self.session, unseen, refusal, ending);
+                    }
+                    _ => {}
+                }
             }
+            if is_starting_tls {
+                self.stream = self.server.secure(self.stream).map_err(Error::Unreachable)?;
+                event = match self.patiently(PollFlags::IN, Stream::shake) {
+                    Ok(()) => Event::TlsDone,
+                    Err(error) if error.kind() == ErrorKind::TimedOut => Event::Timeout,
+                    Err(error) => {
+                        let place = self.server.place();
+                        return Err(Error::Unreachable(format!("TLS with {place} failed: {error}")));
+                    }
+                };
+                continue;
+            }
+            event = self.next(&mut unsent, &mut buffer);
         }
-        if is_starting_tls {
-            stream = server.secure(stream).await.map_err(Error::Unreachable)?;
-            event = Event::TlsDone;
-            continue;
+    }
+
+    /// Sends, then waits for bytes or the session's timer.
+    fn next(&mut self, unsent: &mut Vec<u8>, buffer: &mut [u8]) -> Event {
+        let sent = self.patiently(PollFlags::OUT, |stream| stream.send(unsent));
+        match sent.and_then(|()| self.patiently(PollFlags::IN, |stream| stream.read(buffer))) {
+            Ok(length) if length > 0 => Event::Read(length),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Event::Timeout,
+            _ => Event::Closed,
         }
-        event = next(&mut stream, &mut unsent, &mut buffer, &session, clock).await;
+    }
+
+    /// Tries until the socket allows it; until the session's timer at the longest.
+    fn patiently<T>(
+        &mut self,
+        until: PollFlags,
+        mut attempt: impl FnMut(&mut Stream) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match attempt(&mut self.stream) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+            let now = self.clock.now().moment;
+            let left = self.session.poll_timeout().filter(|at| *at > now).ok_or(ErrorKind::TimedOut)?;
+            let limit = Timespec::try_from(left.since(now)).map_err(io::Error::other)?;
+            poll(&mut [PollFd::new(&self.stream, until)], Some(&limit))?;
+        }
     }
 }
 
@@ -81,28 +136,6 @@ fn input(event: Event, buffer: &[u8]) -> Input<'_> {
         Event::Read(length) => Input::Bytes(buffer.get(..length).unwrap_or_default()),
         Event::Closed => Input::Closed,
         Event::Timeout => Input::Timeout,
-    }
-}
-
-/// Sends, then waits for bytes or the session's timer.
-async fn next(
-    stream: &mut Stream,
-    unsent: &mut Vec<u8>,
-    buffer: &mut [u8],
-    session: &Session,
-    clock: Clock,
-) -> Event {
-    let Some(at) = session.poll_timeout() else { return Event::Closed };
-    let exchange = async {
-        poll_fn(|context| stream.poll_send(context, unsent)).await?;
-        let mut buffer = ReadBuf::new(buffer);
-        poll_fn(|context| stream.poll_read(context, &mut buffer)).await?;
-        std::io::Result::Ok(buffer.filled().len())
-    };
-    match tokio::time::timeout_at(clock.instant(at).into(), exchange).await {
-        Ok(Ok(0) | Err(_)) => Event::Closed,
-        Ok(Ok(length)) => Event::Read(length),
-        Err(_) => Event::Timeout,
     }
 }
 
