@@ -281,7 +281,7 @@ fn under_every_quirk_and_by_every_way_of_watching_the_truth_is_known_in_the_end(
     let quirks = std::iter::once(None).chain(Quirk::ALL.map(Some));
     let mut failures = Vec::new();
     for quirk in quirks {
-        for watch in [Watch::Auto, Watch::Idle, Watch::Poll, Watch::SweepOnly] {
+        for watch in [Watch::Auto, Watch::Idle, Watch::IdleUnselected, Watch::Poll, Watch::SweepOnly] {
             for seed in 0..2 {
                 failures.extend(check(watch, quirk, seed).err());
             }

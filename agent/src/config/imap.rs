@@ -16,6 +16,7 @@ const WATCH: &[(&str, Watch)] = &[
     ("auto", Watch::Auto),
     ("notify", Watch::Notify),
     ("idle", Watch::Idle),
+    ("idle-unselected", Watch::IdleUnselected),
     ("poll", Watch::Poll),
     ("sweep", Watch::SweepOnly),
 ];

@@ -138,7 +138,7 @@ pub(super) fn watches(patient: &Patient) -> Result<Vec<Finding>, Failure> {
 /// an inotify instance for each connection that waits, and past the limit looks every half a minute (sources.md §4.2).
 fn instances(settings: &imap::Settings, patient: &Patient) -> Result<Option<Finding>, Failure> {
     let is_here = ["localhost", "::1"].contains(&&*settings.host) || settings.host.starts_with("127.");
-    let waits = matches!(settings.watch, imap::Watch::Auto | imap::Watch::Notify | imap::Watch::Idle);
+    let waits = !matches!(settings.watch, imap::Watch::Poll | imap::Watch::SweepOnly);
     let Some(limit) = maildir::driver::instances_max().filter(|_| is_here && waits) else { return Ok(None) };
     Ok(instances_of(format!("source {} inotify", settings.name), subscribed(patient)?, limit))
 }
@@ -161,6 +161,7 @@ fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<
             let method = match checked.method {
                 Method::Notify => "NOTIFY",
                 Method::Idle => "IDLE",
+                Method::IdleUnselected => "IDLE with nothing selected",
                 Method::Poll => "polling",
             };
             let found = format!("{place}: {mailbox} logs in, {} unseen, watched by {method}", checked.unseen);

@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// While unseen messages lie there and the server was never seen to send flag changes, read after 30 to 60 s.
-const CONFIRM_MS: std::ops::RangeInclusive<u64> = 30_000..=60_000;
+pub(super) const CONFIRM_MS: std::ops::RangeInclusive<u64> = 30_000..=60_000;
 /// A keep-alive rhythm faster than this is taken for this: bursts are no rhythm.
 const RHYTHM_MIN: Duration = Duration::from_secs(30);
 /// An IDLE that the server ends before this counts as short.
@@ -34,11 +34,22 @@ pub(super) struct Idle {
     /// The server told of a change since the count was asked for: two answers, or a count and EXISTS, tell nothing of
     /// each other.
     is_moving: bool,
-    /// How many IDLEs in a row the server ended by itself, soon after they began.
-    unasked_ends: u8,
+    ends: ShortEnds,
     round: Round,
     /// When the server last said `* OK Still here` in this IDLE.
     heard_at: Option<Moment>,
+}
+
+/// How many IDLEs in a row the server ended by itself, soon after they began.
+#[derive(Debug, Default)]
+pub(super) struct ShortEnds(u8);
+
+impl ShortEnds {
+    /// One was ended that lasted so long. True: this server is better polled.
+    pub(super) fn ended(&mut self, lasted: Duration) -> bool {
+        self.0 = if lasted < SHORT_IDLE { self.0 + 1 } else { 0 };
+        self.0 >= UNASKED_ENDS_MAX
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +107,7 @@ impl Session {
             found: None,
             search: Search::Plain,
             is_moving: false,
-            unasked_ends: 0,
+            ends: ShortEnds::default(),
             round: Round::default(),
             heard_at: None,
         });
@@ -106,7 +117,7 @@ impl Session {
     /// Ends the IDLE where there is a reason to; everything else goes on by the server's answers.
     pub(super) fn idle_proceed(&mut self, now: Now) {
         let Phase::Idle(Idle { step: Step::Idling, wants_renewal, .. }) = self.phase else { return };
-        if self.may_question(now) {
+        if self.may_question(now) || self.is_leaving {
             self.set_step(Step::Ending(false));
             self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
             self.send(b"DONE\r\n".to_vec());
@@ -213,7 +224,9 @@ impl Session {
                 self.set_step(Step::Examining(true));
                 self.command(now, Command::Examine, "EXAMINE INBOX");
             }
-            Step::Making | Step::Examining(true) => self.close(Ending::NoMailbox(answer.for_people())),
+            Step::Making => self.close(Ending::NoMailbox(answer.for_people())),
+            // It may be looked at and not opened.
+            Step::Examining(true) => self.watch_by(now, Method::IdleUnselected),
             Step::Searching => self.searched(now, is_ok),
             Step::Ending(_) | Step::Starting if !is_ok => self.watch_by(now, Method::Poll),
             Step::Ending(is_reissue) => self.idle_ended(now, is_reissue),
@@ -225,8 +238,7 @@ impl Session {
     fn idle_ended_unasked(&mut self, now: Now) {
         let lasted = now.moment.since(self.sent_at);
         let Phase::Idle(idle) = &mut self.phase else { return };
-        idle.unasked_ends = if lasted < SHORT_IDLE { idle.unasked_ends + 1 } else { 0 };
-        if idle.unasked_ends >= UNASKED_ENDS_MAX {
+        if idle.ends.ended(lasted) {
             return self.watch_by(now, Method::Poll);
         }
         self.idle_ended(now, false);
@@ -239,6 +251,9 @@ impl Session {
             return self.set_step(Step::Starting);
         }
         self.answered();
+        if self.is_leaving {
+            return self.leave(now);
+        }
         if self.wants_reading { self.search_unseen(now) } else { self.start_idle(now, "", Step::Starting) }
     }
 

@@ -1,7 +1,7 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
 //! One count's way: the [`driver`] hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
-//! [`reply`] understands a line, `login` (with `sasl`), `notify`, `idle` and `status` say what to do with it. The [`roster`]
+//! [`reply`] understands a line, `login` (with `sasl`), `notify`, `idle`, `unselected` and `status` say what to do with it. The [`roster`]
 //! decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
@@ -14,6 +14,7 @@ mod login;
 mod sasl;
 mod notify;
 mod idle;
+mod unselected;
 mod status;
 pub mod traits;
 mod timers;
@@ -191,6 +192,8 @@ pub enum Watch {
     Notify,
     /// IDLE on the selected INBOX (RFC 2177).
     Idle,
+    /// IDLE with nothing selected, for servers that push STATUS in it (Stalwart).
+    IdleUnselected,
     /// A visit every [`Settings::poll_interval`].
     Poll,
     /// No watching connection: answers questions and sweeps, for mailboxes that an event source watches.
@@ -205,6 +208,7 @@ impl Watch {
             Self::Auto if is_crowd && offered.has(Capabilities::IDLE) => Method::Idle,
             Self::Auto | Self::Notify if offered.has(Capabilities::NOTIFY) => Method::Notify,
             Self::Auto | Self::Notify | Self::Idle if offered.has(Capabilities::IDLE) => Method::Idle,
+            Self::IdleUnselected if offered.has(Capabilities::IDLE) => Method::IdleUnselected,
             _ => Method::Poll,
         }
     }
@@ -217,6 +221,8 @@ pub enum Method {
     Notify,
     /// IDLE with INBOX examined.
     Idle,
+    /// STATUS lines pushed in IDLE with nothing selected.
+    IdleUnselected,
     /// STATUS and LOGOUT.
     Poll,
 }
@@ -235,6 +241,11 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub const NOTIFY_MAX: usize = 100;
 /// A NOTIFY connection that brought news is armed again after this long.
 pub const BUSY_REARM: Duration = Duration::from_mins(1);
+/// A connection that had to take a lesser way than the server offers goes on by it for so long, then begins anew; twice as
+/// long after each refusal of NOTIFY, up to [`UPGRADE_MAX`].
+pub const UPGRADE_AFTER: Duration = Duration::from_hours(1);
+/// The longest time until NOTIFY is tried again on a server that refused it.
+pub const UPGRADE_MAX: Duration = Duration::from_hours(24);
 /// Between two questions of one connection that the server's own lines gave rise to, shortest.
 pub const QUESTION_REST: Duration = Duration::from_millis(100);
 
@@ -255,6 +266,8 @@ mod tests {
             (Watch::Notify, Capabilities::IDLE, false, Method::Idle),
             (Watch::Idle, Capabilities::NOTIFY, false, Method::Poll),
             (Watch::Idle, both, false, Method::Idle),
+            (Watch::IdleUnselected, both, false, Method::IdleUnselected),
+            (Watch::IdleUnselected, Capabilities::NOTIFY, false, Method::Poll),
             (Watch::Poll, both, false, Method::Poll),
         ];
         for (watch, offered, is_crowd, expected) in cases {

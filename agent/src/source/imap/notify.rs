@@ -1,11 +1,10 @@
 //! Watching by NOTIFY (RFC 5465) with nothing selected: the server pushes STATUS lines, some of them partial.
 
-use super::capability::Capabilities;
 use super::exchange::{Ending, Output};
 use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, BUSY_REARM, Method};
+use super::{ANSWER_WAIT, BUSY_REARM, Watch};
 use crate::time::{Moment, Now};
 
 /// What we want to be told. Without FlagChange no `\Seen` is pushed (sources.md §4.2).
@@ -93,7 +92,10 @@ impl Session {
         let command = self.in_flight;
         self.answered();
         match (command, answer.kind) {
-            (Some(Command::Notify), Kind::Ok) => self.armed(),
+            (Some(Command::Notify), Kind::Ok) => {
+                self.traits.learn_notify(true, now.moment);
+                self.armed();
+            }
             (Some(Command::Notify), _) => return self.notify_refused(now, answer),
             (Some(Command::Status), Kind::Ok) => {
                 let is_read = self.release(Some(self.sent_at));
@@ -122,13 +124,13 @@ impl Session {
         if answer.is_code("NOTIFICATIONOVERFLOW") {
             return self.overflowed(now);
         }
+        self.traits.learn_notify(false, now.moment);
         self.give_up_notify(now);
     }
 
     /// BADEVENT, or overflows without end: the next lesser way.
     fn give_up_notify(&mut self, now: Now) {
-        let has_idle = self.capabilities.has(Capabilities::IDLE);
-        self.watch_by(now, if has_idle { Method::Idle } else { Method::Poll });
+        self.watch_by(now, Watch::Idle.method(self.capabilities, false));
     }
 
     /// `* OK [NOTIFICATIONOVERFLOW]` (RFC 5465 §5.8), or Dovecot's `* NO NOTIFY error, some events may have got lost`.

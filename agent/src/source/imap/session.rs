@@ -1,5 +1,5 @@
 //! The machine of one connection: bytes and time come in, bytes and news go out. It logs in (`login`), then watches
-//! by NOTIFY (`notify`) or IDLE (`idle`), or reads once and leaves (`status`). Here stand what
+//! by NOTIFY (`notify`) or IDLE (`idle`, `unselected`), or reads once and leaves (`status`). Here stand what
 //! these share: lines, the one command in flight, timers, what is due next. No socket, no clock.
 //!
 //! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
@@ -14,7 +14,8 @@ use super::reply::{self, Condition, Kind, Reply, StatusItems};
 use super::status::Visit;
 use super::timers::{Timer, Timers};
 use super::traits::Traits;
-use super::{ANSWER_WAIT, Method, QUESTION_REST, Settings};
+use super::unselected::Unselected;
+use super::{ANSWER_WAIT, Method, QUESTION_REST, Settings, UPGRADE_AFTER, Watch};
 use crate::event::{News, Reading, UidValidity};
 use crate::time::{Moment, Now};
 use secrecy::SecretString;
@@ -60,6 +61,7 @@ pub(super) enum Phase {
     Opening(Box<Opening>),
     Notify(Notify),
     Idle(Idle),
+    Unselected(Unselected),
     Visit(Visit),
     Closed,
 }
@@ -90,6 +92,8 @@ pub struct Session {
     pub(super) errand: Errand,
     /// A reading is wanted.
     pub(super) wants_reading: bool,
+    /// A better way of watching is to be tried, on a connection of its own.
+    pub(super) is_leaving: bool,
 }
 
 impl Session {
@@ -119,6 +123,7 @@ impl Session {
             capabilities: Capabilities::NONE,
             errand,
             wants_reading: false,
+            is_leaving: false,
         }
     }
 
@@ -196,6 +201,7 @@ impl Session {
             Phase::Opening(_) => self.opening(now, reply, is_more_waiting),
             Phase::Notify(_) => self.notify(now, reply),
             Phase::Idle(_) => self.idle(now, reply),
+            Phase::Unselected(_) => self.unselected(now, reply),
             Phase::Visit(_) => self.visit(now, reply),
             Phase::Fresh(_) | Phase::Closed => self.skip(),
         }
@@ -228,10 +234,12 @@ impl Session {
         let is_silent = self.timers.take_due(Timer::Silence, now.moment);
         // A broken rhythm is answered by a question: a live connection answers it, a dead one meets its deadline.
         self.wants_reading |= is_question || is_silent;
+        self.is_leaving |= self.timers.take_due(Timer::Upgrade, now.moment);
         if self.timers.take_due(Timer::Renew, now.moment) {
             match &mut self.phase {
                 Phase::Notify(notify) => notify.wants_arming(),
                 Phase::Idle(idle) => idle.wants_renewal(),
+                Phase::Unselected(unselected) => unselected.wants_renewal(),
                 _ => {}
             }
         }
@@ -243,6 +251,7 @@ impl Session {
         match self.phase {
             Phase::Notify(_) => self.notify_proceed(now),
             Phase::Idle(_) => self.idle_proceed(now),
+            Phase::Unselected(_) => self.unselected_proceed(now),
             // A visit reads anyway, and one that is leaving comes back by the roster.
             _ => {}
         }
@@ -252,24 +261,40 @@ impl Session {
     pub(super) fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
         self.tell(Output::LoggedIn);
-        let is_crowd = self.traits.is_crowd();
-        let method =
-            (self.errand == Errand::Watch).then(|| self.settings.watch.method(self.capabilities, is_crowd));
-        match method {
-            Some(method) => self.watch_by(now, method),
-            None => self.visit_begin(now),
+        if self.errand == Errand::Visit {
+            return self.visit_begin(now);
         }
+        let best = self.best_method();
+        let is_barred = best == Method::Notify && !self.traits.may_notify(now.moment);
+        self.watch_by(now, if is_barred { Watch::Idle.method(self.capabilities, false) } else { best });
+    }
+
+    /// By what the server offers.
+    fn best_method(&self) -> Method {
+        self.settings.watch.method(self.capabilities, self.traits.is_crowd())
     }
 
     /// Takes up a way of watching: the first, or the next lesser one after the server refused.
     pub(super) fn watch_by(&mut self, now: Now, method: Method) {
         self.timers = Timers::default();
         self.tell(Output::Watching(method));
+        if method != self.best_method() {
+            let at = self.traits.notify_again_at().unwrap_or_default().max(now.moment.after(UPGRADE_AFTER));
+            let jitter = self.rng.u64(0..UPGRADE_AFTER.as_secs() / 2);
+            self.timers.set(Timer::Upgrade, at.after(Duration::from_secs(jitter)));
+        }
         match method {
             Method::Notify => self.notify_begin(now),
             Method::Idle => self.idle_begin(now),
+            Method::IdleUnselected => self.unselected_begin(now),
             Method::Poll => self.visit_begin(now),
         }
+    }
+
+    /// Says goodbye, to come back by a better way.
+    pub(super) fn leave(&mut self, now: Now) {
+        self.phase = Phase::Visit(Visit);
+        self.command(now, Command::Logout, "LOGOUT");
     }
 
     /// Sends a command under the next tag; its answer is due in [`ANSWER_WAIT`].
@@ -362,6 +387,11 @@ impl Session {
             self.news(reading);
         }
         true
+    }
+
+    /// What the held reading says.
+    pub(super) fn held_count(&self) -> Option<u32> {
+        self.held.as_ref().map(|held| held.unseen)
     }
 
     /// The held reading goes out, as the answer to the question sent at `asked_at`. Says whether there was one.

@@ -13,9 +13,11 @@ pub(super) enum Timer {
     Question,
     /// The server broke its keep-alive rhythm.
     Silence,
+    /// Time to try a better way of watching than the one that was left.
+    Upgrade,
 }
 
-const TIMERS: usize = 4;
+const TIMERS: usize = 5;
 
 /// When each [`Timer`] is due.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,8 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
-use super::NOTIFY_MAX;
+use super::{NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
+use crate::time::Moment;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -12,6 +14,9 @@ pub struct Traits {
     flags_in_idle: AtomicBool,
     /// Longest time between two `* OK Still here` in one IDLE, in seconds; 0 while none was seen.
     rhythm_s: AtomicU32,
+    status_in_idle: AtomicBool,
+    /// How often in a row the server refused NOTIFY, and when it may be tried again.
+    refused: Mutex<Option<(u32, Moment)>>,
     /// More mailboxes are watched there than NOTIFY is good for.
     is_crowd: AtomicBool,
 }
@@ -30,6 +35,21 @@ impl Traits {
     /// Whether the server was seen to send flag changes during IDLE (sources.md §4.3).
     pub fn sends_flags_in_idle(&self) -> bool {
         self.flags_in_idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether the server was seen to push STATUS during an IDLE with nothing selected (sources.md §4.3).
+    pub fn sends_status_in_idle(&self) -> bool {
+        self.status_in_idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether NOTIFY is worth a try now.
+    pub fn may_notify(&self, now: Moment) -> bool {
+        self.notify_again_at().is_none_or(|at| at <= now)
+    }
+
+    /// When NOTIFY may be tried again on a server that refused it.
+    pub fn notify_again_at(&self) -> Option<Moment> {
+        self.refused.lock().map(|(_, at)| at)
     }
 
     /// Whether the source watches more than [`NOTIFY_MAX`] mailboxes.
@@ -56,6 +76,24 @@ impl Traits {
         self.esearch.store(if is_right { 1 } else { 2 }, Ordering::Relaxed);
     }
 
+    /// The server took NOTIFY, or refused it. Connections that tried at the same time are one refusal.
+    pub(super) fn learn_notify(&self, is_taken: bool, now: Moment) {
+        let mut refused = self.refused.lock();
+        *refused = match *refused {
+            _ if is_taken => None,
+            Some((times, at)) if now < at => Some((times, at)),
+            before => {
+                let times = before.map_or(0, |(times, _)| times.saturating_add(1));
+                let wait = UPGRADE_AFTER.saturating_mul(2_u32.saturating_pow(times)).min(UPGRADE_MAX);
+                Some((times, now.after(wait)))
+            }
+        };
+    }
+
+    pub(super) fn learn_status_in_idle(&self) {
+        self.status_in_idle.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn learn_flags_in_idle(&self) {
         self.flags_in_idle.store(true, Ordering::Relaxed);
     }
@@ -64,6 +102,23 @@ impl Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_refuses_notify_is_asked_again_after_one_two_four_hours_and_then_daily() {
+        let traits = Traits::default();
+        let mut now = Moment::START;
+        assert!(traits.may_notify(now));
+        for hours in [1, 2, 4, 8, 16, 24, 24] {
+            traits.learn_notify(false, now);
+            traits.learn_notify(false, now.after(Duration::from_secs(1)));
+            let again_at = now.after(Duration::from_hours(hours));
+            assert_eq!(traits.notify_again_at(), Some(again_at));
+            assert!(!traits.may_notify(now) && traits.may_notify(again_at));
+            now = again_at;
+        }
+        traits.learn_notify(true, now);
+        assert!(traits.may_notify(Moment::START));
+    }
 
     #[test]
     fn the_longest_gap_is_the_rhythm_and_a_crowd_begins_past_the_limit() {

@@ -36,6 +36,7 @@ struct Header {
     password: String,
     tls: Tls,
     errand: Errand,
+    watch: Watch,
 }
 
 impl Default for Header {
@@ -46,6 +47,7 @@ impl Default for Header {
             password: "secret".into(),
             tls: Tls::None,
             errand: Errand::Watch,
+            watch: Watch::Auto,
         }
     }
 }
@@ -70,6 +72,7 @@ impl Header {
             "tls" if value == "starttls" => self.tls = Tls::StartTls,
             "tls" if value == "implicit" => self.tls = Tls::Implicit,
             "errand" if value == "visit" => self.errand = Errand::Visit,
+            "watch" if value == "idle-unselected" => self.watch = Watch::IdleUnselected,
             _ => panic!("unknown header {key}: {value}"),
         }
     }
@@ -84,7 +87,8 @@ impl Header {
             "oauthbearer" => token(Mechanism::OAuthBearer),
             other => panic!("unknown login {other}"),
         };
-        let settings = Settings { tls: self.tls, ..Settings::new("test", "127.0.0.1", login) };
+        let (tls, watch) = (self.tls, self.watch);
+        let settings = Settings { tls, watch, ..Settings::new("test", "127.0.0.1", login) };
         let mailbox = self.mailbox.as_str().into();
         let session = Session::new(Arc::new(settings), Arc::default(), mailbox, self.errand, 1);
         let mut played = Played { session, now: Now::default().after(Duration::from_secs(1000)) };
@@ -233,7 +237,7 @@ fn after(name: &str) -> Played {
 }
 
 /// Traces that leave the session alive: in NOTIFY, at each step of IDLE, on a visit, in the middle of a log-in.
-const STATES: [&str; 10] = [
+const STATES: [&str; 11] = [
     "notify-uidvalidity",
     "notify-without-unseen",
     "notify-badevent",
@@ -241,6 +245,7 @@ const STATES: [&str; 10] = [
     "idle-flags-after-done",
     "idle-no-flags",
     "idle-no-inbox",
+    "idle-unselected",
     "unasked-in-idle",
     "idle-ended-by-server",
     "login-quoted",
