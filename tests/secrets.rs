@@ -42,6 +42,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 const KEY: &str = include_str!("../fixtures/certificates/agent.key.pem");
 const CERTIFICATE: &str = include_str!("../fixtures/certificates/agent.cert.pem");
 
+/// `doveadm_api_key`, and how it stands in a request.
+const API_KEY: [&str; 2] = ["planted-api-key", "cGxhbnRlZC1hcGkta2V5"];
+/// A source to which it belongs. Nobody listens there, which is told with every look.
+const DOVEADM: &str =
+    "[[source]]\nkind = \"doveadm\"\nurl = \"http://127.0.0.1:9/doveadm/v1\"\napi-key-file = \"api.key\"\n";
+
 /// Lines of PEM that an RSA key of 2048 bits begins with and that are public: the modulus, which stands in its
 /// certificate as well, and by chance in the same alignment.
 const PUBLIC_LINES: usize = 7;
@@ -140,7 +146,9 @@ impl Story {
     fn by_direct_trust() -> Self {
         let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
         let host = Host::new();
-        host.configure(&cloud, &host.imap_source_at(cloud.mail_store().unwrap().1, "notify"));
+        place(host.folder(), "api.key", API_KEY[0], 0o600);
+        let imap = host.imap_source_at(cloud.mail_store().unwrap().1, "notify");
+        host.configure(&cloud, &(imap + DOVEADM));
         let go_wrong = |cloud: &Cloud, host: &Host| {
             cloud.fail(Kind::Unauthorized);
             let (store, _) = cloud.mail_store().unwrap();
@@ -223,6 +231,7 @@ fn check_story(story: &Story) {
     assert!(find_token(&shown).is_some(), "a token would be found: {shown}");
     let all = story.tell();
     let mut secrets = vec![MASTER_PASSWORD.to_owned()];
+    secrets.extend(API_KEY.map(str::to_owned));
     for file in fs::read_dir(folder.join("state/certificates")).unwrap() {
         secrets.extend(key_lines(&fs::read_to_string(file.unwrap().path()).unwrap()));
     }
@@ -318,9 +327,10 @@ fn a_configuration_and_a_post_of_the_flow_show_no_secret() {
     let text = "organization = \"a.b\"\n[[source]]\nkind = \"imap\"\nhost = \"localhost\"\nmaster-user = \"agent\"\n\
                 password-file = \"pw\"\n";
     place(dir.path(), "pw", "planted-password\n", 0o600);
-    place(dir.path(), "mailbadge.toml", text, 0o644);
+    place(dir.path(), "api.key", API_KEY[0], 0o600);
+    place(dir.path(), "mailbadge.toml", &format!("{text}{DOVEADM}"), 0o644);
     let config = config::load(&dir.path().join("mailbadge.toml")).unwrap();
-    check("Config", &format!("{config:?}{config:#?}"), &["planted-password".to_owned()]);
+    check("Config", &format!("{config:?}{config:#?}"), &["planted-password", API_KEY[0]].map(str::to_owned));
     let token = "eyJwbGFudGVkIjoidG9rZW4ifQ.eyJwbGFudGVkIjoidG9rZW4ifQ.cGxhbnRlZC1zaWduYXR1cmU";
     let post = flow::Post {
         attempt: mailbadge::forwarder::outbox::Attempt(1),

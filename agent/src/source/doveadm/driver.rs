@@ -143,8 +143,9 @@ async fn hall(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Gives the rounds an input; the hall does what follows.
+    /// Gives the rounds an input; the hall does what follows. It need not hear of single rows.
     fn tell(&self, input: Input) {
+        let is_row = matches!(input, Input::Read(_) | Input::Corrected | Input::Missed(..));
         let now = self.clock.now().moment;
         let mut rounds = self.rounds.lock();
         rounds.handle(now, input);
@@ -152,7 +153,9 @@ impl Shared {
         drop(rounds);
         self.counters.watched.set(standing.read as u64);
         self.counters.waiting.set((standing.mailboxes - standing.read) as u64);
-        self.wake.notify_one();
+        if !is_row {
+            self.wake.notify_one();
+        }
     }
 
     /// Logs what is wrong once, when it begins.
