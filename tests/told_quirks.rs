@@ -1,6 +1,7 @@
-//! The agent's readers of what Dovecot and Cyrus tell against the simulator's writers, under each quirk of sources.md §7
-//! that is theirs: what the tracker believes in the end is the truth, and what would be believed without the
-//! countermeasure is not. Pure machines, no sockets.
+//! The agent under each quirk of sources.md §7 that is of a server which tells. Pure machines first: what the tracker
+//! believes in the end is the truth, and what would be believed without the countermeasure is not. Then a running agent
+//! beside a running simulator in which quirks are switched. What they do to a reader that knows nothing of them is
+//! `told_quirks_unarmed.rs`'s.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
@@ -12,10 +13,19 @@ use mailbadge::source::pending::{Pending, Update};
 use mailbadge::time::{Moment, Now, UnixMs};
 use mailbadge::tracker::Tracker;
 use mailbadge::tracker::record::Record;
+use mailbadge_sim::client::Call;
 use mailbadge_sim::peers::cyrus_client::{self, CyrusClient, Hierarchy};
 use mailbadge_sim::peers::dovecot_client::{self, Dialect, DovecotClient, Input, Output};
-use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
+use mailbadge_sim::peers::mail_store::{AccountId, MailStore, Quirk, Teller};
+use mailbadge_sim::serve::told::{DictAddress, Options};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use support::cloud::{Cloud, ORGANIZATION};
+use support::host::{Host, badges};
+use support::wait_until;
 
 /// Changes in one story.
 const CHANGES: u64 = 200;
@@ -126,7 +136,8 @@ fn dovecot(dialect: Dialect, is_out_of_order: bool, seed: u64) -> (usize, usize)
     let mut scene = Scene::new("", Names::default(), seed);
     // With the oldest dialect a connection is one user's.
     let connections = if dialect == Dialect::V2 { MAILBOXES as usize } else { 1 };
-    let settings = dovecot_client::Settings { dialect, is_out_of_order };
+    let settings =
+        dovecot_client::Settings { dialect, is_out_of_order, ..dovecot_client::Settings::default() };
     let mut pairs: Vec<_> = (0..connections as u64)
         .map(|at| (DovecotClient::new(settings, seed + at), Conversation::new()))
         .collect();
@@ -136,10 +147,12 @@ fn dovecot(dialect: Dialect, is_out_of_order: bool, seed: u64) -> (usize, usize)
         let (name, status) =
             (scene.store.name(account).unwrap().clone(), scene.store.status(account).unwrap());
         let at = account.0 as usize % connections;
-        let (client, conversation) = pairs.get_mut(at).unwrap();
-        client.handle(clock, Input::Changed { user: &name, status, token });
-        let updates = converse(client, conversation, clock);
-        scene.take(updates);
+        pairs.get_mut(at).unwrap().0.handle(clock, Input::Changed { user: &name, status, token });
+        for (client, conversation) in &mut pairs {
+            client.handle(clock, Input::Timeout);
+            let updates = converse(client, conversation, clock);
+            scene.take(updates);
+        }
         clock += Duration::from_millis(1);
     }
     for (client, conversation) in &mut pairs {
@@ -237,4 +250,136 @@ fn cyrus_lost_datagrams_are_found_by_the_sweep_and_by_nothing_else() {
         assert_eq!(scene.wrong(), 0, "seed {seed}");
     }
     assert!(wrong_before > 0, "no last datagram was lost in any story: this shows nothing");
+}
+
+/// How long a running agent may take; far above what it takes.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Rounds in which a datagram of three is lost: that none is happens once in ten million times.
+const ROUNDS_MAX: usize = 40;
+
+/// A running simulator that tells, and a running agent that it tells.
+struct Live {
+    cloud: Cloud,
+    host: Host,
+    store: Arc<Mutex<MailStore>>,
+    imap: SocketAddr,
+    names: Vec<String>,
+    random: fastrand::Rng,
+}
+
+impl Live {
+    fn start(tell: impl FnOnce(&Host) -> Options, source: impl FnOnce(&Host) -> String) -> Self {
+        let mut host = Host::new();
+        let cloud = Cloud::start_telling(MailStore::new(MAILBOXES as usize, ORGANIZATION), tell(&host));
+        let (store, imap) = cloud.mail_store().unwrap();
+        let names: Vec<String> = store.lock().names().map(|(_, name)| name.to_string()).collect();
+        host.configure(&cloud, &source(&host));
+        host.subscribe(&names);
+        host.start();
+        Self { cloud, host, store, imap, names, random: fastrand::Rng::with_seed(1) }
+    }
+
+    fn name(&self, number: usize) -> &str {
+        self.names.get(number).unwrap()
+    }
+
+    fn switch(&self, quirk: Quirk, mailbox: Option<&str>, is_on: bool) -> Value {
+        let switch = json!({ "quirk": quirk.name(), "mailbox": mailbox, "on": is_on });
+        self.cloud.control(Call::post("/control/quirks", &switch))
+    }
+
+    fn deliver(&self, number: u32) {
+        self.store.lock().deliver(AccountId(number)).unwrap();
+    }
+
+    /// Something happens in every mailbox, again and again and faster than it can be told.
+    fn burst(&mut self) {
+        for turn in 0..10 * MAILBOXES {
+            let account = AccountId(turn % MAILBOXES);
+            let mut store = self.store.lock();
+            if self.random.u8(0..3) == 0 {
+                store.all_seen(account);
+            } else {
+                store.deliver(account).unwrap();
+            }
+        }
+    }
+
+    fn is_true(&self, number: u32) -> bool {
+        let unseen = self.store.lock().status(AccountId(number)).unwrap().unseen;
+        badges(&self.cloud, self.name(number as usize)) == [Some(unseen); 2]
+    }
+
+    /// Waits until the agent was told of everything; then icons show what it believes of that.
+    fn wait_told(&self, teller: &str) {
+        let figure =
+            |shown: &Value, name| shown.pointer(&format!("/tellers/{teller}/{name}")).cloned().unwrap();
+        wait_until("everything is told", LIMIT, || {
+            let shown = self.cloud.control(Call::get("/control/quirks"));
+            (figure(&shown, "told") == figure(&shown, "changes")).then_some(())
+        });
+        self.wait_acknowledged();
+    }
+
+    fn wait_true(&self, what: &str) {
+        for number in 0..MAILBOXES {
+            let what = format!("{what}: {} is true", self.name(number as usize));
+            wait_until(&what, LIMIT, || self.is_true(number).then_some(()));
+        }
+    }
+
+    /// What the agent knows of is on the icons.
+    fn wait_acknowledged(&self) {
+        let is_done = || self.host.ask("/metrics").contains("mailbadge_behind 0").then_some(());
+        wait_until("nothing is behind", LIMIT, is_done);
+    }
+}
+
+#[test]
+fn quirks_of_the_dict_are_switched_while_all_runs_and_every_badge_is_true() {
+    let dict = |host: &Host| Options { dict: Some(DictAddress::Unix(host.dict_socket())), cyrus: None };
+    let mut live = Live::start(dict, Host::dovecot_source);
+    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.teller() == Some(Teller::Dict)) {
+        for mailbox in [Some(live.name(0).to_owned()), None] {
+            let shown = live.switch(quirk, mailbox.as_deref(), true);
+            assert!(shown.to_string().contains(&format!("[\"{quirk}\"]")), "{shown}");
+            live.burst();
+            live.wait_told("dict");
+            live.wait_true(&format!("{quirk} of {mailbox:?}"));
+            live.switch(quirk, mailbox.as_deref(), false);
+        }
+    }
+    live.host.kill();
+    live.host.start();
+    live.burst();
+    live.wait_true("after the agent was killed and started again");
+    let shown = live.cloud.control(Call::get("/control/quirks"));
+    let dict = shown.pointer("/tellers/dict").unwrap();
+    assert_eq!((dict.get("lost"), dict.get("trouble")), (Some(&json!(0)), Some(&Value::Null)), "{dict}");
+    assert!(live.host.ask("/metrics").contains("mailbadge_behind 0"));
+}
+
+#[test]
+fn datagrams_that_cyrus_loses_leave_a_badge_wrong_until_there_is_a_sweep() {
+    let cyrus = |host: &Host| Options { dict: None, cyrus: Some(host.cyrus_socket()) };
+    let live = Live::start(cyrus, Host::cyrus_source);
+    live.switch(Quirk::CyrusLostDatagrams, Some(live.name(0)), true);
+    // The second mailbox's datagrams are not lost, and come after those of the first.
+    let is_lost = || {
+        live.deliver(0);
+        live.deliver(1);
+        wait_until("the second is true", LIMIT, || live.is_true(1).then_some(()));
+        live.wait_acknowledged();
+        !live.is_true(0)
+    };
+    assert!((0..ROUNDS_MAX).any(|_| is_lost()), "no datagram was lost: this shows nothing");
+
+    let sweep = live.host.imap_source_at(live.imap, "sweep") + "sweep-interval = \"1s\"\n";
+    live.host.write_configuration(&live.cloud, "", &(live.host.cyrus_source() + &sweep));
+    live.host.signal("HUP");
+    wait_until("the sweep found it", LIMIT, || live.is_true(0).then_some(()));
+    for _ in 0..4 {
+        live.deliver(0);
+        wait_until("the first is true", LIMIT, || live.is_true(0).then_some(()));
+    }
 }

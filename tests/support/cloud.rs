@@ -10,7 +10,7 @@ use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
 use mailbadge_sim::peers::token_service;
 use mailbadge_sim::peers::unix_time::UnixMicros;
-use mailbadge_sim::serve::{Options, Running, start};
+use mailbadge_sim::serve::{Options, Running, start, told};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,11 +52,21 @@ impl Cloud {
 
     /// The same with a simulated mail server, where a store is given.
     pub fn start_with(store: Option<MailStore>) -> Self {
+        Self::by_direct_trust(store, told::Options::default())
+    }
+
+    /// With a simulated mail server that tells of its changes.
+    pub fn start_telling(store: MailStore, tell: told::Options) -> Self {
+        Self::by_direct_trust(Some(store), tell)
+    }
+
+    fn by_direct_trust(store: Option<MailStore>, tell: told::Options) -> Self {
         let tenant = Tenant {
             partner_applications: vec![Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION)],
             ..organization()
         };
-        Self::start_as(Options { tenants: vec![tenant], mail_store: shared(store), ..Options::default() })
+        let mail_store = shared(store);
+        Self::start_as(Options { tenants: vec![tenant], mail_store, tell, ..Options::default() })
     }
 
     /// A relay that takes tokens of the token service alone, which live so long; with a simulated mail server.

@@ -37,7 +37,7 @@ enum Command {
     Device(ControlArgs<control::Device>),
     /// Faults of relay and token service: switch on and off.
     Fault(ControlArgs<control::Fault>),
-    /// Oddities of the simulated IMAP server: switch on and off, for a mailbox or for all.
+    /// Oddities of the simulated mail host: switch on and off, for a mailbox or for all.
     Quirk(ControlArgs<control::Quirk>),
     /// The relay's listener: stop, start, another certificate.
     Relay(ControlArgs<control::Relay>),
@@ -103,6 +103,9 @@ mod tests {
     fn calls_are_read_as_people_write_them() {
         let good = [
             "serve --mail-store 4 --json --relay 127.0.0.1:0",
+            "serve --mail-store 4 --tell-dict /run/mailbadge/dict.sock --tell-cyrus cyrus.sock",
+            "serve --mail-store 4 --tell-dict localhost:9145",
+            "load --quirk silent-drop",
             "load --mailboxes 50 --rate 200 --duration 5s --source dovecot --mix 1:1:1 --shape ramp --json r.json",
             "tenant add --id 11111111-2222-3333-4444-555555555555 --domain fabrikam.com",
             "tenant credential fabrikam.com OAuthCert.cer --control 127.0.0.1:1",
@@ -126,6 +129,10 @@ mod tests {
             "fault",
             "device gone",
             "serve --certificate x",
+            "serve --tell-dict /run/mailbadge/dict.sock",
+            "serve --mail-store 4 --tell-dict dict.sock",
+            "serve --mail-store 4 --tell-dict localhost:none",
+            "load --quirk dict-v4",
         ] {
             let args = std::iter::once("mailbadge-sim").chain(line.split(' '));
             assert!(Cli::try_parse_from(args).is_err(), "{line}");

@@ -6,17 +6,19 @@ use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
 use crate::peers::token_service;
 use crate::serve::certificates::CertificateFiles;
+use crate::serve::told::{self, DictAddress};
 use crate::serve::{ImapTls, Options, Running, imap, start};
 use anyhow::Context as _;
 use clap::Args;
 use parking_lot::Mutex;
 use serde_json::json;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 
 /// Where the token service listens unless told otherwise.
 const TOKEN_SERVICE_PORT: u16 = 9944;
@@ -43,6 +45,12 @@ pub(super) struct ServeArgs {
     /// Where the IMAP server listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9143")]
     imap: SocketAddr,
+    /// Tells a dict server there of every change, as Dovecot does: a Unix socket, or host:port.
+    #[arg(long, value_name = "PATH", requires = "mail_store")]
+    tell_dict: Option<DictAddress>,
+    /// Tells the notify socket there of every change, as Cyrus does.
+    #[arg(long, value_name = "PATH", requires = "mail_store")]
+    tell_cyrus: Option<PathBuf>,
     /// How IMAP connections are protected.
     #[arg(long, value_name = "HOW", default_value = "none")]
     imap_tls: Protection,
@@ -90,6 +98,9 @@ enum Protection {
 
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let options = options(args)?;
+    // Where this program is a part of another, that one may have a log already.
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(Level::INFO);
+    _ = log.with_ansi(std::io::stderr().is_terminal()).try_init();
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -149,6 +160,7 @@ fn options(args: &ServeArgs) -> anyhow::Result<Options> {
             Protection::Starttls => ImapTls::StartTls,
             Protection::Implicit => ImapTls::Implicit,
         },
+        tell: told::Options { dict: args.tell_dict.clone(), cyrus: args.tell_cyrus.clone() },
         seed: args.seed,
     })
 }
@@ -189,6 +201,12 @@ fn announce(args: &ServeArgs, running: &Running, out: &mut impl Write) -> std::i
                 master.separator, master.user, master.password
             )?;
         }
+    }
+    if let Some(address) = &args.tell_dict {
+        writeln!(out, "told     {address}, as Dovecot's dict server")?;
+    }
+    if let Some(path) = &args.tell_cyrus {
+        writeln!(out, "told     {}, as Cyrus's notify socket", path.display())?;
     }
     if args.credential.is_empty() {
         writeln!(

@@ -2,7 +2,7 @@
 //! until every icon is true again, count.
 
 use super::agent::{Admin, Agent, Daemon, write_private};
-use super::host::{Host, Told};
+use super::host::Host;
 use super::ledger::{DeviceIndex, Wrong};
 use super::plan::{self, Plan};
 use super::report::{AgentFigures, Asked, Logins, Percentiles, Report, WrongBadge};
@@ -14,6 +14,7 @@ use crate::peers::mail_store::AccountId;
 use crate::peers::relay::EXCHANGE_APPLICATION_ID;
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
+use crate::serve::told::Told;
 use crate::serve::{self, Running, imap};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -1,9 +1,10 @@
 //! Dovecot's processes under load: many connections to the agent's dict server, each of which writes a line for a
 //! change and waits for its answer, as a delivery would.
 
-use super::host::Told;
-use crate::peers::dovecot_client::{Dialect, DovecotClient, Input, Output, Settings};
+use crate::peers::dovecot_client::{Dialect, DovecotClient, Settings};
 use crate::peers::mail_store::AccountId;
+use crate::serve::told::Told;
+use crate::serve::told::conversation::{Limits, converse};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -11,16 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 
 /// Changes that wait for one connection, at most; then the generator waits, and those who wait are charged for it.
 const WAITING_MAX: usize = 256;
-/// Bytes of answers read at once.
-const READ_BYTES: usize = 4096;
 /// The longest wait that is told apart.
 const WAIT_MAX: Duration = Duration::from_mins(1);
 
@@ -130,55 +127,17 @@ async fn connect(socket: &Path) -> Result<UnixStream> {
 
 async fn serve(
     stream: UnixStream,
-    client: DovecotClient,
+    mut client: DovecotClient,
     mut told: mpsc::Receiver<Told>,
     figures: Arc<Figures>,
 ) {
-    if let Err(error) = converse(stream, client, &mut told, &figures).await {
-        figures.broken.lock().get_or_insert_with(|| error.to_string());
+    let answered = |waited: Duration| {
+        figures.waits.lock().saturating_record(waited.as_micros().max(1) as u64);
+        figures.unanswered.fetch_sub(1, Ordering::Relaxed);
+    };
+    let talk = converse(stream, &mut client, &mut told, figures.started, Limits::default(), answered);
+    if let Err(trouble) = talk.await {
+        figures.broken.lock().get_or_insert_with(|| format!("the agent's dict server: {trouble}"));
         told.close();
-    }
-}
-
-async fn converse(
-    mut stream: UnixStream,
-    mut client: DovecotClient,
-    told: &mut mpsc::Receiver<Told>,
-    figures: &Figures,
-) -> Result<()> {
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        while let Some(output) = client.poll_output() {
-            match output {
-                Output::Send(bytes) => stream.write_all(&bytes).await.context("the agent's dict server")?,
-                Output::Committed { waited, .. } => {
-                    figures.waits.lock().saturating_record(waited.as_micros().max(1) as u64);
-                    figures.unanswered.fetch_sub(1, Ordering::Relaxed);
-                }
-                Output::Broken(why) => anyhow::bail!("the agent's dict server: {why}"),
-            }
-        }
-        let due = client.poll_timeout();
-        let held = async {
-            match due {
-                Some(due) => sleep_until((figures.started + due).into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            change = told.recv() => match change {
-                Some(Told { name, status }) => {
-                    client.handle(figures.started.elapsed(), Input::Changed { user: &name, status, token: 0 });
-                }
-                None => return Ok(()),
-            },
-            read = stream.read(&mut buffer) => {
-                let read = read.context("the agent's dict server")?;
-                anyhow::ensure!(read > 0, "the agent's dict server closed the connection");
-                let bytes = buffer.get(..read).unwrap_or_default();
-                client.handle(figures.started.elapsed(), Input::Bytes(bytes));
-            }
-            () = held => client.handle(figures.started.elapsed(), Input::Timeout),
-        }
     }
 }

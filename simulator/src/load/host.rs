@@ -4,8 +4,9 @@
 use super::ledger::{DeviceIndex, Ledger};
 use super::plan::{self, Step};
 use crate::peers::device::{Arrival, Device, Tap};
-use crate::peers::mail_store::{MailStore, Status};
+use crate::peers::mail_store::MailStore;
 use crate::peers::unix_time::UnixMicros;
+use crate::serve::told::Told;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,15 +84,6 @@ impl Tap for Host {
             self.settled.notify_one();
         }
     }
-}
-
-/// A mailbox's numbers on their way to the agent.
-#[derive(Clone, Debug)]
-pub(super) struct Told {
-    /// Whose.
-    pub(super) name: Arc<str>,
-    /// What STATUS says.
-    pub(super) status: Status,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a load test measures real time")]

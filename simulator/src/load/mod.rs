@@ -20,7 +20,7 @@ pub use plan::{Mix, Shape};
 pub use report::Report;
 
 use crate::peers::dovecot_client;
-use crate::peers::mail_store::{Credentials, Quirk};
+use crate::peers::mail_store::{Credentials, Quirk, UnknownQuirk};
 use crate::serve::{ImapTls, Running};
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
@@ -121,7 +121,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub imap: SocketAddr,
     /// Switched on at the IMAP server, for all mailboxes, when the load begins; may be given more than once.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = quirk_of_imap)]
     pub quirk: Vec<Quirk>,
     /// Nothing happens for that long before the load: memory and CPU of an idle agent.
     #[arg(long, value_name = "D", default_value = "5s", value_parser = humantime::parse_duration)]
@@ -156,6 +156,16 @@ pub struct Args {
     /// Some commits are overtaken by later ones.
     #[arg(long)]
     pub out_of_order: bool,
+}
+
+fn quirk_of_imap(name: &str) -> Result<Quirk, String> {
+    let quirk: Quirk = name.parse().map_err(|error: UnknownQuirk| error.to_string())?;
+    match quirk.teller() {
+        None => Ok(quirk),
+        Some(_) => {
+            Err("it is none of the IMAP server; with Dovecot see --dialect and --out-of-order".to_owned())
+        }
+    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

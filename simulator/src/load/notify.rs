@@ -1,8 +1,8 @@
 //! Cyrus's processes under load: the datagrams of each change go to the agent's notify socket, and wait for room in its
 //! queue as Cyrus would.
 
-use super::host::Told;
 use crate::peers::cyrus_client::{CyrusClient, Settings};
+use crate::serve::told::Told;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use std::os::unix::net::UnixDatagram;

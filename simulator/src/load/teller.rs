@@ -1,11 +1,11 @@
 //! The mail server's side of a source that is told: Dovecot's connections or Cyrus's datagrams.
 
 use super::dict::{self, DictPool};
-use super::host::Told;
 use super::notify::NotifySocket;
 use super::{Args, Source};
-use crate::peers::dovecot_client;
+use crate::peers::dovecot_client::Settings;
 use crate::peers::mail_store::AccountId;
+use crate::serve::told::Told;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use std::path::PathBuf;
@@ -29,8 +29,8 @@ impl Teller {
         Ok(match args.source {
             Source::Imap => None,
             Source::Dovecot => {
-                let client =
-                    dovecot_client::Settings { dialect: args.dialect, is_out_of_order: args.out_of_order };
+                let (dialect, is_out_of_order) = (args.dialect, args.out_of_order);
+                let client = Settings { dialect, is_out_of_order, ..Settings::default() };
                 let connections = args.dict_connections as usize;
                 let options =
                     dict::Options { socket: socket("dict.sock"), connections, client, seed: args.seed };

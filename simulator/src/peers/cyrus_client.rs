@@ -41,6 +41,11 @@ impl CyrusClient {
         Self { settings, random, told: HashMap::new(), out: VecDeque::new() }
     }
 
+    /// From now on datagrams are lost, or no longer.
+    pub const fn set_lossy(&mut self, is_lossy: bool) {
+        self.settings.is_lossy = is_lossy;
+    }
+
     /// The INBOX of `user` has changed; this is what STATUS says now.
     pub fn changed(&mut self, user: &str, status: Status) {
         let before = self.told.insert(user.into(), status);

@@ -7,7 +7,7 @@ mod quirk;
 
 pub use login::{Credentials, Master, Refusal};
 pub use mailbox::{FlagChange, Flags, Mailbox, Message, Status};
-pub use quirk::{Quirk, Quirks, UnknownQuirk};
+pub use quirk::{Quirk, Quirks, Teller, UnknownQuirk};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -44,6 +44,8 @@ pub enum Change {
         name: Arc<str>,
         /// The count now.
         status: Status,
+        /// The quirks that hold for it now.
+        quirks: Quirks,
     },
     /// Quirks were switched, of one account or of all: sessions should look.
     Quirks(Option<AccountId>),
@@ -272,7 +274,7 @@ impl MailStore {
 
     /// The quirks that hold for one account: its own and those of the whole host.
     pub fn quirks(&self, account: AccountId) -> Quirks {
-        self.account(account).map_or(self.everywhere, |account| account.quirks.with(self.everywhere))
+        self.account(account).map_or(self.everywhere, |account| account.quirks.over(self.everywhere))
     }
 
     /// The quirks that were switched for this account alone.
@@ -337,6 +339,7 @@ impl MailStore {
         folder: FolderId,
         edit: impl FnOnce(&mut Mailbox) -> bool,
     ) -> bool {
+        let everywhere = self.everywhere;
         let Some(record) = self.account_mut(account) else { return false };
         let mailbox = match folder.0.checked_sub(1) {
             None => Some(&mut record.inbox),
@@ -345,8 +348,8 @@ impl MailStore {
         let is_changed = mailbox.is_some_and(edit);
         if is_changed && folder == FolderId::INBOX {
             record.changes = record.changes.wrapping_add(1);
-            let change =
-                Change::Inbox { account, name: Arc::clone(&record.name), status: record.inbox.status() };
+            let (name, status) = (Arc::clone(&record.name), record.inbox.status());
+            let change = Change::Inbox { account, name, status, quirks: record.quirks.over(everywhere) };
             self.tell(&change);
         }
         is_changed

@@ -164,7 +164,7 @@ impl Draw<'_> {
     fn quirk(&mut self) -> Deed {
         // Whether a server miscounts is learned once: one that begins to later is none that there is.
         let is_lasting = |quirk: &Quirk| !quirk.acts_once() && *quirk != Quirk::EsearchCountTotal;
-        let lasting: Vec<Quirk> = Quirk::ALL.into_iter().filter(is_lasting).collect();
+        let lasting: Vec<Quirk> = Quirk::of_imap().filter(is_lasting).collect();
         let quirk = self.rng.choice(lasting).unwrap_or(Quirk::DuplicateStatus);
         Deed::Quirk(quirk, self.rng.u8(0..3) > 0)
     }

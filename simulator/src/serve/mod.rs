@@ -11,6 +11,7 @@ pub mod imap;
 mod documents;
 mod https;
 mod page;
+pub mod told;
 mod world;
 
 pub use world::World;
@@ -34,6 +35,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use told::Tellers;
 
 /// Why the servers could not come up or do as they were told.
 #[derive(Debug, Error)]
@@ -74,6 +76,9 @@ pub enum ServeError {
     /// A signing key that is none.
     #[error("a signing key that cannot be used: {0}")]
     SigningKey(#[from] CredentialError),
+    /// Who is told of changes cannot be.
+    #[error("cannot tell anybody of changes: {0}")]
+    Tell(std::io::Error),
     /// A listener did not come up or go down.
     #[error("the listener at {0} did not {1} in time; is another process on its port?")]
     Switch(SocketAddr, &'static str),
@@ -112,6 +117,8 @@ pub struct Options {
     pub imap: imap::Options,
     /// Whether the IMAP server protects connections; then it shows the relay's certificate.
     pub imap_tls: ImapTls,
+    /// Who is told of the mail host's changes.
+    pub tell: told::Options,
     /// Decides which requests a fault hits.
     pub seed: u64,
 }
@@ -132,6 +139,7 @@ impl Default for Options {
             mail_store: None,
             imap: imap::Options::default(),
             imap_tls: ImapTls::None,
+            tell: told::Options::default(),
             seed: 0,
         }
     }
@@ -214,20 +222,22 @@ pub async fn start(options: Options) -> Result<Running, ServeError> {
         Some(store) => Some(start_imap(options.imap, options.imap_tls, &certificates, Arc::clone(store))?),
         None => None,
     };
+    let (tellers, mut tasks) = match &options.mail_store {
+        Some(store) => Tellers::start(options.tell, store, options.seed).map_err(ServeError::Tell)?,
+        None => Default::default(),
+    };
     let world = Arc::new(World::new(
         (Relay::new(settings, options.seed), Door::new(relay_address)),
         (TokenService::new(options.token_service, keys, options.seed), Door::new(issuing_address)),
-        options.mail_store,
+        (options.mail_store, tellers),
         certificates,
         reader,
     ));
     for tenant in options.tenants {
         world.put_tenant(world.trusting_own_token_service(tenant))?;
     }
-    let mut tasks = vec![
-        tokio::spawn(page::serve(page_listener, control::router(Arc::clone(&world)))),
-        tokio::spawn(documents::keep_reading(Arc::clone(&world))),
-    ];
+    tasks.push(tokio::spawn(page::serve(page_listener, control::router(Arc::clone(&world)))));
+    tasks.push(tokio::spawn(documents::keep_reading(Arc::clone(&world))));
     for (peer, listener) in [(Peer::Relay, relay_listener), (Peer::TokenService, issuing_listener)] {
         let server = Listener { peer, world: Arc::clone(&world), acceptor: acceptor.clone() };
         tasks.push(tokio::spawn(server.run(listener)));

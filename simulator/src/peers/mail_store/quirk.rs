@@ -41,13 +41,35 @@ pub enum Quirk {
     DuplicateStatus,
     /// Where one `* OK Still here` was due come fifty.
     KeepaliveBurst,
+    /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
+    DictV2,
+    /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
+    DictV3,
+    /// As Dovecot 2.4 does.
+    DictV4,
+    /// What is told to a dict server is sometimes overtaken by what was told after it.
+    DictOutOfOrder,
+    /// Of the datagrams that Cyrus sends, a third is lost.
+    CyrusLostDatagrams,
     /// Acts once: every session ends at this instant, half of them without BYE.
     MassDisconnect,
 }
 
+/// What tells the agent of changes, where the server does not wait to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// Dovecot, to a dict server.
+    Dict,
+    /// Cyrus, to a notify socket.
+    Cyrus,
+}
+
+/// The dialects of a dict: one is spoken at a time.
+const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
+
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -65,8 +87,18 @@ impl Quirk {
         Self::InboxMissingUntilAsked,
         Self::DuplicateStatus,
         Self::KeepaliveBurst,
+        Self::DictV2,
+        Self::DictV3,
+        Self::DictV4,
+        Self::DictOutOfOrder,
+        Self::CyrusLostDatagrams,
         Self::MassDisconnect,
     ];
+
+    /// Those of the IMAP server, in the same order.
+    pub fn of_imap() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|quirk| quirk.teller().is_none())
+    }
 
     /// Its name on the command line and in the control API.
     pub const fn name(self) -> &'static str {
@@ -88,6 +120,11 @@ impl Quirk {
             Self::InboxMissingUntilAsked => "inbox-missing-until-asked",
             Self::DuplicateStatus => "duplicate-status",
             Self::KeepaliveBurst => "keepalive-burst",
+            Self::DictV2 => "dict-v2",
+            Self::DictV3 => "dict-v3",
+            Self::DictV4 => "dict-v4",
+            Self::DictOutOfOrder => "dict-out-of-order",
+            Self::CyrusLostDatagrams => "cyrus-lost-datagrams",
             Self::MassDisconnect => "mass-disconnect",
         }
     }
@@ -95,6 +132,15 @@ impl Quirk {
     /// Whether switching it on does something once and leaves nothing switched on.
     pub const fn acts_once(self) -> bool {
         matches!(self, Self::UidValidityBump | Self::MassDisconnect)
+    }
+
+    /// Who must be there for it to do anything; `None` for a quirk of the IMAP server.
+    pub const fn teller(self) -> Option<Teller> {
+        match self {
+            Self::DictV2 | Self::DictV3 | Self::DictV4 | Self::DictOutOfOrder => Some(Teller::Dict),
+            Self::CyrusLostDatagrams => Some(Teller::Cyrus),
+            _ => None,
+        }
     }
 }
 
@@ -127,19 +173,31 @@ impl Quirks {
         self.0 & (1 << quirk as u32) != 0
     }
 
-    /// Switches one on or off.
-    pub const fn set(&mut self, quirk: Quirk, on: bool) {
+    /// Switches one on or off. A dialect of the dict that is switched on takes the place of another.
+    pub fn set(&mut self, quirk: Quirk, on: bool) {
+        if on && DIALECTS.contains(&quirk) {
+            self.forget(&DIALECTS);
+        }
         if on {
             self.0 |= 1 << quirk as u32;
         } else {
-            self.0 &= !(1 << quirk as u32);
+            self.forget(&[quirk]);
         }
     }
 
-    /// Both sets together.
+    /// Both sets together; where this one names a dialect of the dict, that of `wider` does not count.
     #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    pub fn over(self, mut wider: Self) -> Self {
+        if DIALECTS.into_iter().any(|dialect| self.has(dialect)) {
+            wider.forget(&DIALECTS);
+        }
+        Self(self.0 | wider.0)
+    }
+
+    fn forget(&mut self, quirks: &[Quirk]) {
+        for quirk in quirks {
+            self.0 &= !(1 << *quirk as u32);
+        }
     }
 
     /// Those that are on, in the order of [`Quirk::ALL`].
@@ -152,15 +210,36 @@ impl Quirks {
 mod tests {
     use super::*;
 
+    fn only(quirk: Quirk) -> Quirks {
+        let mut only = Quirks::default();
+        only.set(quirk, true);
+        only
+    }
+
     #[test]
     fn every_quirk_is_found_by_its_name_and_has_a_bit_of_its_own() {
         let mut all = Quirks::default();
         for quirk in Quirk::ALL {
             assert_eq!(quirk.name().parse(), Ok(quirk));
             assert!(!all.has(quirk), "{quirk} shares its bit");
-            all.set(quirk, true);
+            all = Quirks(all.0 | only(quirk).0);
+            assert!(all.has(quirk));
         }
         assert_eq!(all.iter().count(), Quirk::ALL.len());
+        assert_eq!(Quirk::of_imap().count(), Quirk::ALL.len() - 5);
         assert!("no-such-quirk".parse::<Quirk>().is_err());
+    }
+
+    #[test]
+    fn one_dialect_is_spoken_at_a_time_and_a_mailbox_s_own_goes_before_the_host_s() {
+        let mut own = only(Quirk::DictV2);
+        own.set(Quirk::DictOutOfOrder, true);
+        own.set(Quirk::DictV4, true);
+        assert_eq!(own.iter().collect::<Vec<_>>(), [Quirk::DictV4, Quirk::DictOutOfOrder]);
+        let everywhere = only(Quirk::DictV2);
+        assert_eq!(own.over(everywhere), own);
+        assert!(only(Quirk::SilentDrop).over(everywhere).has(Quirk::DictV2));
+        own.set(Quirk::DictV4, false);
+        assert!(own.over(everywhere).has(Quirk::DictV2));
     }
 }

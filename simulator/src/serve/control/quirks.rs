@@ -1,8 +1,9 @@
-//! `/control/quirks`: oddities of the simulated IMAP server, for one mailbox or for all.
+//! `/control/quirks`: oddities of the simulated mail host, for one mailbox or for all.
 
 use super::mailboxes::no_store;
 use super::{Answer, Body, Problem, Shared};
-use crate::peers::mail_store::{AccountId, MailStore, Quirk, Quirks};
+use crate::peers::mail_store::{AccountId, MailStore, Quirk, Quirks, Teller};
+use crate::serve::World;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) async fn list(State(world): Shared) -> Answer {
     let Some(store) = &world.mail_store else { return Err(no_store()) };
-    Ok(Json(view(&store.lock())))
+    Ok(Json(with_tellers(view(&store.lock()), &world)))
 }
 
 /// A quirk to switch.
@@ -34,12 +35,16 @@ const fn yes() -> bool {
 pub(super) async fn switch(State(world): Shared, Body(switch): Body<Switch>) -> Answer {
     let Some(store) = &world.mail_store else { return Err(no_store()) };
     let mut store = store.lock();
-    apply(&mut store, &switch)?;
-    Ok(Json(view(&store)))
+    apply(&mut store, &switch, |teller| world.tellers.has(teller))?;
+    Ok(Json(with_tellers(view(&store), &world)))
 }
 
-fn apply(store: &mut MailStore, switch: &Switch) -> Result<(), Problem> {
+fn apply(store: &mut MailStore, switch: &Switch, is_there: impl Fn(Teller) -> bool) -> Result<(), Problem> {
     let quirk: Quirk = switch.quirk.parse().map_err(Problem::bad)?;
+    if let Some(teller) = quirk.teller().filter(|teller| switch.on && !is_there(*teller)) {
+        let error = format!("nobody is told of changes that way here; start with {}", option_of(teller));
+        return Err(Problem::new(StatusCode::CONFLICT, error));
+    }
     let account = match &switch.mailbox {
         None => None,
         Some(name) => {
@@ -49,6 +54,14 @@ fn apply(store: &mut MailStore, switch: &Switch) -> Result<(), Problem> {
     };
     store.set_quirk(account, quirk, switch.on);
     Ok(())
+}
+
+/// What `serve` must be started with for it to be there.
+const fn option_of(teller: Teller) -> &'static str {
+    match teller {
+        Teller::Dict => "--tell-dict PATH",
+        Teller::Cyrus => "--tell-cyrus PATH",
+    }
 }
 
 /// Names of the quirks of all mailboxes.
@@ -69,6 +82,14 @@ fn view(store: &MailStore) -> Value {
     json!({ "known": known, "everywhere": everywhere(store), "mailboxes": mailboxes })
 }
 
+/// The same with how those fare who are told.
+fn with_tellers(mut view: Value, world: &World) -> Value {
+    if let Some(view) = view.as_object_mut() {
+        view.insert("tellers".to_owned(), world.tellers.view());
+    }
+    view
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,14 +101,33 @@ mod tests {
     #[test]
     fn quirks_are_switched_for_one_or_for_all_and_shown() {
         let mut store = MailStore::new(2, "");
-        assert!(apply(&mut store, &switch("silent-drop", Some("user2"), true)).is_ok());
-        assert!(apply(&mut store, &switch("auth-penalty", None, true)).is_ok());
-        assert!(apply(&mut store, &switch("auth-penalty", Some("user9"), true)).is_err());
-        assert!(apply(&mut store, &switch("no-such-quirk", None, true)).is_err());
+        assert!(apply(&mut store, &switch("silent-drop", Some("user2"), true), |_| false).is_ok());
+        assert!(apply(&mut store, &switch("auth-penalty", None, true), |_| false).is_ok());
+        assert!(apply(&mut store, &switch("auth-penalty", Some("user9"), true), |_| false).is_err());
+        assert!(apply(&mut store, &switch("no-such-quirk", None, true), |_| false).is_err());
         let shown = view(&store);
         assert_eq!(shown["everywhere"], json!(["auth-penalty"]));
         assert_eq!(shown["mailboxes"], json!([{ "name": "user2", "quirks": ["silent-drop"] }]));
-        assert!(apply(&mut store, &switch("silent-drop", Some("user2"), false)).is_ok());
+        assert!(apply(&mut store, &switch("silent-drop", Some("user2"), false), |_| false).is_ok());
         assert_eq!(view(&store)["mailboxes"], json!([]));
+    }
+    #[test]
+    fn a_quirk_of_what_is_told_needs_somebody_to_tell_and_names_the_option() {
+        let mut store = MailStore::new(2, "");
+        let is_dict = |teller| teller == Teller::Dict;
+        assert!(apply(&mut store, &switch("dict-v2", Some("user1"), true), is_dict).is_ok());
+        assert!(apply(&mut store, &switch("dict-v4", Some("user1"), true), is_dict).is_ok());
+        assert_eq!(view(&store)["mailboxes"], json!([{ "name": "user1", "quirks": ["dict-v4"] }]));
+        let refused = apply(&mut store, &switch("cyrus-lost-datagrams", None, true), is_dict).err();
+        let refused = refused.expect("nobody hears Cyrus");
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        assert!(refused.error.contains("--tell-cyrus"), "{}", refused.error);
+        // What is off may be switched off.
+        assert!(apply(&mut store, &switch("cyrus-lost-datagrams", None, false), is_dict).is_ok());
+        let unknown = apply(&mut store, &switch("dict-v5", None, true), is_dict).expect_err("no such one");
+        assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+        for quirk in Quirk::ALL {
+            assert!(unknown.error.contains(quirk.name()), "{quirk} is not listed");
+        }
     }
 }
