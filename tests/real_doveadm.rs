@@ -1,5 +1,5 @@
 //! The doveadm source against a real Dovecot's HTTP API: one question reads all users, and the sweep alone brings every
-//! badge to truth, though nobody tells of any change.
+//! badge to truth, though nobody tells of any change; and so do both sources together.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +10,7 @@ use support::dovecot::{DoveadmApi, Dovecot, Options, USER_PASSWORD};
 use support::host::{Host, badges};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
+use support::script::Scene;
 use support::{required, wait_until};
 
 /// Mailboxes that are subscribed; the server has one more.
@@ -21,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Dovecot's `doveadm_api_key`.
 const KEY: &str = "k3y of doveadm";
 
-/// An agent with the source `doveadm`, and with `dovecot`, to which nobody speaks.
+/// An agent with the sources `doveadm` and `dovecot`.
 struct Bench {
     cloud: Cloud,
     host: Host,
@@ -30,11 +31,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(lists_users: bool) -> Self {
+    /// `is_told`: Dovecot speaks to the source `dovecot` after all.
+    fn start(lists_users: bool, is_told: bool) -> Self {
         let (cloud, mut host) = (Cloud::start(), Host::new());
         let names: Vec<String> = (1..=MAILBOXES).map(|number| format!("u{number}")).collect();
         let doveadm = Some(DoveadmApi { key: KEY, lists_users });
-        let dovecot = Dovecot::start(Options { users: MAILBOXES + 1, doveadm, ..Options::default() });
+        let dict = is_told.then(|| host.dict());
+        let dovecot = Dovecot::start(Options { users: MAILBOXES + 1, dict, doveadm, ..Options::default() });
         let http = dovecot.doveadm_http();
         let doveadm = format!(
             "[[source]]\nkind = \"doveadm\"\nurl = \"http://{http}/doveadm/v1\"\napi-key-file = \"doveadm.key\"\n\
@@ -113,7 +116,7 @@ fn the_sweep_alone_brings_twenty_badges_to_truth_by_one_question_about_all() {
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::start(true);
+    let mut bench = Bench::start(true, false);
     bench.deliver();
     bench.all_show("delivered, and nobody told", delivered);
     let corrections = bench.figure("mailbadge_sweep_corrections_total{source=\"doveadm\"}");
@@ -149,12 +152,25 @@ fn the_sweep_alone_brings_twenty_badges_to_truth_by_one_question_about_all() {
 }
 
 #[test]
+fn beside_the_dict_source_every_device_shows_status_unseen_after_each_step() {
+    if !required("dovecot") {
+        return;
+    }
+    let Bench { cloud, mut host, dovecot, names } = Bench::start(true, true);
+    let mailboxes = names.into_iter().take(6).collect();
+    let (imap, lmtp) = (dovecot.imap(), dovecot.lmtp());
+    Scene { cloud: &cloud, host: &host, imap, lmtp, password: USER_PASSWORD, mailboxes }.play();
+    host.stop();
+    assert_eq!(dovecot.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn where_dovecot_cannot_list_its_users_or_read_all_their_mail_each_mailbox_is_asked_by_name() {
     if !required("dovecot") {
         return;
     }
     for lists_users in [false, true] {
-        let mut bench = Bench::start(lists_users);
+        let mut bench = Bench::start(lists_users, false);
         if lists_users {
             // One mailbox that cannot be read costs Dovecot's answer about all.
             let home = PathBuf::from(bench.dovecot.maildirs().replace("{user}/Maildir", "u7"));
@@ -176,7 +192,7 @@ fn a_wrong_key_is_told_once_and_mended_by_a_reload() {
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::start(true);
+    let mut bench = Bench::start(true, false);
     set_key(&bench.host, "another key");
     bench.host.signal("HUP");
     let told = "the credential is refused (HTTP status 401); api-key-file must hold what Dovecot has as doveadm_api_key";
