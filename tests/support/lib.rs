@@ -7,6 +7,7 @@ pub mod cloud;
 pub mod command_line;
 pub mod cyrus;
 pub mod deeds;
+pub mod delivery;
 pub mod dovecot;
 pub mod host;
 pub mod imap_client;
