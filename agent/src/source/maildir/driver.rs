@@ -2,6 +2,7 @@
 //!
 //! Mail programs never wait for it. It is no task of the runtime, since reading a folder blocks for the disk's time.
 
+mod discovery;
 mod folder;
 
 use super::template::Refused;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 /// Watches of inotify that a mailbox takes: `new/` and `cur/`.
 pub const WATCHES_PER_MAILBOX: u64 = 2;
+/// How often a Maildir that appears while it is looked at is looked at again at once.
+const LOOKS_MAX: usize = 3;
 
 /// A running source. Every call returns at once and may be repeated. Dropping it stops it.
 #[derive(Debug)]
@@ -200,8 +203,16 @@ impl Looking {
     /// Watches first and reads then: what comes in between is told once more.
     fn look(&mut self, mailbox: MailboxId, path: &Path, is_sweep: bool) {
         let start = self.clock.now().moment;
-        let watches = self.watch(path);
-        let counted = folder::count(path);
+        let (mut watches, mut counted) = (self.watch(path), folder::count(path));
+        // A folder that came between the two steps could not be watched and was read.
+        for _ in 1..LOOKS_MAX {
+            if counted.is_err()
+                || !watches.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            {
+                break;
+            }
+            (watches, counted) = (self.watch(path), folder::count(path));
+        }
         let now = self.clock.now();
         let took = now.moment.since(start);
         match counted {
@@ -241,14 +252,14 @@ impl Looking {
     }
 
     /// The watches of `new/` and `cur/`, where both are to be had.
-    fn watch(&mut self, path: &Path) -> Option<[WatchId; 2]> {
-        let notifier = self.notifier.as_mut().ok()?;
-        let new = notifier.watch_folder(&path.join("new")).ok()?;
+    fn watch(&mut self, path: &Path) -> io::Result<[WatchId; 2]> {
+        let Ok(notifier) = &mut self.notifier else { return Err(io::ErrorKind::Unsupported.into()) };
+        let new = notifier.watch_folder(&path.join("new"))?;
         let cur = notifier.watch_folder(&path.join("cur"));
         if cur.is_err() {
             notifier.forget(new);
         }
-        Some([new, cur.ok()?])
+        Ok([new, cur?])
     }
 
     fn count(&self) {

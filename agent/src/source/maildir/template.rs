@@ -55,6 +55,66 @@ impl Template {
         let values = [(USER, user), (LOCAL_PART, local_part), (DOMAIN, domain.unwrap_or_default())];
         Ok(PathBuf::from(filled(&self.0, values)))
     }
+
+    /// The user whose Maildir is there, if it is anyone's.
+    pub fn user(&self, path: &Path) -> Option<String> {
+        let found = Found::default().read(&self.0, path.to_str()?)?;
+        let user = match found {
+            Found { user: Some(user), .. } => user.to_owned(),
+            Found { local_part: Some(local_part), domain: Some(domain), .. } => {
+                format!("{local_part}@{domain}")
+            }
+            Found { local_part, .. } => local_part?.to_owned(),
+        };
+        (self.path(&user).as_deref() == Ok(path)).then_some(user)
+    }
+
+    /// The folders that lead to every user's Maildir, from the root down: one name, or `None` where names tell users apart.
+    pub fn folders(&self) -> impl Iterator<Item = Option<&str>> {
+        self.0.split('/').filter(|part| !part.is_empty()).map(|part| (!part.contains('{')).then_some(part))
+    }
+}
+
+/// What a path says of its user.
+#[derive(Clone, Copy, Default)]
+struct Found<'p> {
+    user: Option<&'p str>,
+    local_part: Option<&'p str>,
+    domain: Option<&'p str>,
+}
+
+impl<'p> Found<'p> {
+    /// Reads `path` as the rest of a template says it, the longest values first.
+    fn read(self, template: &str, path: &'p str) -> Option<Self> {
+        let Some((before, hole)) = template.split_once('{') else {
+            return (template == path).then_some(self);
+        };
+        let path = path.strip_prefix(before)?;
+        let (name, after) = hole.split_once('}')?;
+        let folder = path.find('/').unwrap_or(path.len());
+        let ends = path
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([path.len()])
+            .filter(|end| (1..=folder).contains(end));
+        let ends: Vec<usize> = ends.collect();
+        ends.into_iter().rev().find_map(|end| {
+            let (value, rest) = path.split_at(end);
+            self.with(name, value)?.read(after, rest)
+        })
+    }
+
+    /// `None` where the same placeholder stood for something else before.
+    fn with(mut self, name: &str, value: &'p str) -> Option<Self> {
+        let place = match name {
+            "user" => &mut self.user,
+            "local-part" => &mut self.local_part,
+            _ => &mut self.domain,
+        };
+        let is_fit = place.is_none_or(|known| known == value);
+        *place = Some(value);
+        is_fit.then_some(self)
+    }
 }
 
 impl fmt::Display for Template {
@@ -128,7 +188,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_maildir_says_whose_it_is_where_the_template_leads_there() {
+        let cases = [
+            ("/m/{user}/Maildir", "/m/u1@a.b/Maildir", Some("u1@a.b")),
+            ("/m/{user}/Maildir", "/m/u1/mail", None),
+            ("/m/{user}/Maildir", "/m/u1/sub/Maildir", None),
+            ("/m/{user}", "/m/.hidden", None),
+            ("/m/{domain}/{local-part}", "/m/a.b/u1", Some("u1@a.b")),
+            ("/m/{local-part}@{domain}.d", "/m/a@b@c.d", Some("a@b@c")),
+            ("/m/{domain}/{user}", "/m/a.b/u1@a.b", Some("u1@a.b")),
+            ("/m/{domain}/{user}", "/m/other/u1@a.b", None),
+            ("/m/u-{local-part}", "/m/u-u-1", Some("u-1")),
+            ("/m/u-{local-part}", "/m/u-", None),
+        ];
+        for (template, path, user) in cases {
+            let found = Template::parse(template).expect("a template").user(Path::new(path));
+            assert_eq!(found.as_deref(), user, "{template} {path}");
+        }
+        let template = Template::parse("/m/{domain}/all/u-{local-part}").expect("a template");
+        assert_eq!(template.folders().collect::<Vec<_>>(), [Some("m"), None, Some("all"), None]);
+    }
+
     proptest! {
+        #[test]
+        fn the_user_of_a_users_maildir_is_that_user(user in "[a-c@.\u{fc}]{1,8}") {
+            for template in ["/m/{user}", "/m/{domain}/{local-part}", "/m/{domain}-{local-part}/{user}/x"] {
+                let template = Template::parse(template).expect("a template");
+                if let Ok(path) = template.path(&user) {
+                    prop_assert_eq!(template.user(&path), Some(user.clone()));
+                }
+            }
+        }
+
         #[test]
         fn no_name_leaves_the_template(user in "[./@a{}\0\u{fc}]{0,12}") {
             let template = Template::parse("/m/{domain}/{local-part}/{user}/Maildir").expect("a template");

@@ -163,7 +163,7 @@ fn what_no_event_told_the_sweep_finds() {
     fs::rename(bench.maildir(1), bench.folder.path().join("u1/away")).expect("own folder");
     bench.make(1);
     bench.wait_for(1, Some(0), "replaced by an empty one");
-    assert_eq!(bench.counters.sweep_corrections.get(), 1);
+    wait_until("the correction to be counted", || bench.counters.sweep_corrections.get() == 1);
     bench.deliver(1, "b");
     bench.wait_for(1, Some(1), "and is watched");
 }
