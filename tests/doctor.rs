@@ -182,6 +182,8 @@ fn maildirs_and_the_watches_they_need_are_looked_at() {
     {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
     }
+    let shown = host.run("doctor").out;
+    assert!(shown.contains("✗ source maildir") && shown.contains("nobody has a Maildir by"), "{shown}");
     for name in ["new/one", "new/two", "cur/three:2,S"] {
         let message = host.path("kim/Maildir").join(name);
         fs::create_dir_all(message.parent().expect("a folder")).expect("own folder");
@@ -189,6 +191,8 @@ fn maildirs_and_the_watches_they_need_are_looked_at() {
     }
     let shown = sources(&template);
     assert!(shown.contains("kim@fabrikam.com has a Maildir, 2 unseen"), "{shown}");
+    let shown = host.run("doctor").out;
+    assert!(shown.contains("✓ source maildir") && shown.contains("1 Maildirs by"), "{shown}");
     let shown = sources(&format!("{}/{{user}}", host.path("kim/Maildir/new/one").display()));
     assert!(shown.contains("✗ source maildir"), "{shown}");
     assert!(shown.contains("let the user that runs the daemon read"), "{shown}");

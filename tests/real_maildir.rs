@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use support::cloud::Cloud;
@@ -220,4 +221,42 @@ fn past_the_kernels_watches_maildirs_are_swept_and_readiness_says_so() {
     for name in &mailboxes {
         wait_until(name, LIMIT, || (badges(&cloud, name) == [Some(1); 2]).then_some(()));
     }
+}
+
+/// Makes a Maildir with one unseen message.
+fn make(maildir: &Path) {
+    for folder in ["new", "cur"] {
+        fs::create_dir_all(maildir.join(folder)).expect("own folder");
+    }
+    File::create(maildir.join("new/message")).expect("own folder");
+}
+
+#[test]
+fn maildirs_that_nobody_subscribes_to_are_found_and_watched_until_that_is_not_wanted_any_more() {
+    let cloud = Cloud::start();
+    let mut host = Host::new();
+    let maildirs = host.folder().join("mail");
+    let template = format!("{}/{{user}}", maildirs.display());
+    let sources = format!("{}sweep-interval = \"1s\"\n", Host::maildir_source(&template));
+    host.configure(&cloud, &sources);
+    let file = host.folder().join("mailbadge.toml");
+    let without = fs::read_to_string(&file).expect("just written");
+    fs::write(&file, format!("watch-all = true\n{without}")).expect("own folder");
+    make(&maildirs.join("u1"));
+    host.start();
+    let watched = |number: u32| {
+        let line = format!("mailbadge_mailboxes{{source=\"maildir\",state=\"watched\"}} {number}.0");
+        wait_until(&line, LIMIT, || host.ask("/metrics").contains(&line).then_some(()));
+    };
+    watched(1);
+    make(&maildirs.join("u2"));
+    watched(2);
+    host.subscribe(&["u2".to_owned()]);
+    wait_until("u2", LIMIT, || (badges(&cloud, "u2") == [Some(1); 2]).then_some(()));
+    fs::write(&file, without).expect("own folder");
+    host.signal("HUP");
+    watched(1);
+    File::create(maildirs.join("u2/new/another")).expect("own folder");
+    wait_until("u2", LIMIT, || (badges(&cloud, "u2") == [Some(2); 2]).then_some(()));
+    host.stop();
 }

@@ -46,6 +46,8 @@ pub struct Config {
     pub organization: String,
     /// Where state is kept.
     pub state_dir: PathBuf,
+    /// Mailboxes that sources find are watched although nobody subscribes to them.
+    pub watch_all: bool,
     /// Who the agent is.
     pub auth: Auth,
     /// Limits of the way to the relay.

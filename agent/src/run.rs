@@ -161,6 +161,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     if let Some(address) = endpoint.as_ref().and_then(admin::driver::Server::address) {
         tracing::info!(%address, "endpoint for relays");
     }
+    hall.ledger.lock().watch_all(hall.config.lock().watch_all);
     hall.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
     let ledger = tokio::spawn(keep_ledger(Arc::clone(&hall)));
@@ -366,6 +367,7 @@ impl Hall {
                 let wanted = config.sources.clone();
                 let before = std::mem::replace(&mut *self.config.lock(), config.clone());
                 let is_relay_same = before.relay == config.relay && before.auth == config.auth;
+                self.ledger.lock().watch_all(config.watch_all);
                 let watched = self.ledger.lock().watched();
                 let set = self.sources.lock().await.set(&wanted, &watched).await;
                 self.troubles.reload(set.err().map(|error| error.to_string()));

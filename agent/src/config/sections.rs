@@ -21,19 +21,21 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
     let mut root = sheet.section("", 1, Some(document));
     let organization = root.spelled("organization", None, &Spelling::domain()).unwrap_or_default();
     let state_dir = root.path_or("state-dir", "/var/lib/mailbadge");
+    let watch_all = root.yes_or_no("watch-all", false);
     let tables = ["auth", "relay", "subscriptions", "count", "admin"].map(|key| root.table(key));
     let sources = root.table("source");
     root.finish();
     let [auth_table, relay_table, subscriptions_table, count_table, admin_table] = tables;
     let auth = auth(open(sheet, "auth", auth_table), &organization);
     let relay = relay(open(sheet, "relay", relay_table));
-    let sources = sources::all(sheet, sources, &organization);
+    let sources = sources::all(sheet, sources, &organization, watch_all);
     let (subscriptions, endpoint) = subscriptions(open(sheet, "subscriptions", subscriptions_table));
     count(open(sheet, "count", count_table));
     let admin = admin(open(sheet, "admin", admin_table));
     Config {
         organization,
         state_dir,
+        watch_all,
         auth,
         relay,
         sources,

@@ -12,11 +12,13 @@ use toml::de::{DeTable, DeValue};
 /// Sources of one agent: a `SourceId` is a byte.
 const SOURCES_MAX: usize = 255;
 
-/// Reads them all; `organization` is the domain that rules for names mean unless they say another.
+/// Reads them all; `organization` is the domain that rules for names mean unless they say another, `watch_all` whether
+/// sources look for mailboxes.
 pub(super) fn all<'d>(
     sheet: &mut Sheet<'d>,
     found: Option<(usize, &'d DeValue<'d>)>,
     organization: &str,
+    watch_all: bool,
 ) -> Vec<Source> {
     let Some((line, value)) = found else { return Vec::new() };
     let tables: Option<Vec<_>> = value.as_array().map(|list| {
@@ -33,6 +35,7 @@ pub(super) fn all<'d>(
     let tells = |kind: &str| ["dovecot", "cyrus", "maildir"].contains(&kind);
     let around = Around {
         organization,
+        watch_all,
         has_events: tables.iter().any(|(_, table)| kind_of(table).is_some_and(tells)),
     };
     let mut names = HashSet::new();
@@ -47,6 +50,7 @@ pub(super) fn all<'d>(
 /// What one source has to know of all else.
 pub(super) struct Around<'a> {
     organization: &'a str,
+    watch_all: bool,
     /// Another source is told of every change.
     pub(super) has_events: bool,
 }
@@ -94,7 +98,7 @@ fn one(mut section: Section, around: &Around, names: &mut HashSet<String>) -> Op
     match kind {
         Kind::Dovecot => dovecot_source(section, &name, spelled).map(Source::Dovecot),
         Kind::Cyrus => cyrus_source(section, &name, spelled).map(Source::Cyrus),
-        Kind::Maildir => maildir_source(section, &name, spelled).map(Source::Maildir),
+        Kind::Maildir => maildir_source(section, &name, spelled, around.watch_all).map(Source::Maildir),
         Kind::Doveadm => doveadm::source(section, &name, spelled).map(Source::Doveadm),
         Kind::Imap => {
             let settings = imap::source(section, &name, spelled, around.has_events)?;
@@ -140,10 +144,15 @@ fn cyrus_source(mut section: Section, name: &str, names: Names) -> Option<cyrus:
     Some(cyrus::Settings { name: name.into(), listen: listen?, mode: mode?, names })
 }
 
-fn maildir_source(mut section: Section, name: &str, names: Names) -> Option<maildir::Settings> {
+fn maildir_source(
+    mut section: Section,
+    name: &str,
+    names: Names,
+    is_searching: bool,
+) -> Option<maildir::Settings> {
     let path = section.spelled("path", None, &Spelling::maildir());
     let range = Duration::from_secs(1)..=Duration::from_hours(168);
     let sweep_interval = section.duration("sweep-interval", "15m", range);
     section.finish();
-    Some(maildir::Settings { name: name.into(), path: path?, names, sweep_interval })
+    Some(maildir::Settings { name: name.into(), path: path?, names, sweep_interval, is_searching })
 }

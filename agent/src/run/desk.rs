@@ -7,14 +7,23 @@ use crate::source::imap::driver::ImapSource;
 use crate::source::maildir::MaildirSource;
 use crate::time::Now;
 use crate::tracker::Tracker;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Names that sources told of and the ledger has not taken up, most; more are told again, by the next event or search.
+const FOUND_MAX: usize = 65_536;
 
 /// The daemon's [`Observer`], and the sources that can be asked.
 pub(super) struct Desk {
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
     askable: RwLock<Vec<(SourceId, Askable)>>,
+    /// Mailboxes are watched although nobody subscribes to them (`watch-all`).
+    watches_all: AtomicBool,
+    /// Mailboxes that sources told of and nobody knows.
+    found: Mutex<HashSet<Box<str>>>,
 }
 
 /// A source that watches mailboxes by name and can be asked about them.
@@ -68,7 +77,31 @@ impl Askable {
 
 impl Desk {
     pub(super) fn new(tracker: Arc<Tracker>, counters: Arc<FlowCounters>) -> Self {
-        Self { tracker, counters, askable: RwLock::default() }
+        Self {
+            tracker,
+            counters,
+            askable: RwLock::default(),
+            watches_all: AtomicBool::new(false),
+            found: Mutex::default(),
+        }
+    }
+
+    /// From now on names that nobody subscribes to are kept for [`Desk::take_found`], or not any more.
+    pub(super) fn watch_all(&self, watches_all: bool) {
+        self.watches_all.store(watches_all, Ordering::Release);
+        self.found.lock().clear();
+    }
+
+    /// The names that sources told of since the last time and nobody knew.
+    pub(super) fn take_found(&self) -> HashSet<Box<str>> {
+        std::mem::take(&mut *self.found.lock())
+    }
+
+    fn keep(&self, name: &str) {
+        let mut found = self.found.lock();
+        if found.len() < FOUND_MAX && !found.contains(name) {
+            found.insert(name.into());
+        }
     }
 
     /// A source that watches mailboxes and can be asked about them.
@@ -111,7 +144,11 @@ impl Desk {
 
 impl Observer for Desk {
     fn find(&self, name: &str) -> Option<MailboxId> {
-        self.tracker.find(name)
+        let known = self.tracker.find(name);
+        if known.is_none() && self.watches_all.load(Ordering::Acquire) {
+            self.keep(name);
+        }
+        known
     }
 
     fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {

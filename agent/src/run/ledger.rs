@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     devices: HashMap<SubscriptionKey, MailboxId>,
     /// Names by mailbox id, with how many devices each has.
     mailboxes: Vec<(Arc<str>, u32)>,
+    /// Mailboxes without devices are watched, too.
+    watches_all: bool,
     pub(super) proxy: Option<Proxy>,
     pub(super) identity: Identity,
     pub(super) trust: Trust,
@@ -65,6 +67,7 @@ impl Ledger {
             doubt,
             devices: HashMap::new(),
             mailboxes: Vec::new(),
+            watches_all: false,
             proxy: None,
             trust: Trust::default(),
             changed: Changed::default(),
@@ -76,6 +79,7 @@ impl Ledger {
     /// Stores what moved, takes in what the command line changed, and lets the next certificate sign on its date.
     pub(super) fn tick(&mut self, now: Now) -> Result<Changed, StoreError> {
         self.save()?;
+        self.take_up_found();
         let is_due = self.expired_at.is_none_or(|at| now.moment.since(at) >= EXPIRE_EVERY);
         if is_due {
             self.expired_at = Some(now.moment);
@@ -144,16 +148,53 @@ impl Ledger {
             Ok(mailbox) => mailbox,
             Err(full) => return tracing::error!(%full, "a subscription is left out"),
         };
-        let index = mailbox.0 as usize;
-        while self.mailboxes.len() <= index {
-            self.mailboxes.push((Arc::clone(&name), 0));
-        }
+        self.meet(mailbox, &name);
         self.devices.insert(one.recipient.key, mailbox);
         self.tracker.subscribe(mailbox, one.recipient, one.shown, now);
-        if let Some((name, devices)) = self.mailboxes.get_mut(index) {
+        if let Some((name, devices)) = self.mailboxes.get_mut(mailbox.0 as usize) {
             *devices += 1;
-            if *devices == 1 {
+            if *devices == 1 && !self.watches_all {
                 self.desk.watch(mailbox, name);
+            }
+        }
+    }
+
+    /// Takes up a mailbox that may be new: ids come in their order.
+    fn meet(&mut self, mailbox: MailboxId, name: &Arc<str>) {
+        if self.mailboxes.len() <= mailbox.0 as usize {
+            self.mailboxes.push((Arc::clone(name), 0));
+            if self.watches_all {
+                self.desk.watch(mailbox, name);
+            }
+        }
+    }
+
+    /// Watches mailboxes that sources told of and nobody subscribes to.
+    fn take_up_found(&mut self) {
+        for name in self.desk.take_found() {
+            let name = Arc::from(name);
+            match self.tracker.enroll(&name) {
+                Ok(mailbox) => self.meet(mailbox, &name),
+                Err(full) => {
+                    return tracing::error!(%full, "mailboxes that nobody subscribes to are left out");
+                }
+            }
+        }
+    }
+
+    /// Whether mailboxes without devices are watched as well, from now on.
+    pub(super) fn watch_all(&mut self, watches_all: bool) {
+        self.desk.watch_all(watches_all);
+        if std::mem::replace(&mut self.watches_all, watches_all) == watches_all {
+            return;
+        }
+        for (id, (name, _)) in
+            (0..).map(MailboxId).zip(&self.mailboxes).filter(|(_, (_, devices))| *devices == 0)
+        {
+            if watches_all {
+                self.desk.watch(id, name);
+            } else {
+                self.desk.unwatch(id);
             }
         }
     }
@@ -163,7 +204,7 @@ impl Ledger {
         self.tracker.unsubscribe(mailbox, key);
         if let Some((_, devices)) = self.mailboxes.get_mut(mailbox.0 as usize) {
             *devices = devices.saturating_sub(1);
-            if *devices == 0 {
+            if *devices == 0 && !self.watches_all {
                 self.desk.unwatch(mailbox);
             }
         }
@@ -213,10 +254,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// Mailboxes that somebody subscribes to.
+    /// Mailboxes that are to be watched.
     pub(super) fn watched(&self) -> Vec<(MailboxId, Arc<str>)> {
         let ids = (0u32..).map(MailboxId);
-        let all = ids.zip(&self.mailboxes).filter(|(_, (_, devices))| *devices > 0);
+        let all = ids.zip(&self.mailboxes).filter(|(_, (_, devices))| *devices > 0 || self.watches_all);
         all.map(|(id, (name, _))| (id, Arc::clone(name))).collect()
     }
 

@@ -70,8 +70,16 @@ fn untried(check: String) -> Finding {
 
 /// The Maildir of one mailbox must let this user read; one that never got mail has none.
 fn maildir(check: String, settings: &maildir::Settings, patient: &Patient) -> Result<Finding, Failure> {
-    let Some(mailbox) = mailbox(patient)? else { return Ok(untried(check)) };
     let remedy = "check the source's path, and let the user that runs the daemon read the Maildirs";
+    let Some(mailbox) = mailbox(patient)? else {
+        return Ok(match maildir::driver::users(settings) {
+            0 => Finding::ill(check, format!("nobody has a Maildir by {}", settings.path), remedy),
+            users => Finding::well(
+                check,
+                format!("{users} Maildirs by {}, and no mailbox subscribed", settings.path),
+            ),
+        });
+    };
     Ok(match maildir::driver::read_once(settings, &mailbox) {
         Ok(Some(unseen)) => Finding::well(check, format!("{mailbox} has a Maildir, {unseen} unseen")),
         Ok(None) => Finding::skipped(check, format!("{mailbox} has no Maildir by {} yet", settings.path)),

@@ -11,6 +11,7 @@ use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use crate::source::bell::driver::Bell;
+use crate::time::Moment;
 use crate::time::driver::Clock;
 use folder::{Notifier, inotify_limit};
 use parking_lot::Mutex;
@@ -82,6 +83,7 @@ pub fn start(
         shared: Arc::clone(&shared),
         watcher: Watcher::new(settings.sweep_interval, seed),
         notifier: Notifier::open(),
+        search_at: settings.is_searching.then(|| clock.now().moment),
     };
     let looking = thread::Builder::new().name("maildir".into()).spawn(move || thread.run());
     Ok(MaildirSource { settings: settings.clone(), shared, looking: Some(looking.map_err(failed)?) })
@@ -152,6 +154,8 @@ struct Looking {
     shared: Arc<Shared>,
     watcher: Watcher,
     notifier: io::Result<Notifier>,
+    /// When everyone's Maildir is looked for next.
+    search_at: Option<Moment>,
 }
 
 impl Looking {
@@ -170,10 +174,24 @@ impl Looking {
             }
             self.count();
             self.tell();
-            let due = self.watcher.poll_timeout();
+            self.search();
+            let due = [self.watcher.poll_timeout(), self.search_at].into_iter().flatten().min();
             let limit = due.map(|at| at.since(self.clock.now().moment));
             self.shared.bell.wait(self.notifier.as_ref().ok().map(AsFd::as_fd), limit);
         }
+    }
+
+    /// Names the owner of every Maildir there is to the observer, which has those watched that it wants.
+    fn search(&mut self) {
+        let now = self.clock.now().moment;
+        if self.search_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let (observer, names) = (&self.observer, &self.settings.names);
+        discovery::users(&self.settings.path, |user| {
+            observer.find(&names.mailbox(&user));
+        });
+        self.search_at = Some(now.after(self.settings.sweep_interval));
     }
 
     /// All that came in since the last time.
@@ -312,6 +330,13 @@ pub fn read_once(settings: &Settings, name: &str) -> Result<Option<u32>, String>
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
+}
+
+/// How many users have a Maildir by the source's template.
+pub fn users(settings: &Settings) -> usize {
+    let mut found = 0;
+    discovery::users(&settings.path, |_| found += 1);
+    found
 }
 
 /// How many watches of inotify the kernel gives one user (`fs.inotify.max_user_watches`).

@@ -31,12 +31,15 @@ pub struct Settings {
     pub names: Names,
     /// Every mailbox is read at least this often, whatever inotify told.
     pub sweep_interval: Duration,
+    /// Whether everyone's Maildir is looked for, as often as that, and its owner named to the observer.
+    pub is_searching: bool,
 }
 
 impl Settings {
     /// Settings with defaults for all but the place of the Maildirs.
     pub fn new(name: impl Into<Arc<str>>, path: Template) -> Self {
-        Self { name: name.into(), path, names: Names::default(), sweep_interval: SWEEP_INTERVAL_DEFAULT }
+        let (names, sweep_interval) = (Names::default(), SWEEP_INTERVAL_DEFAULT);
+        Self { name: name.into(), path, names, sweep_interval, is_searching: false }
     }
 }
 
