@@ -1,11 +1,11 @@
-//! What an IMAP server sends, to the machine of one connection (sources.md §4). The first byte chooses log-in and errand;
+//! What an IMAP server sends, to the machine of one connection (sources.md §4). The first byte chooses log-in, way of watching and errand;
 //! the rest is cut at NUL: between two pieces time passes until the next timer, or a reading is asked for.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use mailbadge::source::imap::exchange::{Errand, Input, Output};
 use mailbadge::source::imap::session::Session;
-use mailbadge::source::imap::{Login, Settings, Tls};
+use mailbadge::source::imap::{Login, Settings, Tls, Watch};
 use mailbadge::time::Now;
 use std::sync::Arc;
 
@@ -47,7 +47,8 @@ fn session(choice: u8) -> Session {
     };
     let tls = [Tls::None, Tls::StartTls, Tls::Implicit][usize::from(choice / 3) % 3];
     let errand = if choice < 128 { Errand::Watch } else { Errand::Visit };
-    let settings = Settings { tls, ..Settings::new("fuzz", "127.0.0.1", login) };
+    let watch = [Watch::Auto, Watch::IdleUnselected, Watch::Idle][usize::from(choice / 9) % 3];
+    let settings = Settings { tls, watch, ..Settings::new("fuzz", "127.0.0.1", login) };
     Session::new(Arc::new(settings), Arc::default(), "u1".into(), errand, 1)
 }
 

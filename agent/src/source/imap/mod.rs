@@ -241,6 +241,8 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 pub const NOTIFY_MAX: usize = 100;
 /// A NOTIFY connection that brought news is armed again after this long.
 pub const BUSY_REARM: Duration = Duration::from_mins(1);
+/// After so many changes in a row that only a question found a server is taken for one that tells nothing.
+pub const UNTOLD_MAX: u8 = 3;
 /// A connection that had to take a lesser way than the server offers goes on by it for so long, then begins anew; twice as
 /// long after each refusal of NOTIFY, up to [`UPGRADE_MAX`].
 pub const UPGRADE_AFTER: Duration = Duration::from_hours(1);

@@ -4,7 +4,7 @@ use super::exchange::{Ending, Output};
 use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, BUSY_REARM, Watch};
+use super::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX, Watch};
 use crate::time::{Moment, Now};
 
 /// What we want to be told. Without FlagChange no `\Seen` is pushed (sources.md §4.2).
@@ -19,6 +19,10 @@ pub(super) struct Notify {
     wants_arming: bool,
     is_armed: bool,
     overflows: u8,
+    /// What was read last.
+    unseen: Option<u32>,
+    /// Changes in a row that only a question found.
+    untold: u8,
 }
 
 impl Notify {
@@ -32,8 +36,14 @@ impl Notify {
 impl Session {
     /// The first arming; its STATUS is the first reading.
     pub(super) fn notify_begin(&mut self, now: Now) {
-        self.phase =
-            Phase::Notify(Notify { armed_at: now.moment, wants_arming: true, is_armed: false, overflows: 0 });
+        self.phase = Phase::Notify(Notify {
+            armed_at: now.moment,
+            wants_arming: true,
+            is_armed: false,
+            overflows: 0,
+            unseen: None,
+            untold: 0,
+        });
         self.notify_proceed(now);
     }
 
@@ -43,7 +53,7 @@ impl Session {
         if self.in_flight.is_some() {
             return;
         }
-        if notify.overflows > OVERFLOWS_MAX {
+        if notify.overflows > OVERFLOWS_MAX || notify.untold >= UNTOLD_MAX {
             return self.give_up_notify(now);
         }
         if notify.wants_arming {
@@ -71,7 +81,7 @@ impl Session {
         let may_answer = self.in_flight.is_some();
         let is_reading = self.status_line(items, may_answer);
         if !may_answer {
-            self.renew_early();
+            self.told(items.unseen);
         }
         // Servers that push new and expunged messages without UNSEEN must be asked (sources.md §3, Cyrus 3.9).
         if !is_reading && (items.messages.is_some() || items.uid_next.is_some()) {
@@ -81,9 +91,10 @@ impl Session {
         }
     }
 
-    /// News came: this connection is a busy one, and a busy one goes deaf sooner.
-    fn renew_early(&mut self) {
-        let Phase::Notify(notify) = &self.phase else { return };
+    /// News came: this server tells, this connection is a busy one, and a busy one goes deaf sooner.
+    fn told(&mut self, unseen: Option<u32>) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        (notify.unseen, notify.untold) = (unseen.or(notify.unseen), 0);
         let at = notify.armed_at.after(BUSY_REARM);
         self.timers.advance(Timer::Renew, at);
     }
@@ -98,6 +109,7 @@ impl Session {
             }
             (Some(Command::Notify), _) => return self.notify_refused(now, answer),
             (Some(Command::Status), Kind::Ok) => {
+                self.found(self.held_count());
                 let is_read = self.release(Some(self.sent_at));
                 if !is_read {
                     self.question_after(now, ANSWER_WAIT);
@@ -109,12 +121,21 @@ impl Session {
         self.notify_proceed(now);
     }
 
+    /// What a question found and nobody had told counts against the server.
+    fn found(&mut self, unseen: Option<u32>) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        let is_untold = notify.unseen.is_some() && unseen.is_some() && notify.unseen != unseen;
+        notify.untold += u8::from(is_untold);
+        notify.unseen = unseen.or(notify.unseen);
+    }
+
     /// The first STATUS answers our question, since nothing could be pushed before. A later one may have been pushed
     /// before the server read our line. A never-used account gets none: ask.
     fn armed(&mut self) {
         let Phase::Notify(notify) = &mut self.phase else { return };
         let is_first = !notify.is_armed;
         notify.is_armed = true;
+        notify.unseen = self.held.as_ref().map(|held| held.unseen).or(notify.unseen);
         let is_read = self.release(is_first.then_some(self.sent_at));
         self.wants_reading = (self.wants_reading && !is_first) || (is_first && !is_read);
     }
@@ -128,7 +149,7 @@ impl Session {
         self.give_up_notify(now);
     }
 
-    /// BADEVENT, or overflows without end: the next lesser way.
+    /// BADEVENT, overflows without end, or silence about what changes: the next lesser way.
     fn give_up_notify(&mut self, now: Now) {
         self.watch_by(now, Watch::Idle.method(self.capabilities, false));
     }

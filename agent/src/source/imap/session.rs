@@ -78,7 +78,7 @@ pub struct Session {
     /// When the command in flight, or the last one, was sent.
     pub(super) sent_at: Moment,
     /// The last STATUS line while a command is in flight that may be its answer.
-    held: Option<Box<Reading>>,
+    pub(super) held: Option<Box<Reading>>,
     /// When the last question was sent: the next one that the server's lines give rise to keeps its distance.
     questioned_at: Option<Moment>,
     lines: Lines,

@@ -7,12 +7,9 @@ use super::idle::{CONFIRM_MS, ShortEnds};
 use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, Method};
+use super::{ANSWER_WAIT, Method, UNTOLD_MAX};
 use crate::time::Now;
 use std::time::Duration;
-
-/// After so many changes that only a question found the server is taken for one that tells nothing.
-const UNTOLD_MAX: u8 = 3;
 
 /// A connection that an IDLE with nothing selected watches.
 #[derive(Debug)]
