@@ -182,16 +182,16 @@ impl Shared {
         };
         let asked = self.channel.ask(body, limit, |said| listener.hear(said)).await;
         let Listener { rows, why, .. } = listener;
+        match &asked {
+            Ok(()) => self.counters.logins_ok.one(),
+            Err(Trouble::Refused(_)) => self.counters.logins_refused.one(),
+            Err(_) => self.counters.connections_lost.one(),
+        }
         let result = match (asked, why) {
             (Err(trouble), _) => Err(trouble),
             (Ok(()), Some(why)) if lane == Lane::Everyone => Err(Trouble::Unanswered(why)),
             (Ok(()), _) => Ok(rows),
         };
-        match &result {
-            Ok(_) | Err(Trouble::Unanswered(_)) => self.counters.logins_ok.one(),
-            Err(Trouble::Refused(_)) => self.counters.logins_refused.one(),
-            Err(Trouble::Unreachable(_)) => self.counters.connections_lost.one(),
-        }
         self.tell(Input::Ended(lane, result));
     }
 
