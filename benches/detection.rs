@@ -6,7 +6,6 @@ use mailbadge::time::{Moment, Now, UnixMs};
 use mailbadge::tracker::Tracker;
 use std::hint::black_box;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::sync::Arc;
 
 const MAILBOXES: u32 = 100_000;
 const BATCH: usize = 256;
@@ -27,17 +26,17 @@ fn count(unseen: u32, modseq: u64) -> News {
 fn tracker() -> Tracker {
     let tracker = Tracker::default();
     for i in 0..MAILBOXES {
-        let mailbox = tracker.enroll(&format!("user{i}@example.com").into()).expect("fewer than fit");
+        let mailbox = tracker.enroll(&format!("user{i}@example.com")).expect("fewer than fit");
         let recipient = Recipient {
             key: SubscriptionKey(i64::from(i)),
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: format!("reg-{i}").into(),
             installation_id: None,
             last_update: UnixMs(0),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
         };
-        tracker.subscribe(mailbox, Arc::new(recipient), Some(0), at(0));
+        tracker.subscribe(mailbox, recipient, Some(0), at(0));
     }
     tracker
 }

@@ -63,7 +63,7 @@ struct Device {
 }
 
 fn notifications(count: u64) -> Vec<Notification> {
-    let app: Arc<str> = "com.microsoft.exchange.iphone".into();
+    let app = Arc::new("com.microsoft.exchange.iphone".to_owned());
     let notification = |number: u64| {
         let recipient = Recipient {
             key: SubscriptionKey(1),
@@ -79,7 +79,7 @@ fn notifications(count: u64) -> Vec<Notification> {
             number,
             unseen: (number % 100) as u32,
             background_sync: number.is_multiple_of(2),
-            recipients: vec![Arc::new(recipient)],
+            recipients: vec![recipient],
             changed_at: Moment::START,
             taken_at: UnixMs(0),
         }

@@ -81,17 +81,17 @@ impl Scene {
     fn settled() -> Self {
         let tracker = Arc::new(Tracker::default());
         let now = Now { moment: Moment::START, unix: NOW };
-        let mailbox = tracker.enroll(&"u1".into()).expect("one fits");
+        let mailbox = tracker.enroll("u1").expect("one fits");
         let recipient = Recipient {
             key: SubscriptionKey(1),
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: "reg-1".into(),
             installation_id: None,
             last_update: UnixMs(0),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
         };
-        tracker.subscribe(mailbox, Arc::new(recipient), Some(0), now);
+        tracker.subscribe(mailbox, recipient, Some(0), now);
         let settings = Settings { hold_max: Duration::ZERO, ..Settings::default() };
         let counters = Arc::new(FlowCounters::default());
         let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, Stamp::new(NOW), 7);

@@ -181,18 +181,18 @@ fn enroll(tracker: &Tracker, number: u32, now: Now) -> (MailboxId, Arc<str>) {
     let recipient = Recipient {
         key: SubscriptionKey(i64::from(number)),
         app_id: APP.with(Arc::clone),
-        device_id: format!("{number:064x}").into(),
+        device_id: format!("{number:064x}").as_str().into(),
         installation_id: None,
         last_update: UnixMs(0),
         expires_at: UnixMs(u64::MAX),
         background_sync: false,
     };
-    tracker.subscribe(mailbox, Arc::new(recipient), Some(0), now);
+    tracker.subscribe(mailbox, recipient, Some(0), now);
     (mailbox, name)
 }
 
 thread_local! {
-    static APP: Arc<str> = "com.microsoft.exchange.iphone".into();
+    static APP: Arc<String> = "com.microsoft.exchange.iphone".to_owned().into();
 }
 
 struct Desk(Arc<Tracker>);

@@ -53,7 +53,7 @@ impl Scene {
         let store = MailStore::new(MAILBOXES as usize, domain);
         let tracker = Tracker::default();
         for (_, name) in store.names() {
-            tracker.enroll(&names.mailbox(name).as_ref().into()).unwrap();
+            tracker.enroll(&names.mailbox(name)).unwrap();
         }
         let last_arrived = vec![None; MAILBOXES as usize];
         Self { store, tracker, names, last_arrived, random: fastrand::Rng::with_seed(seed), micros: 0 }

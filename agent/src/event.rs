@@ -1,5 +1,9 @@
 //! The words that cross from room to room: mailboxes, readings, notifications. No behavior beyond their own.
 
+mod device_id;
+
+pub use device_id::DeviceId;
+
 use crate::time::{Moment, Now, UnixMs};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
@@ -69,15 +73,17 @@ pub trait Observer: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionKey(pub i64);
 
-/// A device as a notification names it (protocol.md §1.3, Recipient).
+/// A device as a notification names it (protocol.md §1.3, Recipient). The tracker holds one a device: every byte counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// The subscription that this device came from.
     pub key: SubscriptionKey,
     /// `appId`, for example `com.microsoft.exchange.iphone`.
-    pub app_id: Arc<str>,
+    ///
+    /// Shared by all devices of the app; a `String` since the pointer to one takes half of what one to a `str` takes.
+    pub app_id: Arc<String>,
     /// `deviceId`; APNs: 64 hex digits.
-    pub device_id: Box<str>,
+    pub device_id: DeviceId,
     /// `InstallationId`, where the device gave one.
     pub installation_id: Option<Box<str>>,
     /// `lastSubscriptionUpdate`.
@@ -100,7 +106,7 @@ pub struct Notification {
     /// `backgroundSyncType` 1: any live subscription of the mailbox wants it.
     pub background_sync: bool,
     /// The devices that differ; never empty.
-    pub recipients: Vec<Arc<Recipient>>,
+    pub recipients: Vec<Recipient>,
     /// When the oldest change in it was observed: start of `change_to_ack`.
     pub changed_at: Moment,
     /// What the wall clock said when it was put in flight.

@@ -18,7 +18,7 @@ use crate::admin;
 use crate::config::{self, Config};
 use crate::counters::FlowCounters;
 use crate::endpoint as host_endpoint;
-use crate::event::SubscriptionKey;
+use crate::event::{MailboxId, SubscriptionKey};
 use crate::flow::{self, Flow, Input};
 use crate::forwarder::driver::Client;
 use crate::forwarder::outbox;
@@ -119,7 +119,7 @@ struct Hall {
     ledger: Mutex<Ledger>,
     doubt: Arc<Mutex<Doubt>>,
     /// Devices the relay called gone, until the ledger dropped them; bounded by the devices there are.
-    gone: Mutex<Vec<SubscriptionKey>>,
+    gone: Mutex<Vec<(MailboxId, SubscriptionKey)>>,
     sources: tokio::sync::Mutex<Sources>,
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
@@ -289,7 +289,7 @@ impl Hall {
     fn tick_now(&self) {
         let now = self.clock.now();
         let mut ledger = self.ledger.lock();
-        let gone: Vec<SubscriptionKey> = self.gone.lock().clone();
+        let gone = self.gone.lock().clone();
         let dropped = if gone.is_empty() { Ok(()) } else { ledger.drop_gone(&gone) };
         if dropped.is_ok() {
             self.gone.lock().drain(..gone.len());

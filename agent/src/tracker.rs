@@ -14,7 +14,7 @@ use crate::time::{Moment, Now};
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use record::{Record, Stage};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -27,6 +27,9 @@ pub const MAILBOXES_MAX: usize = CHUNK * CHUNKS;
 
 type Chunk = Box<[Mutex<Record>]>;
 
+/// Mailboxes a queue keeps room for after a burst.
+const QUEUE_KEPT: usize = 1 << 12;
+
 /// More mailboxes than [`MAILBOXES_MAX`].
 #[derive(Debug, thiserror::Error)]
 #[error("{MAILBOXES_MAX} mailboxes are as many as one agent holds; run a second agent for the rest")]
@@ -34,14 +37,24 @@ pub struct Full;
 
 /// The table of mailboxes.
 pub struct Tracker {
-    names: DashMap<Arc<str>, MailboxId, foldhash::fast::RandomState>,
+    names: DashMap<Box<str>, MailboxId, foldhash::fast::RandomState>,
     chunks: Box<[OnceLock<Chunk>]>,
     enrolled: AtomicU32,
     ready: Mutex<VecDeque<MailboxId>>,
     later: Mutex<BTreeSet<(Moment, MailboxId)>>,
     unsaved: Mutex<VecDeque<MailboxId>>,
+    subscribed: Mutex<Subscribed>,
     numbers: AtomicU64,
     bell: OnceLock<Bell>,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Mailboxes with devices.
+    pub mailboxes: usize,
+    /// Their devices.
+    pub devices: usize,
 }
 
 /// Tells the one who takes batches that there is something to take.
@@ -60,6 +73,7 @@ impl Default for Tracker {
             ready: Mutex::default(),
             later: Mutex::default(),
             unsaved: Mutex::default(),
+            subscribed: Mutex::default(),
             numbers: AtomicU64::new(1),
             bell: OnceLock::new(),
         }
@@ -73,11 +87,11 @@ impl Tracker {
     }
 
     /// The mailbox of this name, new where it is not known yet. Its place is never given to another.
-    pub fn enroll(&self, name: &Arc<str>) -> Result<MailboxId, Full> {
+    pub fn enroll(&self, name: &str) -> Result<MailboxId, Full> {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
-        let entry = self.names.entry(Arc::clone(name));
+        let entry = self.names.entry(name.into());
         if let dashmap::Entry::Occupied(found) = &entry {
             return Ok(*found.get());
         }
@@ -113,23 +127,63 @@ impl Tracker {
     }
 
     /// Adds or renews a device; `shown` is what it reported to show.
-    pub fn subscribe(&self, mailbox: MailboxId, recipient: Arc<Recipient>, shown: Option<u32>, now: Now) {
+    pub fn subscribe(&self, mailbox: MailboxId, recipient: Recipient, shown: Option<u32>, now: Now) {
         if let Some(mut record) = self.record(mailbox) {
-            record.subscribe(recipient, shown, now);
+            self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
             self.settle(mailbox, record, now);
         }
     }
 
     /// Forgets a device. True where it was there.
     pub fn unsubscribe(&self, mailbox: MailboxId, key: SubscriptionKey) -> bool {
-        self.record(mailbox).is_some_and(|mut record| record.unsubscribe(key))
+        let unsubscribe = |record: &mut Record| record.unsubscribe(key);
+        self.record(mailbox).is_some_and(|mut record| self.counting(&mut record, unsubscribe))
+    }
+
+    /// Changes who is subscribed.
+    fn counting<T>(&self, record: &mut Record, change: impl FnOnce(&mut Record) -> T) -> T {
+        let before = record.devices().count();
+        let done = change(record);
+        let after = record.devices().count();
+        let mut subscribed = self.subscribed.lock();
+        subscribed.devices = subscribed.devices + after - before;
+        subscribed.mailboxes = subscribed.mailboxes + usize::from(after > 0) - usize::from(before > 0);
+        done
+    }
+
+    /// How many mailboxes have devices, and how many.
+    pub fn subscribed(&self) -> Subscribed {
+        *self.subscribed.lock()
+    }
+
+    /// Every device with its mailbox. Walks the whole table.
+    pub fn devices(&self) -> HashMap<SubscriptionKey, MailboxId> {
+        let all = (0..self.enrolled.load(Ordering::Acquire)).map(MailboxId);
+        let of = |mailbox| {
+            let keys = |record: &Record| record.devices().map(|(device, _)| device.key).collect::<Vec<_>>();
+            self.inspect(mailbox, keys).unwrap_or_default().into_iter().map(move |key| (key, mailbox))
+        };
+        all.flat_map(of).collect()
+    }
+
+    /// All names, in the order in which they were enrolled. Walks the whole table.
+    pub fn names(&self) -> Vec<(MailboxId, Arc<str>)> {
+        let mut all: Vec<(MailboxId, Arc<str>)> =
+            self.names.iter().map(|entry| (*entry.value(), Arc::from(&**entry.key()))).collect();
+        all.sort_unstable_by_key(|(mailbox, _)| *mailbox);
+        all
+    }
+
+    /// Whether anybody subscribes to the mailbox.
+    pub fn has_devices(&self, mailbox: MailboxId) -> bool {
+        self.inspect(mailbox, |record| record.devices().next().is_some()) == Some(true)
     }
 
     /// Puts up to `max` ready mailboxes in flight, each with its newest count; oldest first.
     pub fn take(&self, max: usize, now: Now) -> Vec<Notification> {
         let mut batch = Vec::new();
         while batch.len() < max {
-            let Some(mailbox) = self.ready.lock().pop_front() else { break };
+            let Some(mailbox) = pop(&mut self.ready.lock()) else { break };
             batch.extend(self.notification(mailbox, Stage::Ready, now));
         }
         batch
@@ -256,7 +310,7 @@ impl Tracker {
         let mailboxes: Vec<MailboxId> = {
             let mut unsaved = self.unsaved.lock();
             let count = unsaved.len().min(max);
-            unsaved.drain(..count).collect()
+            (0..count).filter_map(|_| pop(&mut unsaved)).collect()
         };
         let mut rows = Vec::with_capacity(mailboxes.len());
         for mailbox in mailboxes {
@@ -304,6 +358,15 @@ impl Tracker {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// The first of the queue, whose memory goes with its last.
+fn pop(queue: &mut VecDeque<MailboxId>) -> Option<MailboxId> {
+    let first = queue.pop_front();
+    if queue.is_empty() {
+        queue.shrink_to(QUEUE_KEPT);
+    }
+    first
 }
 
 #[cfg(test)]

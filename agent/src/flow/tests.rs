@@ -24,17 +24,17 @@ impl Bench {
     fn new() -> Self {
         let tracker = Arc::new(Tracker::default());
         let now = Now { moment: Moment::START, unix: UnixMs(1_795_420_800_000) };
-        let mailbox = tracker.enroll(&"u1".into()).unwrap();
+        let mailbox = tracker.enroll("u1").unwrap();
         let recipient = Recipient {
             key: SubscriptionKey(1),
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: "reg-1".into(),
             installation_id: None,
             last_update: UnixMs(0),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
         };
-        tracker.subscribe(mailbox, Arc::new(recipient), Some(0), now);
+        tracker.subscribe(mailbox, recipient, Some(0), now);
         let counters = Arc::new(FlowCounters::default());
         let stamp = Stamp::new(now.unix);
         let mut flow = Flow::new(Settings::default(), Arc::clone(&tracker), counters, stamp, 7);

@@ -13,7 +13,6 @@ use crate::time::UnixMs;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest wait a relay can ask for.
@@ -181,7 +180,7 @@ fn from_the_future(date: Option<UnixMs>, sent: &[Notification]) -> Vec<Rejected>
     let Some(date) = date else { return Vec::new() };
     let recipients = sent.iter().flat_map(|it| it.recipients.iter().map(move |recipient| (it, recipient)));
     let ahead = recipients.filter(|(notification, recipient)| told_update(notification, recipient) > date);
-    let later = |(notification, recipient): (&Notification, &Arc<Recipient>)| Rejected {
+    let later = |(notification, recipient): (&Notification, &Recipient)| Rejected {
         mailbox: notification.mailbox,
         subscription: recipient.key,
         reason: Rejection::Throttled,
@@ -225,7 +224,7 @@ fn find(entry: &ReportedRecipient<'_>, stamp: &Stamp, sent: &[Notification]) -> 
     let recipient = notification
         .recipients
         .iter()
-        .find(|recipient| *recipient.app_id == *entry.app_id && *recipient.device_id == *entry.device_id)?;
+        .find(|recipient| *recipient.app_id == *entry.app_id && recipient.device_id == *entry.device_id)?;
     Some(Rejected { mailbox: notification.mailbox, subscription: recipient.key, reason })
 }
 

@@ -111,7 +111,7 @@ fn write_recipient(out: &mut Vec<u8>, recipient: &Recipient, last_update: UnixMs
     out.extend_from_slice(br#"{"appId":""#);
     write_text(out, &recipient.app_id);
     out.extend_from_slice(br#"","deviceId":""#);
-    write_text(out, &recipient.device_id);
+    recipient.device_id.read(|id| write_text(out, id));
     if let Some(installation_id) = &recipient.installation_id {
         out.extend_from_slice(br#"","InstallationId":""#);
         write_text(out, installation_id);
@@ -171,23 +171,22 @@ mod tests {
     use crate::time::Moment;
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use std::sync::Arc;
 
     const STARTED: UnixMs = UnixMs(1_767_268_500_000);
 
-    fn recipient(app: &str, device: &str, installation: Option<&str>, updated: u64) -> Arc<Recipient> {
-        Arc::new(Recipient {
+    fn recipient(app: &str, device: &str, installation: Option<&str>, updated: u64) -> Recipient {
+        Recipient {
             key: SubscriptionKey(1),
-            app_id: app.into(),
+            app_id: app.to_owned().into(),
             device_id: device.into(),
             installation_id: installation.map(Into::into),
             last_update: UnixMs(updated),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
-        })
+        }
     }
 
-    fn notification(number: u64, unseen: u32, syncs: bool, recipients: Vec<Arc<Recipient>>) -> Notification {
+    fn notification(number: u64, unseen: u32, syncs: bool, recipients: Vec<Recipient>) -> Notification {
         let mailbox = MailboxId(7);
         Notification {
             mailbox,
@@ -271,7 +270,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn any_recipient()(app in ".*", device in ".*", installation in proptest::option::of(".*"), updated: u64) -> Arc<Recipient> {
+        fn any_recipient()(app in ".*", device in ".*", installation in proptest::option::of(".*"), updated: u64) -> Recipient {
             recipient(&app, &device, installation.as_deref(), updated)
         }
     }
@@ -289,10 +288,10 @@ mod tests {
 
     /// The same batch by another hand, serde_json's.
     fn expected(notifications: &[Notification]) -> Value {
-        let recipient = |recipient: &Arc<Recipient>| {
+        let recipient = |recipient: &Recipient| {
             let mut value = json!({
                 "appId": &*recipient.app_id,
-                "deviceId": &*recipient.device_id,
+                "deviceId": recipient.device_id.to_string(),
                 "lastSubscriptionUpdate": format!("/Date({})/", recipient.last_update.0),
             });
             if let Some(id) = &recipient.installation_id {

@@ -14,7 +14,6 @@ use crate::time::{Moment, Now, UnixMs};
 use crate::token::refresh::{Fetch, Known};
 use crate::tracker::Tracker;
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +36,6 @@ pub(super) struct Ledger {
     tracker: Arc<Tracker>,
     desk: Arc<Desk>,
     doubt: Arc<Mutex<Doubt>>,
-    /// Devices the tracker knows, and whose they are.
-    devices: HashMap<SubscriptionKey, MailboxId>,
-    /// Names by mailbox id, with how many devices each has.
-    mailboxes: Vec<(Arc<str>, u32)>,
     /// Mailboxes without devices are watched, too.
     watches_all: bool,
     pub(super) proxy: Option<Proxy>,
@@ -65,8 +60,6 @@ impl Ledger {
             tracker,
             desk,
             doubt,
-            devices: HashMap::new(),
-            mailboxes: Vec::new(),
             watches_all: false,
             proxy: None,
             trust: Trust::default(),
@@ -126,55 +119,37 @@ impl Ledger {
         self.doubt.lock().settle()
     }
 
-    fn read_subscriptions(&mut self, now: Now) -> Result<(), StoreError> {
-        let live = considered(self.store.subscriptions(None)?, now.unix);
-        let keys: HashSet<SubscriptionKey> = live.iter().map(|one| one.recipient.key).collect();
-        let gone: Vec<SubscriptionKey> =
-            self.devices.keys().filter(|key| !keys.contains(key)).copied().collect();
-        for one in live {
-            if !self.devices.contains_key(&one.recipient.key) {
+    /// Compares the store with the tracker, which alone remembers who is subscribed: a second list of all devices would
+    /// cost as much as half of their records. A device that the relay calls gone meanwhile is back until the next tick.
+    fn read_subscriptions(&self, now: Now) -> Result<(), StoreError> {
+        let mut known = self.tracker.devices();
+        for one in considered(self.store.subscriptions(None)?, now.unix) {
+            if known.remove(&one.recipient.key).is_none() {
                 self.enroll(one, now);
             }
         }
-        for key in gone {
-            self.forget(key);
+        for (key, mailbox) in known {
+            self.forget(mailbox, key);
         }
         Ok(())
     }
 
-    fn enroll(&mut self, one: Considered, now: Now) {
-        let name: Arc<str> = one.mailbox.into();
-        let mailbox = match self.tracker.enroll(&name) {
-            Ok(mailbox) => mailbox,
-            Err(full) => return tracing::error!(%full, "a subscription is left out"),
-        };
-        self.meet(mailbox, &name);
-        self.devices.insert(one.recipient.key, mailbox);
-        self.tracker.subscribe(mailbox, one.recipient, one.shown, now);
-        if let Some((name, devices)) = self.mailboxes.get_mut(mailbox.0 as usize) {
-            *devices += 1;
-            if *devices == 1 && !self.watches_all {
-                self.desk.watch(mailbox, name);
+    fn enroll(&self, one: Considered, now: Now) {
+        match self.tracker.enroll(&one.mailbox) {
+            Ok(mailbox) => {
+                self.tracker.subscribe(mailbox, one.recipient, one.shown, now);
+                self.desk.watch(mailbox, &one.mailbox.into());
             }
-        }
-    }
-
-    /// Takes up a mailbox that may be new: ids come in their order.
-    fn meet(&mut self, mailbox: MailboxId, name: &Arc<str>) {
-        if self.mailboxes.len() <= mailbox.0 as usize {
-            self.mailboxes.push((Arc::clone(name), 0));
-            if self.watches_all {
-                self.desk.watch(mailbox, name);
-            }
+            Err(full) => tracing::error!(%full, "a subscription is left out"),
         }
     }
 
     /// Watches mailboxes that sources told of and nobody subscribes to.
-    fn take_up_found(&mut self) {
+    fn take_up_found(&self) {
         for name in self.desk.take_found() {
-            let name = Arc::from(name);
             match self.tracker.enroll(&name) {
-                Ok(mailbox) => self.meet(mailbox, &name),
+                Ok(mailbox) if self.watches_all => self.desk.watch(mailbox, &name.into()),
+                Ok(_) => {}
                 Err(full) => {
                     return tracing::error!(%full, "mailboxes that nobody subscribes to are left out");
                 }
@@ -188,33 +163,30 @@ impl Ledger {
         if std::mem::replace(&mut self.watches_all, watches_all) == watches_all {
             return;
         }
-        for (id, (name, _)) in
-            (0..).map(MailboxId).zip(&self.mailboxes).filter(|(_, (_, devices))| *devices == 0)
-        {
-            if watches_all {
-                self.desk.watch(id, name);
-            } else {
-                self.desk.unwatch(id);
+        for (mailbox, name) in self.tracker.names() {
+            if self.tracker.has_devices(mailbox) {
+                continue;
             }
-        }
-    }
-
-    fn forget(&mut self, key: SubscriptionKey) {
-        let Some(mailbox) = self.devices.remove(&key) else { return };
-        self.tracker.unsubscribe(mailbox, key);
-        if let Some((_, devices)) = self.mailboxes.get_mut(mailbox.0 as usize) {
-            *devices = devices.saturating_sub(1);
-            if *devices == 0 && !self.watches_all {
+            if watches_all {
+                self.desk.watch(mailbox, &name);
+            } else {
                 self.desk.unwatch(mailbox);
             }
         }
     }
 
+    fn forget(&self, mailbox: MailboxId, key: SubscriptionKey) {
+        self.tracker.unsubscribe(mailbox, key);
+        if !self.watches_all && !self.tracker.has_devices(mailbox) {
+            self.desk.unwatch(mailbox);
+        }
+    }
+
     /// Drops subscriptions for good whose devices the relay called gone.
-    pub(super) fn drop_gone(&mut self, keys: &[SubscriptionKey]) -> Result<(), StoreError> {
-        self.store.remove(keys)?;
-        for key in keys {
-            self.forget(*key);
+    pub(super) fn drop_gone(&self, gone: &[(MailboxId, SubscriptionKey)]) -> Result<(), StoreError> {
+        self.store.remove(&gone.iter().map(|(_, key)| *key).collect::<Vec<_>>())?;
+        for (mailbox, key) in gone {
+            self.forget(*mailbox, *key);
         }
         Ok(())
     }
@@ -256,16 +228,17 @@ impl Ledger {
 
     /// Mailboxes that are to be watched.
     pub(super) fn watched(&self) -> Vec<(MailboxId, Arc<str>)> {
-        let ids = (0u32..).map(MailboxId);
-        let all = ids.zip(&self.mailboxes).filter(|(_, (_, devices))| *devices > 0 || self.watches_all);
-        all.map(|(id, (name, _))| (id, Arc::clone(name))).collect()
+        let mut all = self.tracker.names();
+        all.retain(|(mailbox, _)| self.watches_all || self.tracker.has_devices(*mailbox));
+        all
     }
 
     /// What the outside is told.
     pub(super) fn shown(&self) -> LedgerShown {
+        let subscribed = self.tracker.subscribed();
         LedgerShown {
-            subscribed: self.mailboxes.iter().filter(|(_, devices)| *devices > 0).count() as u64,
-            devices: self.devices.len() as u64,
+            subscribed: subscribed.mailboxes as u64,
+            devices: subscribed.devices as u64,
             proxy: self.proxy.clone(),
             identity: self.identity.shown(),
             token_services: self.trust.known(),

@@ -63,7 +63,7 @@ fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
         };
         let Some(output) = output else { return };
         match (output, relay) {
-            (Output::Forget { key, .. }, _) => hall.gone.lock().push(key),
+            (Output::Forget { mailbox, key }, _) => hall.gone.lock().push((mailbox, key)),
             (Output::Sign(claims), _) => {
                 let (hall, sender) = (Arc::clone(hall), sender.clone());
                 tokio::task::spawn_blocking(move || {

@@ -47,7 +47,7 @@ pub struct Considered {
     /// The mailbox as the mail server spells it.
     pub mailbox: String,
     /// The device.
-    pub recipient: Arc<Recipient>,
+    pub recipient: Recipient,
     /// What it was last known to show.
     pub shown: Option<u32>,
 }
@@ -69,10 +69,10 @@ pub fn considered(kept: Vec<Subscription>, now: UnixMs) -> Vec<Considered> {
     chosen
 }
 
-fn considered_one(subscription: Subscription, app_ids: &mut HashSet<Arc<str>>) -> Considered {
+fn considered_one(subscription: Subscription, app_ids: &mut HashSet<Arc<String>>) -> Considered {
     let Subscription { key, record } = subscription;
-    let app_id = app_ids.get(record.app_id.as_str()).cloned().unwrap_or_else(|| {
-        let shared: Arc<str> = record.app_id.into();
+    let app_id = app_ids.get(&record.app_id).cloned().unwrap_or_else(|| {
+        let shared = Arc::new(record.app_id);
         app_ids.insert(Arc::clone(&shared));
         shared
     });
@@ -85,7 +85,7 @@ fn considered_one(subscription: Subscription, app_ids: &mut HashSet<Arc<str>>) -
         expires_at: record.expires_at,
         background_sync: record.option & BACKGROUND_SYNC != 0,
     };
-    Considered { mailbox: record.mailbox, recipient: Arc::new(recipient), shown: record.shown }
+    Considered { mailbox: record.mailbox, recipient, shown: record.shown }
 }
 
 #[cfg(test)]
@@ -130,14 +130,14 @@ mod tests {
         let chosen = considered(vec![kept("u1", 1, 11), kept("u1", 2, 11)], UnixMs(10));
         let expected = Recipient {
             key: SubscriptionKey(1),
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: "reg-1".into(),
             installation_id: Some("DEV-1".into()),
             last_update: UnixMs(1),
             expires_at: UnixMs(11),
             background_sync: false,
         };
-        assert_eq!((&*chosen[0].recipient, chosen[0].shown), (&expected, Some(3)));
+        assert_eq!((&chosen[0].recipient, chosen[0].shown), (&expected, Some(3)));
         assert!(chosen[1].recipient.background_sync, "option 47 holds flag 32");
         assert!(Arc::ptr_eq(&chosen[0].recipient.app_id, &chosen[1].recipient.app_id));
     }

@@ -3,11 +3,13 @@
 //! A record is *behind* while any live device does not show the count that was read, and stands in exactly one
 //! [`Stage`]. The table around it lives in the parent module.
 
+mod devices;
+
 use crate::event::{
     ModSeq, News, Reading, Recipient, Rejection, SourceId, SubscriptionKey, UidValidity, Verdict,
 };
 use crate::time::{Moment, Now};
-use std::sync::Arc;
+use devices::Devices;
 use std::time::Duration;
 
 /// How long a device that the relay called throttled is left alone.
@@ -44,34 +46,36 @@ pub struct Known {
     pub at: Moment,
 }
 
-/// Why a device that differs is not sent its count.
+/// What is under way to a device, or why nothing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    None,
-    /// The relay found it invalid: until the mailbox changes, and at most until then.
+enum Phase {
+    /// Nothing; it is sent its count as soon as that differs.
+    Rest,
+    /// Nothing, since the relay found it invalid: until the mailbox changes, and at most until then.
     Aside(Moment),
-    /// The relay was throttling it: until then.
+    /// Nothing, since the relay was throttling it: until then.
     Throttled(Moment),
+    /// The batch in flight tells it this count.
+    Told { count: u32, is_in_doubt: bool },
+    /// Nothing, but it spoke for itself while a batch of its mailbox was in flight: which of the two came last nobody
+    /// knows. Of a device that is told something since, `is_in_doubt` says the same.
+    Crossed,
 }
 
 /// One device of a mailbox.
 #[derive(Clone, Debug)]
 pub struct Device {
-    recipient: Arc<Recipient>,
+    recipient: Recipient,
     /// What it was last acknowledged to show; `None` while nobody knows.
     shown: Option<u32>,
-    /// What the batch in flight tells it.
-    sent: Option<u32>,
-    /// It spoke for itself while a batch of its mailbox was in flight: which of the two came last nobody knows.
-    is_in_doubt: bool,
-    hold: Hold,
+    phase: Phase,
 }
 
 /// All that is kept of a mailbox.
 #[derive(Debug, Default)]
 pub struct Record {
     known: Option<Known>,
-    devices: Vec<Device>,
+    devices: Devices,
     stage: Stage,
     /// Set while a shown count is not stored yet.
     is_unsaved: bool,
@@ -89,7 +93,7 @@ pub struct Due {
     /// Whether any live device wants background sync.
     pub background_sync: bool,
     /// The devices that differ; never empty.
-    pub recipients: Vec<Arc<Recipient>>,
+    pub recipients: Vec<Recipient>,
     /// When the oldest change in it was observed.
     pub changed_at: Moment,
 }
@@ -115,9 +119,9 @@ impl Record {
         });
         if verdict == Verdict::Changed {
             self.changed_at.get_or_insert(now.moment);
-            for device in &mut self.devices {
-                if matches!(device.hold, Hold::Aside(_)) {
-                    device.hold = Hold::None;
+            for device in &mut *self.devices {
+                if matches!(device.phase, Phase::Aside(_)) {
+                    device.phase = Phase::Rest;
                 }
             }
         }
@@ -138,24 +142,20 @@ impl Record {
 
     /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
     /// reported to show, if anything.
-    pub fn subscribe(&mut self, recipient: Arc<Recipient>, shown: Option<u32>, now: Now) {
+    pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) {
         self.devices.retain(|device| {
             let old = &device.recipient;
             old.key != recipient.key
-                && (&*old.app_id, &*old.device_id) != (&*recipient.app_id, &*recipient.device_id)
+                && (&old.app_id, &old.device_id) != (&recipient.app_id, &recipient.device_id)
         });
-        let is_in_doubt = self.stage == Stage::InFlight;
-        // Most mailboxes have one device: room for exactly as many as there are.
-        self.devices.reserve_exact(1);
-        self.devices.push(Device { recipient, shown, sent: None, is_in_doubt, hold: Hold::None });
+        let phase = if self.stage == Stage::InFlight { Phase::Crossed } else { Phase::Rest };
+        self.devices.push(Device { recipient, shown, phase });
         self.changed_at.get_or_insert(now.moment);
     }
 
     /// Forgets a device. True where it was there.
     pub fn unsubscribe(&mut self, key: SubscriptionKey) -> bool {
-        let before = self.devices.len();
-        self.devices.retain(|device| device.recipient.key != key);
-        self.devices.len() != before
+        self.devices.retain(|device| device.recipient.key != key)
     }
 
     /// The newest count for the devices that are due it, which from then on are in flight; `None` where none is due,
@@ -170,11 +170,17 @@ impl Record {
         let unseen = self.known?.unseen;
         let background_sync = self.devices.iter().any(|d| d.is_live(now) && d.recipient.background_sync);
         let mut recipients = Vec::new();
-        for device in &mut self.devices {
-            device.sent = None;
-            if device.is_due(unseen, now) {
-                device.sent = Some(unseen);
-                recipients.push(Arc::clone(&device.recipient));
+        for device in &mut *self.devices {
+            let is_due = device.is_due(unseen, now);
+            device.phase = match device.phase {
+                Phase::Told { is_in_doubt, .. } if is_due => Phase::Told { count: unseen, is_in_doubt },
+                Phase::Told { is_in_doubt: true, .. } => Phase::Crossed,
+                Phase::Told { is_in_doubt: false, .. } => Phase::Rest,
+                before if is_due => Phase::Told { count: unseen, is_in_doubt: before == Phase::Crossed },
+                before => before,
+            };
+            if is_due {
+                recipients.push(device.recipient.clone());
             }
         }
         if recipients.is_empty() {
@@ -189,13 +195,13 @@ impl Record {
     /// sent to it.
     pub fn acknowledge(&mut self, rejected: &[(SubscriptionKey, Rejection)], now: Now) {
         self.land(|device, count| match rejected.iter().find(|(key, _)| *key == device.recipient.key) {
-            None => (device.shown, device.hold) = (Some(count), Hold::None),
+            None => device.shown = Some(count),
             // Whether it was told after all is not certain: clocks are told in whole seconds.
             Some((_, Rejection::Throttled)) => {
-                let hold = Hold::Throttled(now.moment.after(THROTTLED_WAIT));
-                (device.shown, device.hold) = (None, hold);
+                let until = now.moment.after(THROTTLED_WAIT);
+                (device.shown, device.phase) = (None, Phase::Throttled(until));
             }
-            Some((_, Rejection::Gone | Rejection::Invalid)) => device.hold = aside(now),
+            Some((_, Rejection::Gone | Rejection::Invalid)) => device.phase = aside(now),
         });
     }
 
@@ -209,16 +215,22 @@ impl Record {
     /// The relay found the notification itself invalid: its devices are put aside until the mailbox changes, for
     /// [`ASIDE_WAIT`] at most.
     pub fn put_aside(&mut self, now: Now) {
-        self.land(|device, _| device.hold = aside(now));
+        self.land(|device, _| device.phase = aside(now));
     }
 
-    /// Ends the flight: `settle` is told each device that was in it, with what was sent.
+    /// Ends the flight: `settle` is told each device that was in it, at rest by then, with what was sent.
     fn land(&mut self, mut settle: impl FnMut(&mut Device, u32)) {
-        for device in &mut self.devices {
-            if let Some(count) = device.sent.take() {
+        for device in &mut *self.devices {
+            let (count, is_in_doubt) = match device.phase {
+                Phase::Told { count, is_in_doubt } => (Some(count), is_in_doubt),
+                Phase::Crossed => (None, true),
+                Phase::Rest | Phase::Aside(_) | Phase::Throttled(_) => continue,
+            };
+            device.phase = Phase::Rest;
+            if let Some(count) = count {
                 settle(device, count);
             }
-            if std::mem::take(&mut device.is_in_doubt) {
+            if is_in_doubt {
                 device.shown = None;
             }
         }
@@ -240,11 +252,8 @@ impl Record {
     /// When the first device that waits may be sent to again, for an idle mailbox.
     pub fn held_until(&self, now: Now) -> Option<Moment> {
         let unseen = self.known?.unseen;
-        let until = |device: &Device| match device.hold {
-            Hold::Aside(moment) | Hold::Throttled(moment) => Some(moment).filter(|at| *at > now.moment),
-            Hold::None => None,
-        };
-        self.devices.iter().filter(|d| d.is_live(now) && d.differs(unseen)).filter_map(until).min()
+        let waiting = self.devices.iter().filter(|d| d.is_live(now) && d.differs(unseen));
+        waiting.filter_map(|device| device.held_until(now)).min()
     }
 
     /// Whether any live device shows something else than the count that was read.
@@ -268,8 +277,9 @@ impl Record {
     }
 
     /// The devices with what each is known to show now: nothing, while something is in flight to it.
-    pub fn devices(&self) -> impl Iterator<Item = (&Arc<Recipient>, Option<u32>)> {
-        let shown = |device: &Device| device.shown.filter(|_| device.sent.is_none() && !device.is_in_doubt);
+    pub fn devices(&self) -> impl Iterator<Item = (&Recipient, Option<u32>)> {
+        let is_certain = |device: &Device| !matches!(device.phase, Phase::Told { .. } | Phase::Crossed);
+        let shown = move |device: &Device| device.shown.filter(|_| is_certain(device));
         self.devices.iter().map(move |device| (&device.recipient, shown(device)))
     }
 
@@ -294,16 +304,20 @@ impl Device {
     }
 
     fn is_due(&self, unseen: u32, now: Now) -> bool {
-        let is_held = match self.hold {
-            Hold::None => false,
-            Hold::Aside(moment) | Hold::Throttled(moment) => moment > now.moment,
-        };
-        !is_held && self.differs(unseen) && self.is_live(now)
+        self.held_until(now).is_none() && self.differs(unseen) && self.is_live(now)
+    }
+
+    /// Until when it is left alone, where that lies ahead.
+    fn held_until(&self, now: Now) -> Option<Moment> {
+        match self.phase {
+            Phase::Aside(until) | Phase::Throttled(until) => Some(until).filter(|until| *until > now.moment),
+            Phase::Rest | Phase::Told { .. } | Phase::Crossed => None,
+        }
     }
 }
 
-fn aside(now: Now) -> Hold {
-    Hold::Aside(now.moment.after(ASIDE_WAIT))
+fn aside(now: Now) -> Phase {
+    Phase::Aside(now.moment.after(ASIDE_WAIT))
 }
 
 /// Whether two statements can speak of the same incarnation of a mailbox; an unknown UIDVALIDITY fits any.

@@ -15,16 +15,16 @@ fn at(ms: u64) -> Now {
     Now { moment: Moment::from_micros(ms * 1000), unix: UnixMs(1_800_000_000_000 + ms) }
 }
 
-fn recipient(key: i64) -> Arc<Recipient> {
-    Arc::new(Recipient {
+fn recipient(key: i64) -> Recipient {
+    Recipient {
         key: SubscriptionKey(key),
-        app_id: "com.microsoft.exchange.mowa".into(),
+        app_id: "com.microsoft.exchange.mowa".to_owned().into(),
         device_id: format!("d{key}").into(),
         installation_id: None,
         last_update: UnixMs(0),
         expires_at: UnixMs(u64::MAX),
         background_sync: false,
-    })
+    }
 }
 
 fn count(unseen: u32, modseq: u64) -> News {
@@ -39,8 +39,7 @@ fn count(unseen: u32, modseq: u64) -> News {
 /// `n` mailboxes with a device each, all ready with 1 unseen.
 fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
     let tracker = Tracker::default();
-    let mailboxes: Vec<MailboxId> =
-        (0..n).map(|i| tracker.enroll(&format!("u{i}").into()).unwrap()).collect();
+    let mailboxes: Vec<MailboxId> = (0..n).map(|i| tracker.enroll(&format!("u{i}")).unwrap()).collect();
     for mailbox in &mailboxes {
         tracker.subscribe(*mailbox, recipient(i64::from(mailbox.0)), Some(0), at(0));
         tracker.observe(*mailbox, SOURCE, count(1, 1), at(0));
@@ -51,10 +50,26 @@ fn ready(n: u32) -> (Tracker, Vec<MailboxId>) {
 #[test]
 fn a_name_has_one_place_for_good() {
     let tracker = Tracker::default();
-    let first = tracker.enroll(&"u1".into()).unwrap();
-    assert_eq!(tracker.enroll(&"u1".into()).unwrap(), first);
-    assert_ne!(tracker.enroll(&"u2".into()).unwrap(), first);
+    let first = tracker.enroll("u1").unwrap();
+    assert_eq!(tracker.enroll("u1").unwrap(), first);
+    assert_ne!(tracker.enroll("u2").unwrap(), first);
     assert_eq!((tracker.find("u1"), tracker.find("u3"), tracker.len()), (Some(first), None, 2));
+}
+
+#[test]
+fn who_is_subscribed_is_counted_and_listed() {
+    let tracker = Tracker::default();
+    let [first, second, third] = ["u1", "u2", "u3"].map(|name| tracker.enroll(name).unwrap());
+    for (mailbox, key) in [(third, 1), (first, 2), (first, 3), (first, 3)] {
+        tracker.subscribe(mailbox, recipient(key), None, at(0));
+    }
+    assert_eq!(tracker.subscribed(), Subscribed { mailboxes: 2, devices: 3 });
+    let key = SubscriptionKey;
+    assert_eq!(tracker.devices(), HashMap::from([(key(1), third), (key(2), first), (key(3), first)]));
+    assert_eq!(tracker.names(), [(first, "u1".into()), (second, "u2".into()), (third, "u3".into())]);
+    assert_eq!([first, second, third].map(|mailbox| tracker.has_devices(mailbox)), [true, false, true]);
+    assert!(tracker.unsubscribe(third, key(1)) && !tracker.unsubscribe(second, key(2)));
+    assert_eq!(tracker.subscribed(), Subscribed { mailboxes: 1, devices: 2 });
 }
 
 #[test]
@@ -81,7 +96,7 @@ fn the_bell_rings_for_the_first_and_for_a_full_batch() {
         counter.fetch_add(1, Ordering::Relaxed);
     });
     for i in 0..4 {
-        let mailbox = tracker.enroll(&format!("u{i}").into()).unwrap();
+        let mailbox = tracker.enroll(&format!("u{i}")).unwrap();
         tracker.subscribe(mailbox, recipient(i), None, at(0));
         tracker.observe(mailbox, SOURCE, count(1, 1), at(0));
     }
@@ -247,7 +262,7 @@ proptest! {
         let tracker = Tracker::default();
         let mut world = World::default();
         for i in 0..4 {
-            tracker.enroll(&format!("u{i}").into()).unwrap();
+            tracker.enroll(&format!("u{i}")).unwrap();
             tracker.subscribe(MailboxId(i), recipient(i64::from(i)), None, at(0));
         }
         let mut now = at(0);

@@ -99,7 +99,7 @@ impl Agent {
             agent.tracker.enroll(name).expect("a handful fits");
         }
         for kept in disk.subscriptions.values() {
-            agent.tracker.subscribe(mailbox(kept.mailbox), Arc::clone(&kept.recipient), kept.shown, now);
+            agent.tracker.subscribe(mailbox(kept.mailbox), kept.recipient.clone(), kept.shown, now);
             agent.watch(kept.mailbox, names, now);
         }
         Some(agent)

@@ -7,7 +7,6 @@ use mailbadge::forwarder::wire::Stamp;
 use mailbadge::time::UnixMs;
 use mailbadge::tracker::Tracker;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// A subscription as it is kept.
 #[derive(Clone, Debug)]
@@ -15,7 +14,7 @@ pub struct Kept {
     /// Of which mailbox, by number.
     pub mailbox: usize,
     /// The device.
-    pub recipient: Arc<Recipient>,
+    pub recipient: Recipient,
     /// What it was last known to show.
     pub shown: Option<u32>,
 }
@@ -67,15 +66,15 @@ impl Disk {
         }
         self.keys_given += 1;
         let key = SubscriptionKey(self.keys_given);
-        let recipient = Arc::new(Recipient {
+        let recipient = Recipient {
             key,
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: device_id.into(),
             installation_id: None,
             last_update: now,
             expires_at,
             background_sync: self.keys_given % 2 == 0,
-        });
+        };
         let kept = Kept { mailbox, recipient, shown };
         self.subscriptions.insert(key, kept.clone());
         Some((kept, replaced))
@@ -83,7 +82,7 @@ impl Disk {
 
     /// Registrations of a device.
     pub fn keys_of(&self, device_id: &str) -> Vec<SubscriptionKey> {
-        let of_device = self.subscriptions.iter().filter(|(_, kept)| &*kept.recipient.device_id == device_id);
+        let of_device = self.subscriptions.iter().filter(|(_, kept)| kept.recipient.device_id == *device_id);
         of_device.map(|(key, _)| *key).collect()
     }
 

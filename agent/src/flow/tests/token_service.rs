@@ -100,17 +100,17 @@ impl Bench {
 fn a_thousand_first_requests_cause_one_token_request() {
     let mut bench = Bench::of_service(service(), Some(UnixMs(1_795_420_800_000)));
     for number in 2..=1000_u32 {
-        let mailbox = bench.tracker.enroll(&format!("u{number}").into()).unwrap();
+        let mailbox = bench.tracker.enroll(&format!("u{number}")).unwrap();
         let recipient = Recipient {
             key: SubscriptionKey(i64::from(number) + 1),
-            app_id: "com.microsoft.exchange.mowa".into(),
+            app_id: "com.microsoft.exchange.mowa".to_owned().into(),
             device_id: format!("reg-{number}").into(),
             installation_id: None,
             last_update: UnixMs(0),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
         };
-        bench.tracker.subscribe(mailbox, Arc::new(recipient), Some(0), bench.now);
+        bench.tracker.subscribe(mailbox, recipient, Some(0), bench.now);
         let reading = Reading { unseen: 3, uid_validity: None, modseq: None, asked_at: None };
         bench.tracker.observe(mailbox, SourceId(0), News::Reading(reading), bench.now);
     }

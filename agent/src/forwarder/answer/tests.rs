@@ -4,23 +4,20 @@ use super::*;
 use crate::event::{MailboxId, Recipient, SubscriptionKey};
 use crate::time::Moment;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 const STARTED: UnixMs = UnixMs(1_767_268_500_000);
 /// 2026-01-01T12:00:00Z.
 const NOW: UnixMs = UnixMs(1_767_268_800_000);
 
 fn notification(number: u64, devices: &[&str]) -> Notification {
-    let recipient = |(place, device): (usize, &&str)| {
-        Arc::new(Recipient {
-            key: SubscriptionKey(i64::try_from(number).unwrap() * 100 + i64::try_from(place).unwrap()),
-            app_id: "com.microsoft.exchange.mowa".into(),
-            device_id: (*device).into(),
-            installation_id: None,
-            last_update: STARTED,
-            expires_at: UnixMs(u64::MAX),
-            background_sync: false,
-        })
+    let recipient = |(place, device): (usize, &&str)| Recipient {
+        key: SubscriptionKey(i64::try_from(number).unwrap() * 100 + i64::try_from(place).unwrap()),
+        app_id: "com.microsoft.exchange.mowa".to_owned().into(),
+        device_id: (*device).into(),
+        installation_id: None,
+        last_update: STARTED,
+        expires_at: UnixMs(u64::MAX),
+        background_sync: false,
     };
     Notification {
         mailbox: MailboxId(u32::try_from(number).unwrap()),
@@ -196,8 +193,8 @@ fn a_subscription_from_the_relays_future_is_sent_again_unless_the_relay_says_tha
         );
         let date = Some(UnixMs(NOW.0 - minutes * 60_000));
         let mut sent = sent();
-        let young = Recipient { last_update: NOW, ..(*sent[0].recipients[0]).clone() };
-        sent[0].recipients = vec![Arc::new(young)];
+        let young = Recipient { last_update: NOW, ..sent[0].recipients[0].clone() };
+        sent[0].recipients = vec![young];
         sent.truncate(1);
         let answered = Ok(Answer { date, ..answer(200, "", &report) });
         let expected = vec![Rejected { mailbox: MailboxId(41), subscription: SubscriptionKey(4100), reason }];

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::event::Recipient;
-use std::sync::Arc;
 
 const SERIAL: u64 = 1;
 
@@ -17,7 +16,7 @@ fn notifications(mailboxes: std::ops::Range<u32>) -> Vec<Notification> {
             number: u64::from(mailbox) + 1,
             unseen: 1,
             background_sync: false,
-            recipients: Vec::<Arc<Recipient>>::new(),
+            recipients: Vec::<Recipient>::new(),
             changed_at: Moment::START,
             taken_at: UnixMs(0),
         })

@@ -22,16 +22,16 @@ fn reading(unseen: u32, validity: u32, modseq: u64, asked_ms: Option<u64>) -> Re
     }
 }
 
-fn device(key: i64, id: &str) -> Arc<Recipient> {
-    Arc::new(Recipient {
+fn device(key: i64, id: &str) -> Recipient {
+    Recipient {
         key: SubscriptionKey(key),
-        app_id: "com.microsoft.exchange.mowa".into(),
+        app_id: "com.microsoft.exchange.mowa".to_owned().into(),
         device_id: id.into(),
         installation_id: None,
         last_update: UnixMs(0),
         expires_at: at(100_000).unix,
         background_sync: key == 32,
-    })
+    }
 }
 
 /// A record whose last event, at 100 ms, said 3 unseen of validity 7.
@@ -208,9 +208,43 @@ fn an_expired_device_is_due_nothing() {
 }
 
 #[test]
-fn a_record_stays_small() {
-    assert!(size_of::<parking_lot::Mutex<Record>>() <= 128, "{}", size_of::<parking_lot::Mutex<Record>>());
-    assert!(size_of::<Device>() <= 48, "{}", size_of::<Device>());
+fn a_record_with_its_first_device_stays_small() {
+    assert!(size_of::<parking_lot::Mutex<Record>>() <= 184, "{}", size_of::<parking_lot::Mutex<Record>>());
+    assert!(size_of::<Device>() <= 120, "{}", size_of::<Device>());
+}
+
+#[test]
+fn devices_come_and_go_one_by_one() {
+    let mut record = Record::default();
+    let keys = |record: &Record| record.devices().map(|(device, _)| device.key.0).collect::<Vec<_>>();
+    for (key, expected) in [(1, vec![1]), (2, vec![1, 2]), (3, vec![1, 2, 3]), (1, vec![2, 3, 1])] {
+        record.subscribe(device(key, &format!("d{key}")), None, at(100));
+        assert_eq!(keys(&record), expected);
+    }
+    for (key, was_there, expected) in [
+        (2, true, vec![3, 1]),
+        (9, false, vec![3, 1]),
+        (3, true, vec![1]),
+        (3, false, vec![1]),
+        (1, true, vec![]),
+    ] {
+        assert_eq!((record.unsubscribe(SubscriptionKey(key)), keys(&record)), (was_there, expected));
+    }
+}
+
+/// A renewal while its mailbox is in flight, then the mailbox sent once more: the doubt stays until that lands.
+#[test]
+fn a_renewal_that_is_sent_along_later_in_the_same_flight_stays_in_doubt() {
+    let mut record = known_by(DICT, 10);
+    record.subscribe(device(1, "a"), None, at(100));
+    record.make_ready(at(100));
+    record.take(at(100)).unwrap();
+    record.subscribe(device(1, "a"), Some(2), at(101));
+    record.take(at(102)).unwrap();
+    assert!(record.devices().all(|(_, shown)| shown.is_none()));
+    record.acknowledge(&[], at(103));
+    assert_eq!(record.devices().map(|(_, shown)| shown).collect::<Vec<_>>(), [None]);
+    assert!(record.make_ready(at(103)));
 }
 
 #[test]
