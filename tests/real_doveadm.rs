@@ -38,12 +38,7 @@ impl Bench {
         let doveadm = Some(DoveadmApi { key: KEY, lists_users });
         let dict = is_told.then(|| host.dict());
         let dovecot = Dovecot::start(Options { users: MAILBOXES + 1, dict, doveadm, ..Options::default() });
-        let http = dovecot.doveadm_http();
-        let doveadm = format!(
-            "[[source]]\nkind = \"doveadm\"\nurl = \"http://{http}/doveadm/v1\"\napi-key-file = \"doveadm.key\"\n\
-             sweep-interval = \"2s\"\n"
-        );
-        let sources = host.dovecot_source() + &doveadm;
+        let sources = host.dovecot_source() + &source(&dovecot);
         set_key(&host, KEY);
         host.configure(&cloud, &sources);
         host.subscribe(&names);
@@ -103,6 +98,15 @@ fn number(name: &str) -> u32 {
 /// Messages that [`Bench::deliver`] brings.
 fn delivered(number: u32) -> u32 {
     1 + u32::from(number.is_multiple_of(3))
+}
+
+/// A source of the kind `doveadm` that sweeps every two seconds.
+fn source(dovecot: &Dovecot) -> String {
+    format!(
+        "[[source]]\nkind = \"doveadm\"\nurl = \"http://{}/doveadm/v1\"\napi-key-file = \"doveadm.key\"\n\
+         sweep-interval = \"2s\"\n",
+        dovecot.doveadm_http()
+    )
 }
 
 fn set_key(host: &Host, key: &str) {
@@ -210,4 +214,26 @@ fn a_wrong_key_is_told_once_and_mended_by_a_reload() {
     let log = bench.host.log();
     assert!(!log.contains(KEY) && !log.contains("another key"), "no key in the log");
     bench.host.stop();
+}
+
+#[test]
+fn users_that_nobody_subscribes_to_are_found_and_read_where_all_are_to_be_watched() {
+    if !required("dovecot") {
+        return;
+    }
+    let (cloud, mut host) = (Cloud::start(), Host::new());
+    let doveadm = Some(DoveadmApi { key: KEY, lists_users: true });
+    let dovecot = Dovecot::start(Options { users: MAILBOXES, doveadm, ..Options::default() });
+    set_key(&host, KEY);
+    host.configure(&cloud, &source(&dovecot));
+    let file = host.folder().join("mailbadge.toml");
+    let without = fs::read_to_string(&file).expect("just written");
+    fs::write(&file, format!("watch-all = true\n{without}")).expect("own folder");
+    LmtpClient::connect(dovecot.lmtp()).and_then(|mut lmtp| lmtp.deliver("u2")).expect("delivery");
+    host.start();
+    let line = format!("mailbadge_mailboxes{{source=\"doveadm\",state=\"watched\"}} {MAILBOXES}.0");
+    wait_until(&line, LIMIT, || host.ask("/metrics").contains(&line).then_some(()));
+    host.subscribe(&["u2".to_owned()]);
+    wait_until("u2", LIMIT, || (badges(&cloud, "u2") == [Some(1); 2]).then_some(()));
+    host.stop();
 }

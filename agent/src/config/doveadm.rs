@@ -9,7 +9,8 @@ use crate::source::names::Names;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) fn source(mut section: Section, name: &str, names: Names) -> Option<Settings> {
+/// Reads the source; `is_searching` says that users whom nobody watches are looked for.
+pub(super) fn source(mut section: Section, name: &str, names: Names, is_searching: bool) -> Option<Settings> {
     let url = section.spelled("url", None, &Spelling::url());
     let credential = credential(&mut section);
     let ca_pem = ca_file(&mut section).map(|(pem, _)| pem);
@@ -18,7 +19,16 @@ pub(super) fn source(mut section: Section, name: &str, names: Names) -> Option<S
     let timeout = section.duration("timeout", "5m", seconds(1)..=Duration::from_hours(24));
     section.finish();
     let (url, credential) = (Arc::new(url?), credential?);
-    Some(Settings { name: name.into(), names, url, ca_pem, credential, sweep_interval, timeout })
+    Some(Settings {
+        name: name.into(),
+        names,
+        url,
+        ca_pem,
+        credential,
+        sweep_interval,
+        timeout,
+        is_searching,
+    })
 }
 
 /// The keys `api-key-file` and `password-file`, one of them.

@@ -99,7 +99,7 @@ fn one(mut section: Section, around: &Around, names: &mut HashSet<String>) -> Op
         Kind::Dovecot => dovecot_source(section, &name, spelled).map(Source::Dovecot),
         Kind::Cyrus => cyrus_source(section, &name, spelled).map(Source::Cyrus),
         Kind::Maildir => maildir_source(section, &name, spelled, around.watch_all).map(Source::Maildir),
-        Kind::Doveadm => doveadm::source(section, &name, spelled).map(Source::Doveadm),
+        Kind::Doveadm => doveadm::source(section, &name, spelled, around.watch_all).map(Source::Doveadm),
         Kind::Imap => {
             let settings = imap::source(section, &name, spelled, around.has_events)?;
             Some(Source::Imap(Box::new(settings)))

@@ -73,7 +73,7 @@ pub fn start(
         clock,
         counters,
         channel: Channel::new(settings)?,
-        rounds: Mutex::new(Rounds::new(settings.sweep_interval, seed)),
+        rounds: Mutex::new(Rounds::new(settings.sweep_interval, settings.is_searching, seed)),
         wake: Notify::new(),
         is_stopping: AtomicBool::new(false),
     });

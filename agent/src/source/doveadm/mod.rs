@@ -40,6 +40,8 @@ pub struct Settings {
     pub sweep_interval: Duration,
     /// How long the answer about all users may take.
     pub timeout: Duration,
+    /// Users that nobody watches are looked for, too.
+    pub is_searching: bool,
 }
 
 impl Settings {
@@ -53,6 +55,7 @@ impl Settings {
             credential,
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             timeout: TIMEOUT_DEFAULT,
+            is_searching: false,
         }
     }
 }

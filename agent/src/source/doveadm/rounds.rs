@@ -88,6 +88,8 @@ enum Place {
 struct Entry {
     name: Arc<str>,
     place: Place,
+    /// The round that was under way, or the last, when it came.
+    came_in: u32,
     /// The round in which it was read last; 0: never.
     read_in: u32,
     is_missed: bool,
@@ -120,6 +122,8 @@ pub struct Rounds {
     standing: Standing,
     asked: VecDeque<MailboxId>,
     swept: VecDeque<MailboxId>,
+    /// All users are asked for even where nobody is watched, since rows of strangers make them watched.
+    is_searching: bool,
     /// Asked by name and not answered yet; the flag: for the sweep.
     flying: Option<Vec<(MailboxId, bool)>>,
     lane_rests_until: Moment,
@@ -142,14 +146,15 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// No mailbox yet; each is to be read at least once in `sweep_interval`.
-    pub fn new(sweep_interval: Duration, seed: u64) -> Self {
+    /// No mailbox yet; each is to be read at least once in `sweep_interval`. `is_searching`: rounds also find new ones.
+    pub fn new(sweep_interval: Duration, is_searching: bool, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             entries: Vec::new(),
             standing: Standing::default(),
             asked: VecDeque::new(),
             swept: VecDeque::new(),
+            is_searching,
             flying: None,
             lane_rests_until: Moment::START,
             sweep: Sweep::new(sweep_interval, rng.u64(..)),
@@ -191,7 +196,7 @@ impl Rounds {
 
     /// When to say [`Input::Timeout`].
     pub fn poll_timeout(&self) -> Option<Moment> {
-        if self.standing.mailboxes == 0 || self.is_on_probation() {
+        if self.is_idle() || self.is_on_probation() {
             return None;
         }
         let question = self.wants_to_ask().then_some(self.lane_rests_until);
@@ -242,7 +247,8 @@ impl Rounds {
             self.entries.resize_with(index + 1, || None);
         }
         let Some(free) = self.entries.get_mut(index).filter(|entry| entry.is_none()) else { return };
-        *free = Some(Entry { name, place: Place::Nowhere, read_in: 0, is_missed: false });
+        let came_in = self.round;
+        *free = Some(Entry { name, place: Place::Nowhere, came_in, read_in: 0, is_missed: false });
         self.standing.mailboxes += 1;
         let is_covered = self.round == 0 || (self.round == 1 && self.stage == Stage::Everyone);
         if !is_covered {
@@ -356,6 +362,17 @@ impl Rounds {
         self.failures > 0 && (self.flying.is_some() || self.stage == Stage::Everyone)
     }
 
+    /// There is nobody to ask for.
+    fn is_idle(&self) -> bool {
+        self.standing.mailboxes == 0 && !self.is_searching
+    }
+
+    /// So many wait to be asked by name that it is cheaper to ask for all.
+    fn is_crowd(&self) -> bool {
+        let waiting = self.asked.len();
+        waiting > QUESTIONS_MAX && waiting.saturating_mul(NAME_COST) > self.users && self.unanswered.is_none()
+    }
+
     fn wants_to_ask(&self) -> bool {
         self.flying.is_none() && !(self.asked.is_empty() && self.swept.is_empty())
     }
@@ -365,12 +382,13 @@ impl Rounds {
         if self.stage != Stage::Resting {
             return None;
         }
-        Some(self.sweep.poll_timeout().map_or(Moment::START, |due| due.max(self.rests_until)))
+        let due = self.sweep.poll_timeout().filter(|_| !self.is_crowd());
+        Some(due.unwrap_or(Moment::START).max(self.rests_until))
     }
 
     /// Begins a round that is due, and asks who is to be asked.
     fn wake(&mut self, now: Moment) {
-        if self.standing.mailboxes == 0 || now < self.retry_at || self.is_on_probation() {
+        if self.is_idle() || now < self.retry_at || self.is_on_probation() {
             return;
         }
         if self.round_due_at().is_some_and(|at| at <= now) {
@@ -386,7 +404,8 @@ impl Rounds {
         self.round += 1;
         self.began_at = now;
         let is_barred = self.unanswered.as_ref().is_some_and(|(_, until)| *until > now);
-        if is_barred || self.standing.mailboxes.saturating_mul(NAME_COST) < self.users {
+        let is_waste = !self.is_searching && self.standing.mailboxes.saturating_mul(NAME_COST) < self.users;
+        if is_barred || is_waste {
             return self.ask_for_the_rest(now);
         }
         self.stage = Stage::Everyone;
@@ -400,17 +419,19 @@ impl Rounds {
         self.outputs.push_back(Output::AskEveryone);
     }
 
-    /// Those that were not read in this round are asked by name.
+    /// Those that were not read in this round are asked by name; those that came while it was under way are not its
+    /// matter.
     fn ask_for_the_rest(&mut self, now: Moment) {
         self.stage = Stage::Remainder;
-        let is_left = |entry: &Entry| entry.read_in != self.round;
-        let left: Vec<MailboxId> = (0..)
+        let place = |entry: &Entry| if entry.came_in < self.round { Place::Swept } else { Place::Asked };
+        let left: Vec<(MailboxId, Place)> = (0..)
             .zip(&self.entries)
-            .filter(|(_, entry)| entry.as_ref().is_some_and(is_left))
-            .map(|(id, _)| MailboxId(id))
+            .filter_map(|(id, entry)| Some((MailboxId(id), entry.as_ref()?)))
+            .filter(|(_, entry)| entry.read_in != self.round)
+            .map(|(mailbox, entry)| (mailbox, place(entry)))
             .collect();
-        for mailbox in left {
-            self.queue(mailbox, Place::Swept);
+        for (mailbox, place) in left {
+            self.queue(mailbox, place);
         }
         self.end_round_if_done(now);
     }

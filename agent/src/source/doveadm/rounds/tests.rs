@@ -12,8 +12,10 @@ struct Bench {
 
 impl Bench {
     fn new(count: u32) -> Self {
-        let mut bench =
-            Self { rounds: Rounds::new(INTERVAL, 7), now: Moment::START.after(Duration::from_secs(100)) };
+        let mut bench = Self {
+            rounds: Rounds::new(INTERVAL, false, 7),
+            now: Moment::START.after(Duration::from_secs(100)),
+        };
         for id in 0..count {
             bench.tell(Input::Watch(MailboxId(id), format!("u{id}").into()));
         }
@@ -95,6 +97,54 @@ fn nobody_is_asked_while_nobody_is_watched() {
     assert_eq!(bench.rounds.is_sweep(Lane::Everyone, MailboxId(0)), None, "a late row is of no use");
     bench.tell(Input::Read(MailboxId(0)));
     assert_eq!(bench.rounds.standing(), Standing::default());
+}
+
+#[test]
+fn a_source_that_looks_for_mailboxes_asks_for_all_and_those_that_it_found_are_read_by_a_second_round() {
+    let mut bench = Bench::new(0);
+    bench.rounds = Rounds::new(INTERVAL, true, 7);
+    bench.tell(Input::Timeout);
+    assert_eq!(bench.asked(), [Output::AskEveryone]);
+    for id in 0..1000 {
+        bench.tell(Input::Watch(MailboxId(id), "found".into()));
+    }
+    bench.pass(Duration::from_secs(1));
+    bench.tell(Input::Ended(Lane::Everyone, Ok(1000)));
+    let (mut by_name, since) = (0, bench.now);
+    loop {
+        let asked = bench.wait();
+        if asked == [Output::AskEveryone] {
+            break;
+        }
+        by_name += these(&asked).len();
+        bench.pass(Duration::from_millis(200));
+        bench.answer_these(&asked);
+    }
+    let waited = bench.now.since(since);
+    assert!(by_name < 500 && waited <= Duration::from_secs(2), "{by_name} by name, {waited:?}");
+    bench.answer_everyone(0..1000, 1000);
+    assert_eq!(bench.rounds.standing().read, 1000);
+    let before = bench.now;
+    assert_eq!(bench.wait(), [Output::AskEveryone], "all, since there may be new ones");
+    assert!(bench.now.since(before) > INTERVAL / 2);
+    bench.tell(Input::Watch(MailboxId(1000), "one more".into()));
+    bench.answer_everyone(0..1000, 1001);
+    assert_eq!(these(&bench.wait()), [1000], "a single one is asked for by name");
+}
+
+#[test]
+fn where_no_row_is_of_a_watched_mailbox_no_second_round_follows_at_once() {
+    let mut bench = Bench::new(1000);
+    bench.wait();
+    bench.tell(Input::Ended(Lane::Everyone, Ok(1000)));
+    for _ in 0..10 {
+        let asked = bench.wait();
+        assert_eq!(these(&asked).len(), 100);
+        bench.answer_these(&asked);
+    }
+    let before = bench.now;
+    assert_eq!(bench.wait(), [Output::AskEveryone]);
+    assert!(bench.now.since(before) > INTERVAL / 2);
 }
 
 #[test]
