@@ -1,11 +1,14 @@
-//! Memory of an idle mailbox: watched over IMAP, plain and in TLS, and fed by events. A program that prints, since memory
-//! is no matter of iterations: `cargo bench -p proof --bench watchers`.
+//! Memory of an idle mailbox: watched over IMAP, plain and in TLS, and fed by events, alone and in the whole agent. A
+//! program that prints, since memory is no matter of iterations: `cargo bench -p proof --bench watchers`.
 //!
 //! Each case runs in a process of its own with the mail server in another, since both hold a descriptor a connection.
 //! A small number of mailboxes warms up; what a further, large number adds is divided by that number: bytes asked of the
 //! allocator, and resident memory. With each mailbox go its record in the tracker and one device.
 
 #![expect(clippy::print_stdout, reason = "a program that prints")]
+
+#[path = "watchers/agent.rs"]
+mod agent;
 
 use cap::Cap;
 use mailbadge::counters::SourceCounters;
@@ -23,6 +26,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::io::{BufRead, BufReader, Write};
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +53,12 @@ fn main() -> Outcome {
         Some("serve") => serve(is_tls(&args)),
         Some("imap") => imap(is_tls(&args)),
         Some("events") => events(),
-        _ => ["imap", "imap tls", "events"].iter().try_for_each(|case| {
+        Some("agent") => agent::measure(),
+        Some("subscribe") => match args.as_slice() {
+            [_, folder, from, to] => agent::subscribe(Path::new(folder), from.parse()?..to.parse()?),
+            _ => Err("subscribe FOLDER FROM TO".into()),
+        },
+        _ => ["imap", "imap tls", "events", "agent"].iter().try_for_each(|case| {
             let status = again(case).status()?;
             if status.success() { Ok(()) } else { Err(format!("{case}: {status}").into()) }
         }),

@@ -195,7 +195,11 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let (mut doubt, in_doubt) = Doubt::open(&config.state_dir)?;
     let in_doubt = match in_doubt {
         InDoubt::These(keys) => keys,
-        InDoubt::Everyone => store.subscriptions(None)?.into_iter().map(|kept| kept.key).collect(),
+        InDoubt::Everyone => {
+            let mut everyone = Vec::new();
+            store.each_subscription(&mut |kept| everyone.push(kept.key))?;
+            everyone
+        }
     };
     let unknown: Vec<(SubscriptionKey, Option<u32>)> = in_doubt.into_iter().map(|key| (key, None)).collect();
     store.record_shown(&unknown)?;

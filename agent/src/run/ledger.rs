@@ -9,7 +9,7 @@ use crate::config::Trust;
 use crate::event::{MailboxId, SubscriptionKey};
 use crate::store::doubt::Doubt;
 use crate::store::{AuthServer, Proxy, Store, StoreError};
-use crate::subscription::{Considered, considered};
+use crate::subscription::{Choice, Considered};
 use crate::time::{Moment, Now, UnixMs};
 use crate::token::refresh::{Fetch, Known};
 use crate::tracker::Tracker;
@@ -123,11 +123,13 @@ impl Ledger {
     /// cost as much as half of their records. A device that the relay calls gone meanwhile is back until the next tick.
     fn read_subscriptions(&self, now: Now) -> Result<(), StoreError> {
         let mut known = self.tracker.devices();
-        for one in considered(self.store.subscriptions(None)?, now.unix) {
-            if known.remove(&one.recipient.key).is_none() {
+        let mut choice = Choice::new(now.unix);
+        self.store.each_subscription(&mut |kept| {
+            let new = choice.consider(kept).filter(|one| known.remove(&one.recipient.key).is_none());
+            if let Some(one) = new {
                 self.enroll(one, now);
             }
-        }
+        })?;
         for (key, mailbox) in known {
             self.forget(mailbox, key);
         }

@@ -32,6 +32,9 @@ pub trait Store: Send + Sync {
     fn remove(&self, keys: &[SubscriptionKey]) -> Result<Vec<SubscriptionKey>, StoreError>;
     /// Live and expired subscriptions of one mailbox or of all, by mailbox, the newest first.
     fn subscriptions(&self, mailbox: Option<&str>) -> Result<Vec<Subscription>, StoreError>;
+    /// Shows `see` the subscriptions of all mailboxes one by one, in that order: nobody needs to hold those of a million.
+    /// The store is busy meanwhile; `see` must not call it.
+    fn each_subscription(&self, see: &mut dyn FnMut(Subscription)) -> Result<(), StoreError>;
     /// Removes what ended at or before `now`; returns what that was.
     fn expire(&self, now: UnixMs) -> Result<Vec<SubscriptionKey>, StoreError>;
     /// Sets what devices were last acknowledged to show. Keys that are gone are skipped, so that a count written

@@ -112,6 +112,10 @@ impl Store for SqliteStore {
         self.read(|db| subscription::list(db, mailbox))
     }
 
+    fn each_subscription(&self, see: &mut dyn FnMut(Subscription)) -> Result<(), StoreError> {
+        self.read(|db| subscription::each(db, see))
+    }
+
     fn expire(&self, now: UnixMs) -> Result<Vec<SubscriptionKey>, StoreError> {
         self.write(|db| subscription::expire(db, now))
     }

@@ -39,6 +39,16 @@ fn devices(store: &dyn Store) -> Vec<(String, String)> {
 }
 
 #[test]
+fn subscriptions_seen_one_by_one_are_those_of_all_mailboxes_in_their_order() {
+    let (_dir, store) = fresh();
+    store.add(&[phone("u2", "A", "a"), phone("u1", "A", "b"), phone("u1", "B", "c")]).unwrap();
+    let mut one_by_one = Vec::new();
+    store.each_subscription(&mut |kept| one_by_one.push(kept)).unwrap();
+    assert_eq!(one_by_one.len(), 3);
+    assert_eq!(one_by_one, store.subscriptions(None).unwrap());
+}
+
+#[test]
 fn a_subscription_comes_back_as_it_was_added() {
     let (dir, store) = fresh();
     let mut plain = phone("u2", "MOWA-Android-B", "b");

@@ -52,40 +52,56 @@ pub struct Considered {
     pub shown: Option<u32>,
 }
 
-/// Who is sent counts at `now`: live ones, the newest [`CONSIDERED_MAX`] of each mailbox.
+/// Chooses who is sent counts: live ones, the newest [`CONSIDERED_MAX`] of each mailbox.
 ///
-/// Takes the store's order: by mailbox, the newest first. App ids, few and repeated, are shared between recipients.
-pub fn considered(kept: Vec<Subscription>, now: UnixMs) -> Vec<Considered> {
-    let mut app_ids = HashSet::new();
-    let mut chosen: Vec<Considered> = Vec::with_capacity(kept.len());
-    let mut of_this_mailbox = 0;
-    for subscription in kept.into_iter().filter(|one| one.record.expires_at > now) {
-        let is_same = chosen.last().is_some_and(|last| last.mailbox == subscription.record.mailbox);
-        of_this_mailbox = if is_same { of_this_mailbox + 1 } else { 1 };
-        if of_this_mailbox <= CONSIDERED_MAX {
-            chosen.push(considered_one(subscription, &mut app_ids));
-        }
-    }
-    chosen
+/// App ids, few and repeated, are shared between recipients.
+#[derive(Debug)]
+pub struct Choice {
+    now: UnixMs,
+    app_ids: HashSet<Arc<String>>,
+    /// Whose subscriptions come now, and how many were live.
+    mailbox: String,
+    of_this_mailbox: usize,
 }
 
-fn considered_one(subscription: Subscription, app_ids: &mut HashSet<Arc<String>>) -> Considered {
-    let Subscription { key, record } = subscription;
-    let app_id = app_ids.get(&record.app_id).cloned().unwrap_or_else(|| {
-        let shared = Arc::new(record.app_id);
-        app_ids.insert(Arc::clone(&shared));
-        shared
-    });
-    let recipient = Recipient {
-        key,
-        app_id,
-        device_id: record.device_id.into(),
-        installation_id: record.installation_id.map(Into::into),
-        last_update: record.updated_at,
-        expires_at: record.expires_at,
-        background_sync: record.option & BACKGROUND_SYNC != 0,
-    };
-    Considered { mailbox: record.mailbox, recipient, shown: record.shown }
+impl Choice {
+    /// Who is considered at `now`.
+    pub fn new(now: UnixMs) -> Self {
+        Self { now, app_ids: HashSet::new(), mailbox: String::new(), of_this_mailbox: 0 }
+    }
+
+    /// The device, where it is to be sent counts. Takes the store's order: by mailbox, the newest first.
+    pub fn consider(&mut self, subscription: Subscription) -> Option<Considered> {
+        let Subscription { key, record } = subscription;
+        if record.expires_at <= self.now {
+            return None;
+        }
+        if record.mailbox != self.mailbox {
+            (self.mailbox, self.of_this_mailbox) = (record.mailbox.clone(), 0);
+        }
+        self.of_this_mailbox += 1;
+        if self.of_this_mailbox > CONSIDERED_MAX {
+            return None;
+        }
+        let recipient = Recipient {
+            key,
+            app_id: self.shared(record.app_id),
+            device_id: record.device_id.into(),
+            installation_id: record.installation_id.map(Into::into),
+            last_update: record.updated_at,
+            expires_at: record.expires_at,
+            background_sync: record.option & BACKGROUND_SYNC != 0,
+        };
+        Some(Considered { mailbox: record.mailbox, recipient, shown: record.shown })
+    }
+
+    fn shared(&mut self, app_id: String) -> Arc<String> {
+        self.app_ids.get(&app_id).cloned().unwrap_or_else(|| {
+            let shared = Arc::new(app_id);
+            self.app_ids.insert(Arc::clone(&shared));
+            shared
+        })
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +109,11 @@ mod tests {
     use super::*;
     use crate::event::SubscriptionKey;
     use crate::store::NewSubscription;
+
+    fn considered(all: Vec<Subscription>, now: UnixMs) -> Vec<Considered> {
+        let mut choice = Choice::new(now);
+        all.into_iter().filter_map(|one| choice.consider(one)).collect()
+    }
 
     fn kept(mailbox: &str, key: i64, expires_at: u64) -> Subscription {
         let record = NewSubscription {

@@ -51,15 +51,24 @@ pub(super) fn remove(db: &Connection, keys: &[SubscriptionKey]) -> rusqlite::Res
     Ok(removed)
 }
 
+const ORDER: &str = "ORDER BY mailbox, updated_at_ms DESC, key DESC";
+
 pub(super) fn list(db: &Connection, mailbox: Option<&str>) -> rusqlite::Result<Vec<Subscription>> {
     let filter = if mailbox.is_some() { "WHERE mailbox = ?1" } else { "" };
-    let order = "ORDER BY mailbox, updated_at_ms DESC, key DESC";
-    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM subscription {filter} {order}"))?;
+    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM subscription {filter} {ORDER}"))?;
     let rows = match mailbox {
         Some(mailbox) => select.query_map([mailbox], subscription)?,
         None => select.query_map([], subscription)?,
     };
     rows.collect()
+}
+
+pub(super) fn each(db: &Connection, see: &mut dyn FnMut(Subscription)) -> rusqlite::Result<()> {
+    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM subscription {ORDER}"))?;
+    for row in select.query_map([], subscription)? {
+        see(row?);
+    }
+    Ok(())
 }
 
 pub(super) fn expire(db: &Connection, now: UnixMs) -> rusqlite::Result<Vec<SubscriptionKey>> {
