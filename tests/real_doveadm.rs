@@ -74,9 +74,12 @@ impl Bench {
 
     /// A figure of the agent's metrics.
     fn figure(&self, name: &str) -> u64 {
-        let metrics = self.host.ask("/metrics");
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+        self.figure_if_told(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The same; while sources change there may be none.
+    fn figure_if_told(&self, name: &str) -> Option<u64> {
+        self.host.ask("/metrics").lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
     }
 
     /// Questions that Dovecot has answered: about all, and by name.
@@ -236,4 +239,31 @@ fn users_that_nobody_subscribes_to_are_found_and_read_where_all_are_to_be_watche
     host.subscribe(&["u2".to_owned()]);
     wait_until("u2", LIMIT, || (badges(&cloud, "u2") == [Some(1); 2]).then_some(()));
     host.stop();
+}
+
+#[test]
+fn beside_doveadm_an_imap_source_sweeps_nobody_until_doveadm_fails() {
+    if !required("dovecot") {
+        return;
+    }
+    let mut bench = Bench::start(true, false);
+    let imap = bench.host.imap_source(&bench.dovecot, "sweep") + "sweep-interval = \"4s\"\n";
+    let sources = bench.host.dovecot_source() + &source(&bench.dovecot) + &imap;
+    bench.host.write_configuration(&bench.cloud, "", &sources);
+    bench.host.signal("HUP");
+    let log_ins = "mailbadge_logins_total{source=\"imap\",result=\"ok\"}";
+    let all = u64::from(MAILBOXES);
+    let has = |what: &str, condition: &dyn Fn(&Bench) -> bool| {
+        wait_until(what, LIMIT, || condition(&bench).then_some(()));
+    };
+    has("the first visits", &|bench| {
+        bench.host.ask("/metrics").contains(log_ins) && bench.figure(log_ins) == all
+    });
+    let rounds = bench.questions().0;
+    has("six rounds of doveadm's", &|bench| bench.questions().0 >= rounds + 6);
+    assert_eq!(bench.figure(log_ins), all, "nobody was visited once more");
+    set_key(&bench.host, "another");
+    bench.host.signal("HUP");
+    has("the sweep over IMAP", &|bench| bench.figure_if_told(log_ins) >= Some(2 * all));
+    bench.host.stop();
 }

@@ -140,6 +140,20 @@ impl Desk {
             source.ask(mailbox);
         }
     }
+
+    /// A source has read the mailbox. Where it is no IMAP source, those need not: a log-in is what costs a server most.
+    fn was_read(&self, mailbox: MailboxId, by: SourceId) {
+        let askable = self.askable.read();
+        let is_imap = |source: &Askable| matches!(source, Askable::Imap(_));
+        if askable.iter().any(|(id, source)| *id == by && is_imap(source)) {
+            return;
+        }
+        for (_, source) in askable.iter() {
+            if let Askable::Imap(source) = source {
+                source.read_elsewhere(mailbox);
+            }
+        }
+    }
 }
 
 impl Observer for Desk {
@@ -153,6 +167,9 @@ impl Observer for Desk {
 
     fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
         let verdict = self.tracker.observe(mailbox, source, news, now);
+        if matches!(news, News::Reading(reading) if reading.asked_at.is_some()) {
+            self.was_read(mailbox, source);
+        }
         match verdict {
             Verdict::Changed => self.counters.changes.one(),
             Verdict::Ask => self.ask(mailbox),

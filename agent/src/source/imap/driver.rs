@@ -133,6 +133,11 @@ impl ImapSource {
         self.shared.tell(Input::Ask(mailbox));
     }
 
+    /// Another source has read the mailbox: the sweep need not, for a while.
+    pub fn read_elsewhere(&self, mailbox: MailboxId) {
+        self.shared.tell(Input::ReadElsewhere(mailbox));
+    }
+
     /// What keeps the whole source from working, for `/readyz`: a refused credential, an unreachable server.
     pub fn failure(&self) -> Option<String> {
         let name = &self.shared.settings.name;

@@ -23,6 +23,8 @@ pub enum Input {
     Unwatch(MailboxId),
     /// Someone wants a fresh reading of it.
     Ask(MailboxId),
+    /// A source that does so more cheaply has read it.
+    ReadElsewhere(MailboxId),
     /// Of the connection with this number.
     Connection(MailboxId, u32, Report),
     /// The moment of [`Roster::poll_timeout`] has come.
@@ -131,6 +133,7 @@ impl Roster {
             Input::Watch(mailbox, name) => self.watch(mailbox, name, moment),
             Input::Unwatch(mailbox) => self.unwatch(mailbox),
             Input::Ask(mailbox) => self.ask(mailbox, moment),
+            Input::ReadElsewhere(mailbox) => self.sweep.read_elsewhere(mailbox, moment),
             Input::Connection(mailbox, number, report) => {
                 if self.is_current(mailbox, number) {
                     self.report(mailbox, report, moment);
