@@ -121,6 +121,8 @@ struct Hall {
     /// Devices the relay called gone, until the ledger dropped them; bounded by the devices there are.
     gone: Mutex<Vec<(MailboxId, SubscriptionKey)>>,
     sources: tokio::sync::Mutex<Sources>,
+    board: Arc<sources::Board>,
+    desk: Arc<Desk>,
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
     bell: Arc<Notify>,
@@ -222,6 +224,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let doubt = Arc::new(Mutex::new(doubt));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&tracker), Arc::clone(&desk), Arc::clone(&doubt));
     let pulses = Arc::new(Pulses::default());
+    let sources = Sources::new(Arc::clone(&desk), clock, handed, Arc::clone(&pulses));
     Ok(Arc::new(Hall {
         clock,
         started_at: now.unix,
@@ -232,7 +235,9 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
         ledger: Mutex::new(ledger),
         doubt,
         gone: Mutex::default(),
-        sources: tokio::sync::Mutex::new(Sources::new(desk, clock, handed, Arc::clone(&pulses))),
+        board: sources.board(),
+        desk,
+        sources: tokio::sync::Mutex::new(sources),
         pulses,
         config: Mutex::new(config),
         bell,

@@ -157,10 +157,9 @@ impl Hall {
         (behind as u64, oldest.map_or(0.0, |moment| now.moment.since(moment).as_secs_f64()))
     }
 
-    /// Each source as `as_shown` puts it; while sources are being exchanged there is nothing to say of them.
+    /// Each source as `as_shown` puts it.
     fn sources<T>(&self, as_shown: impl Fn(Shown) -> T) -> Vec<T> {
-        let sources = self.sources.try_lock();
-        sources.map(|sources| sources.shown().into_iter().map(as_shown).collect()).unwrap_or_default()
+        self.board.shown(&self.desk).into_iter().map(as_shown).collect()
     }
 
     fn relay_reasons(&self) -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::event::{MailboxId, Observer, SourceId};
 use crate::source::pulse::Pulse;
 use crate::source::{cyrus, doveadm, dovecot, imap, maildir};
 use crate::time::driver::Clock;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// A source that runs.
@@ -53,9 +54,13 @@ pub(super) struct Sources {
     clock: Clock,
     handed: Handed,
     pulses: Arc<Pulses>,
-    running: Vec<Running>,
+    running: Arc<Board>,
     ids_given: usize,
 }
+
+/// The sources that run, for who wants to know how they are: also while others are being stopped.
+#[derive(Default)]
+pub(super) struct Board(Mutex<Vec<Running>>);
 
 /// What the outside is told of a source.
 pub(super) struct Shown {
@@ -67,7 +72,12 @@ pub(super) struct Shown {
 
 impl Sources {
     pub(super) fn new(desk: Arc<Desk>, clock: Clock, handed: Handed, pulses: Arc<Pulses>) -> Self {
-        Self { desk, clock, handed, pulses, running: Vec::new(), ids_given: 0 }
+        Self { desk, clock, handed, pulses, running: Arc::default(), ids_given: 0 }
+    }
+
+    /// Where they stand.
+    pub(super) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.running)
     }
 
     /// Brings what runs in line with `wanted`: sources whose settings are the same go on untouched, others are stopped
@@ -81,16 +91,16 @@ impl Sources {
             .iter()
             .filter(|source| matches!(source, config::Source::Dovecot(_) | config::Source::Cyrus(_)));
         self.handed.are_claimed(&answering.map(config::Source::name).collect::<Vec<_>>())?;
-        let (kept, dropped): (Vec<Running>, Vec<Running>) =
-            self.running.drain(..).partition(|source| wanted.contains(&source.settings));
-        self.running = kept;
+        let dropped: Vec<Running> =
+            self.running.0.lock().extract_if(.., |source| !wanted.contains(&source.settings)).collect();
         self.show_pulses();
         for source in dropped {
             tracing::info!(source = source.settings.name(), "source stopped");
             self.stop_one(source).await;
         }
         for settings in wanted {
-            if !self.running.iter().any(|source| source.settings == *settings) {
+            let is_running = self.running.0.lock().iter().any(|source| source.settings == *settings);
+            if !is_running {
                 self.start(settings, mailboxes)?;
             }
         }
@@ -132,7 +142,7 @@ impl Sources {
             }
         };
         tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
-        self.running.push(Running { id, settings: settings.clone(), counters, part });
+        self.running.0.lock().push(Running { id, settings: settings.clone(), counters, part });
         self.show_pulses();
         Ok(())
     }
@@ -170,7 +180,7 @@ impl Sources {
 
     /// Tells the watchdog which threads mail servers wait for now.
     fn show_pulses(&self) {
-        self.pulses.set(self.running.iter().filter_map(|source| source.part.pulse()).collect());
+        self.pulses.set(self.running.0.lock().iter().filter_map(|source| source.part.pulse()).collect());
     }
 
     /// Has a source watch these mailboxes, and stand where it can be asked.
@@ -184,7 +194,7 @@ impl Sources {
 
     /// Stops them all.
     pub(super) async fn stop(&mut self) {
-        let running = std::mem::take(&mut self.running);
+        let running = std::mem::take(&mut *self.running.0.lock());
         self.show_pulses();
         for source in running {
             self.stop_one(source).await;
@@ -197,15 +207,17 @@ impl Sources {
             askable.stop().await;
         }
     }
+}
 
+impl Board {
     /// What the outside is told of each.
-    pub(super) fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self, desk: &Desk) -> Vec<Shown> {
         let shown = |source: &Running| Shown {
             name: source.settings.name().to_owned(),
             kind: source.settings.kind(),
             counters: Arc::clone(&source.counters),
-            trouble: source.part.failure().or_else(|| self.desk.failure(source.id)),
+            trouble: source.part.failure().or_else(|| desk.failure(source.id)),
         };
-        self.running.iter().map(shown).collect()
+        self.0.lock().iter().map(shown).collect()
     }
 }
