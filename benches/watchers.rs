@@ -74,6 +74,8 @@ fn again(arguments: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a running program has a path"));
     // A huge page here or there is more than all mailboxes of this bench differ by.
     command.args(arguments.split(' ')).env("MIMALLOC_ALLOW_THP", "0");
+    // What is freed goes back with the next allocations, of which there are none here.
+    command.env("MIMALLOC_PURGE_DELAY", "0");
     command
 }
 

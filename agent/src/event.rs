@@ -84,8 +84,8 @@ pub struct Recipient {
     pub app_id: Arc<String>,
     /// `deviceId`; APNs: 64 hex digits.
     pub device_id: DeviceId,
-    /// `InstallationId`, where the device gave one.
-    pub installation_id: Option<Box<str>>,
+    /// `InstallationId`, where the device gave one; a `String` for the same reason.
+    pub installation_id: Option<Box<String>>,
     /// `lastSubscriptionUpdate`.
     pub last_update: UnixMs,
     /// From then on nothing is sent to it.

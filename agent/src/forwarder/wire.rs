@@ -179,7 +179,7 @@ mod tests {
             key: SubscriptionKey(1),
             app_id: app.to_owned().into(),
             device_id: device.into(),
-            installation_id: installation.map(Into::into),
+            installation_id: installation.map(|id| Box::new(id.to_owned())),
             last_update: UnixMs(updated),
             expires_at: UnixMs(u64::MAX),
             background_sync: false,
