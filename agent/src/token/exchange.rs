@@ -20,6 +20,9 @@ pub const GRANT_TYPE: &str = "http://oauth.net/grant_type/jwt/1.0/bearer";
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// The longest life that a token is believed to have.
 pub const LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+/// The shortest life that a token is believed to have: one that is over by our clock has come from a clock that is behind,
+/// or to one that is ahead, and whose is wrong the relay says.
+pub const LIFE_MIN: Duration = Duration::from_secs(30);
 /// The longest wait that a token service can ask for.
 pub const WAIT_MAX: Duration = Duration::from_hours(1);
 
@@ -200,10 +203,16 @@ fn token(content: &Value, now: UnixMs) -> Result<SignedToken, &'static str> {
         Value::String(text) => text.trim().parse::<u64>().ok(),
         number => number.as_u64(),
     };
-    let life = number("expires_in").or_else(|| Some(number("expires_on")?.saturating_sub(now.seconds())));
-    let life =
-        life.filter(|seconds| *seconds > 0).ok_or("neither expires_in nor expires_on in the future")?;
-    let expires = now.after(Duration::from_secs(life).min(LIFE_MAX));
+    let told = number("expires_in").filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    // The end that stands in the token itself, by the service's clock: what is over there is refused sooner or later.
+    let end = number("expires_on").map(|at| Duration::from_secs(at.saturating_sub(now.seconds())));
+    let life = match (told, end) {
+        (Some(told), Some(end)) => told.min(end.max(LIFE_MIN)),
+        (told, end) => told
+            .or(end.filter(|end| !end.is_zero()))
+            .ok_or("neither expires_in nor expires_on in the future")?,
+    };
+    let expires = now.after(life.min(LIFE_MAX));
     Ok(SignedToken { token: Arc::new(SecretString::from(text)), expires })
 }
 

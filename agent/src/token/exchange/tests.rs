@@ -60,7 +60,11 @@ fn a_token_lives_as_long_as_the_answer_says() {
     let cases = [
         (r#"{"access_token":"t","token_type":"Bearer","expires_in":"86399"}"#, Ok(86_399)),
         (r#"{"access_token":"t","expires_in":3600}"#, Ok(3600)),
-        (r#"{"access_token":"t","expires_in":" 60 ","expires_on":"1"}"#, Ok(60)),
+        (r#"{"access_token":"t","expires_in":" 60 ","expires_on":"1795420860"}"#, Ok(60)),
+        // The service's clock is 222 s behind ours, then so far behind that nothing is left, then ahead.
+        (r#"{"access_token":"t","expires_in":600,"expires_on":1795421178}"#, Ok(378)),
+        (r#"{"access_token":"t","expires_in":600,"expires_on":"1"}"#, Ok(30)),
+        (r#"{"access_token":"t","expires_in":600,"expires_on":1795421700}"#, Ok(600)),
         (r#"{"access_token":"t","expires_on":"1795420860"}"#, Ok(60)),
         (r#"{"access_token":"t","expires_in":99999999999999999999,"expires_on":1795420860}"#, Ok(60)),
         (r#"{"access_token":"t","expires_in":18446744073709551615}"#, Ok(7 * 86_400)),
