@@ -1,5 +1,5 @@
 //! Keeps the house as ARCHITECTURE.md describes it, by reading the source: arrows between rooms, the driver rule,
-//! file and function length, module docs, one version per dependency.
+//! file and function length, module docs, one version per dependency, planted faults that still fit.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
@@ -314,4 +314,45 @@ fn no_test_is_ignored_and_nothing_is_left_to_do() {
         }
     }
     none(&complaints);
+}
+
+/// What a unified diff expects to find: for each hunk its file, and the lines that are there before it.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let mut hunks: Vec<(String, String)> = Vec::new();
+    let mut file = String::new();
+    for line in patch.lines() {
+        if let Some(path) = line.strip_prefix("--- a/") {
+            path.clone_into(&mut file);
+        } else if line.starts_with("@@ ") {
+            hunks.push((file.clone(), String::new()));
+        } else if let Some((_, before)) = hunks.last_mut()
+            && let Some(kept) = line.strip_prefix(' ').or_else(|| line.strip_prefix('-'))
+            && !line.starts_with("--")
+        {
+            before.push_str(kept);
+            before.push('\n');
+        }
+    }
+    hunks
+}
+
+#[test]
+fn every_planted_fault_fits_what_it_breaks() {
+    let mut complaints = Vec::new();
+    let mut fitting = 0;
+    for entry in fs::read_dir(root().join("tests/mutations")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        for (file, before) in hunks(&fs::read_to_string(&path).unwrap()) {
+            if fs::read_to_string(root().join(&file)).is_ok_and(|text| text.contains(&before)) {
+                fitting += 1;
+            } else {
+                complaints.push(format!("{}: does not fit {file}", path.display()));
+            }
+        }
+    }
+    none(&complaints);
+    assert!(fitting > 20, "only {fitting} hunks were read");
 }
