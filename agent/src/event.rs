@@ -17,7 +17,7 @@ pub struct MailboxId(pub u32);
 pub struct SourceId(pub u8);
 
 /// UIDVALIDITY of a mailbox (RFC 9051 §2.3.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UidValidity(pub NonZeroU32);
 
 /// HIGHESTMODSEQ of a mailbox (RFC 7162 §3.1.2).

@@ -17,6 +17,8 @@ pub const THROTTLED_WAIT: Duration = Duration::from_mins(1);
 /// How long a device that the relay called invalid is left alone, unless its mailbox changes: the fault may have been
 /// the relay's, and then nothing else would ever mend the badge.
 pub const ASIDE_WAIT: Duration = Duration::from_hours(1);
+/// How long after a mailbox was made anew events of its former incarnation may still come.
+pub const LATE_MAX: Duration = Duration::from_mins(1);
 
 /// Where a mailbox stands on its way to the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,7 +106,7 @@ impl Record {
         let News::Reading(reading) = news else { return Verdict::Ask };
         let verdict = judge(self.known.as_ref(), &reading, source);
         if matches!(verdict, Verdict::Older | Verdict::Ask) {
-            self.doubt(&reading);
+            self.doubt(&reading, now.moment);
             return verdict;
         }
         let carried = self.known.filter(|known| is_same_validity(known.uid_validity, reading.uid_validity));
@@ -130,13 +132,16 @@ impl Record {
 
     /// A reading of another UIDVALIDITY was not believed: what is known may be of a mailbox that is no more. Its order is
     /// forgotten, so that a source which says no UIDVALIDITY can answer, and where none can be asked the next event is
-    /// believed (sources.md §1).
-    fn doubt(&mut self, reading: &Reading) {
+    /// believed (sources.md §1). A new UIDVALIDITY is greater than the former (RFC 9051 §2.3.1.1): for [`LATE_MAX`] a
+    /// smaller one is taken for the former's, which is late, and no second of its kind for the next event.
+    fn doubt(&mut self, reading: &Reading, now: Moment) {
         if let Some(known) = &mut self.known
             && !is_same_validity(known.uid_validity, reading.uid_validity)
+            && (reading.uid_validity > known.uid_validity || now.since(known.at) > LATE_MAX)
         {
             // Under the new one, lest an event of the former that is late be taken for the next.
             (known.uid_validity, known.modseq, known.is_ordered) = (reading.uid_validity, None, false);
+            known.at = now;
         }
     }
 

@@ -83,6 +83,29 @@ fn a_reading_without_modseq_does_not_let_older_ones_back_in() {
 }
 
 #[test]
+fn late_events_of_a_former_uidvalidity_are_never_taken_for_the_next_incarnations() {
+    use Verdict::{Ask, Changed};
+    let late = at(106 + LATE_MAX.as_millis() as u64);
+    let told = |record: &mut Record, unseen, validity, now| {
+        record.observe(DICT, News::Reading(reading(unseen, validity, 4, None)), now)
+    };
+    let mut record = known_by(DICT, 10);
+    let steps = [
+        (3, 8, at(101), Ask),
+        (2, 7, at(102), Ask),
+        (2, 7, at(103), Ask),
+        (1, 7, at(104), Ask),
+        (4, 8, at(105), Changed),
+    ];
+    for (unseen, validity, now, verdict) in steps {
+        assert_eq!(told(&mut record, unseen, validity, now), verdict, "{unseen} of {validity}");
+    }
+    assert_eq!(record.known().map(|known| known.unseen), Some(4));
+    // A backup put back: its smaller one is believed once nothing can be late any more.
+    assert_eq!((told(&mut record, 1, 5, late), told(&mut record, 1, 5, late)), (Ask, Changed));
+}
+
+#[test]
 fn a_hint_is_a_reason_to_ask() {
     assert_eq!(known_by(DICT, 10).observe(IMAP, News::Hint, at(101)), Verdict::Ask);
 }
