@@ -147,7 +147,7 @@ fn settings(server: &mut Child, is_tls: bool) -> Result<Settings, Box<dyn std::e
 fn watch(source: &ImapSource, tracker: &Tracker, mailboxes: std::ops::Range<u32>, clock: Clock) {
     for number in mailboxes {
         let (mailbox, name) = enroll(tracker, number, clock.now());
-        source.watch(mailbox, name);
+        source.watch(mailbox, &name);
     }
 }
 

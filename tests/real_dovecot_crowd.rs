@@ -37,7 +37,7 @@ impl Watching {
         let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
         let source = start(settings, SourceId(0), observer, Clock::start(), counters.clone(), 1).unwrap();
         drop(inside);
-        (1..=users).for_each(|number| source.watch(MailboxId(number), format!("u{number}").into()));
+        (1..=users).for_each(|number| source.watch(MailboxId(number), &format!("u{number}").into()));
         let watching = Self { runtime, source: Some(source), recorder, counters };
         watching.wait_watched(users);
         watching

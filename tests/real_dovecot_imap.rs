@@ -75,7 +75,7 @@ impl Watching {
         let source =
             start(settings, SourceId(0), recorder.clone(), Clock::start(), counters.clone(), 1).unwrap();
         drop(inside);
-        (1..=USERS).for_each(|number| source.watch(MailboxId(number), format!("u{number}").into()));
+        (1..=USERS).for_each(|number| source.watch(MailboxId(number), &format!("u{number}").into()));
         Self { runtime, source: Some(source), recorder, counters }
     }
 
@@ -238,7 +238,7 @@ fn a_mailbox_that_does_not_exist_leaves_the_others_alone() {
     let server = Dovecot::start(Options { users: USERS, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), Watch::Auto));
     watching.wait_all_watched();
-    watching.source().watch(MailboxId(99), "nobody".into());
+    watching.source().watch(MailboxId(99), &"nobody".into());
     wait_until("the log-in to be refused", LIMIT, || {
         (watching.counters.logins_refused.get() > 0).then_some(())
     });

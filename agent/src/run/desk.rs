@@ -36,7 +36,7 @@ pub(super) enum Askable {
 impl Askable {
     pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
         match self {
-            Self::Imap(source) => source.watch(mailbox, Arc::clone(name)),
+            Self::Imap(source) => source.watch(mailbox, name),
             Self::Maildir(source) => source.watch(mailbox, name),
             Self::Doveadm(source) => source.watch(mailbox, name),
         }

@@ -2,6 +2,7 @@
 //! to can be one mailbox. A rule works both ways: on names that a source is told, and on names that it asks with.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Which part of a mailbox's name a server uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,12 @@ impl Names {
             Spelling::LocalPart => self.without_domain(mailbox),
             Spelling::WithDomain => self.with_domain(mailbox),
         }
+    }
+
+    /// The same, without a second copy of a name that is spelled alike on both sides, as most are.
+    pub fn server_shared(&self, mailbox: &Arc<str>) -> Arc<str> {
+        let user = self.server(mailbox);
+        if *user == **mailbox { Arc::clone(mailbox) } else { Arc::from(user) }
     }
 
     fn lowered<'a>(&self, name: &'a str) -> Cow<'a, str> {

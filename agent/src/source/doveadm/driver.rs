@@ -84,8 +84,7 @@ pub fn start(
 impl DoveadmSource {
     /// Reads the mailbox of this name from now on.
     pub fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
-        let user = Some(self.shared.settings.names.server(name)).filter(|user| **user != **name);
-        let user = user.map_or_else(|| Arc::clone(name), Arc::from);
+        let user = self.shared.settings.names.server_shared(name);
         self.shared.tell(Input::Watch(mailbox, user));
     }
 

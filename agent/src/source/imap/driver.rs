@@ -117,9 +117,8 @@ pub fn start(
 
 impl ImapSource {
     /// Watches the mailbox of this name.
-    pub fn watch(&self, mailbox: MailboxId, name: Arc<str>) {
-        let user = Some(self.shared.settings.names.server(&name)).filter(|user| **user != *name);
-        let user = user.map(Arc::from).unwrap_or(name);
+    pub fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+        let user = self.shared.settings.names.server_shared(name);
         self.shared.tell(Input::Watch(mailbox, user));
     }
 

@@ -120,7 +120,7 @@ impl Fixture {
             start(settings(port), SourceId(0), recorder.clone(), Clock::start(), counters.clone(), 1)
                 .unwrap();
         for (id, name) in names.iter().enumerate() {
-            source.watch(MailboxId(id as u32), (*name).into());
+            source.watch(MailboxId(id as u32), &(*name).into());
         }
         Self { source, recorder, counters, logins }
     }
@@ -179,7 +179,7 @@ async fn a_question_is_answered_and_a_stop_closes_everything() {
     fixture.wait("the end", |fixture| fixture.source.shared.live.load(Ordering::Acquire) == 0).await;
     assert_eq!(fixture.counters.watched.get(), 0);
     let shared = fixture.source.shared.clone();
-    fixture.source.watch(MailboxId(1), "good".into());
+    fixture.source.watch(MailboxId(1), &"good".into());
     fixture.wait("it again", |fixture| fixture.unseen(1) == Some(2)).await;
     fixture.source.stop().await;
     assert_eq!(shared.live.load(Ordering::Acquire), 0);
@@ -193,7 +193,7 @@ async fn an_unreachable_server_is_told_of() {
     let counters = Arc::new(SourceCounters::default());
     let recorder = Arc::new(Recorder::default());
     let source = start(settings(port), SourceId(0), recorder, Clock::start(), counters, 1).unwrap();
-    source.watch(MailboxId(0), "good".into());
+    source.watch(MailboxId(0), &"good".into());
     let waited = Clock::start();
     let failure = loop {
         if let Some(failure) = source.failure() {
