@@ -1,6 +1,6 @@
 //! Each configured source, as far as that can be tried without standing in a running daemon's way.
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, Verdict};
 use crate::commands::Failure;
 use crate::config::Source;
 use crate::source::doveadm::{self, driver as doveadm_driver};
@@ -20,10 +20,13 @@ pub(super) fn all(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     }
     let mut findings = Vec::new();
     for source in &patient.config.sources {
-        findings.push(one(source, patient)?);
+        let first = one(source, patient)?;
+        // Where one mailbox could not be asked for, all of them would only say so again, with another remedy.
+        let is_ill = first.result == Verdict::Ill;
+        findings.push(first);
         match source {
             Source::Imap(settings) => findings.extend(instances(settings, patient)?),
-            Source::Doveadm(settings) => findings.push(everyone(settings, patient)),
+            Source::Doveadm(settings) if !is_ill => findings.push(everyone(settings, patient)),
             _ => {}
         }
     }
