@@ -165,12 +165,12 @@ impl fmt::Display for Quirk {
 
 /// A set of quirks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Quirks(u32);
+pub struct Quirks(u64);
 
 impl Quirks {
     /// Whether this one is in the set.
     pub const fn has(self, quirk: Quirk) -> bool {
-        self.0 & (1 << quirk as u32) != 0
+        self.0 & (1 << quirk as u64) != 0
     }
 
     /// Switches one on or off. A dialect of the dict that is switched on takes the place of another.
@@ -179,7 +179,7 @@ impl Quirks {
             self.forget(&DIALECTS);
         }
         if on {
-            self.0 |= 1 << quirk as u32;
+            self.0 |= 1 << quirk as u64;
         } else {
             self.forget(&[quirk]);
         }
@@ -196,7 +196,7 @@ impl Quirks {
 
     fn forget(&mut self, quirks: &[Quirk]) {
         for quirk in quirks {
-            self.0 &= !(1 << *quirk as u32);
+            self.0 &= !(1 << *quirk as u64);
         }
     }
 
