@@ -27,8 +27,10 @@ pub enum Reply<'a> {
     Capability(Capabilities),
     /// `* STATUS INBOX (…)`.
     Status(StatusItems),
-    /// The number of messages in a SEARCH or ESEARCH answer.
+    /// How many numbers one `* SEARCH` line holds; a server may send several such lines for one command.
     Found(u32),
+    /// COUNT of an ESEARCH answer (RFC 4731 §3.1).
+    Count(u32),
     /// `* n EXISTS`.
     Exists(u32),
     /// `* n EXPUNGE`.
@@ -186,7 +188,7 @@ fn search(numbers: &[u8], folded: u32) -> Option<Reply<'_>> {
 fn esearch(rest: &[u8]) -> Reply<'_> {
     let mut words = rest.split(|byte| *byte == b' ').skip_while(|word| !word.eq_ignore_ascii_case(b"COUNT"));
     let count = words.nth(1).and_then(number).and_then(|count| u32::try_from(count).ok());
-    count.map_or(Reply::Other, Reply::Found)
+    count.map_or(Reply::Other, Reply::Count)
 }
 
 /// Exactly what a server pushes by the thousand: `INBOX (NAME number …)`, known names in capitals, single spaces. Anything
@@ -329,7 +331,7 @@ mod tests {
             (b"* SEARCH 1 22 333 ", Some(Reply::Found(3))),
             (b"* search 1 (MODSEQ 99)", Some(Reply::Found(1))),
             (b"* SEARCH 1 x", None),
-            (b"* ESEARCH (TAG \"a5\") UID COUNT 17", Some(Reply::Found(17))),
+            (b"* ESEARCH (TAG \"a5\") UID COUNT 17", Some(Reply::Count(17))),
             (b"* ESEARCH (TAG \"a5\") UID", Some(Reply::Other)),
             (b"* 4 EXISTS", Some(Reply::Exists(4))),
             (b"* 4 EXPUNGE", Some(Reply::Expunge)),
