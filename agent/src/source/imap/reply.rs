@@ -150,7 +150,8 @@ fn untagged(data: &[u8], folded: u32) -> Option<Reply<'_>> {
     match condition(data) {
         Some(bye) if bye.kind == Kind::Bye => Some(Reply::Bye(bye)),
         Some(condition) => Some(Reply::Untagged(condition)),
-        None => OTHERS.iter().any(|name| is(name)).then_some(Reply::Other),
+        None if OTHERS.iter().any(|name| is(name)) => Some(Reply::Other),
+        None => of_some_message(rest),
     }
 }
 
@@ -192,6 +193,14 @@ fn of_messages(count: u32, rest: &[u8]) -> Option<Reply<'_>> {
         Some(Reply::Flags)
     } else {
         is("RECENT").then_some(Reply::Other)
+    }
+}
+
+/// The same where no number can be read: a change was reported all the same.
+fn of_some_message(rest: &[u8]) -> Option<Reply<'_>> {
+    match of_messages(0, rest)? {
+        Reply::Exists(_) => Some(Reply::Vanished),
+        heard => Some(heard),
     }
 }
 
