@@ -150,6 +150,29 @@ fn a_certificate_is_imported_from_one_file_or_two() {
     assert_eq!(fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+/// Chains and bundles stand in any order, with text and odd line ends between their blocks.
+#[test]
+fn the_certificate_of_a_bundle_is_the_one_whose_key_is_there() {
+    let read = |name: &str| fs::read_to_string(Path::new("fixtures/certificates").join(name)).unwrap();
+    let (agent, sts, stranger) = (read("agent.cert.pem"), read("sts.cert.pem"), read("stranger.cert.pem"));
+    let (agent_key, sts_key) = (read("agent.key.pem"), read("sts.key.pem"));
+    let broken = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
+    let bundles = [
+        format!("{sts}{agent}{stranger}{agent_key}"),
+        format!("{}{agent}{agent_key}", sts.trim_end()),
+        format!("{broken}{agent}\u{fc}\n-----BEGIN {stranger}{agent_key}"),
+        format!("\u{feff}{stranger}Bag: x\r\n{agent_key}{sts_key}{agent}").replace('\n', " \r\n"),
+    ];
+    let expected: serde_json::Value = serde_json::from_str(&read("certificates.json")).unwrap();
+    for bundle in bundles {
+        let host = Host::new();
+        fs::write(host.path("bundle.pem"), &bundle).unwrap();
+        fs::set_permissions(host.path("bundle.pem"), Permissions::from_mode(0o600)).unwrap();
+        let told = host.json("certificate import bundle.pem");
+        assert_eq!(told["Thumbprint"], expected["agent"]["thumbprint"], "{bundle}");
+    }
+}
+
 #[test]
 fn what_cannot_be_imported_is_refused_with_the_reason() {
     let host = Host::new();

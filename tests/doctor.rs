@@ -193,6 +193,12 @@ fn maildirs_and_the_watches_they_need_are_looked_at() {
     assert!(shown.contains("kim@fabrikam.com has a Maildir, 2 unseen"), "{shown}");
     let shown = host.run("doctor").out;
     assert!(shown.contains("✓ source maildir") && shown.contains("1 Maildirs by"), "{shown}");
+    for name in ["cur/four;2,S", "cur/five;2,"] {
+        fs::write(host.path("kim/Maildir").join(name), "").expect("own folder");
+    }
+    let shown = sources(&template);
+    assert!(shown.contains("✗ source maildir") && shown.contains("flags behind ';', not ':'"), "{shown}");
+    assert!(shown.contains("flag-separator = \";\""), "{shown}");
     let shown = sources(&format!("{}/{{user}}", host.path("kim/Maildir/new/one").display()));
     assert!(shown.contains("✗ source maildir"), "{shown}");
     assert!(shown.contains("let the user that runs the daemon read"), "{shown}");

@@ -116,6 +116,12 @@ fn is_switched_on_later(quirk: Quirk) -> bool {
     quirk.acts_once() || quirk == Quirk::SilentDrop
 }
 
+/// `* STATUS INBOX (NAME number …)` with single spaces (RFC 9051 §9, `mailbox-data`).
+fn is_grammatical(line: &str) -> bool {
+    let list = line.strip_prefix("* STATUS INBOX (").and_then(|list| list.strip_suffix(')'));
+    list.is_some_and(|list| list.split(' ').all(|word| !word.is_empty()))
+}
+
 /// HIGHESTMODSEQ in a line.
 fn modseq(said: &str) -> u64 {
     let digits = said.split("HIGHESTMODSEQ ").nth(1).unwrap();
@@ -134,6 +140,7 @@ fn is_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         | Quirk::ByeAfter30Min
         | Quirk::EsearchCountTotal
         | Quirk::StatusInUnselectedIdle
+        | Quirk::ContinuationUnspaced
         | Quirk::KeepaliveBurst => is_idle_right(quirk, client),
         _ => is_notify_right(quirk, client),
     }
@@ -192,6 +199,11 @@ fn is_idle_right(quirk: Quirk, client: &mut Unarmed) -> bool {
             client.say("EXAMINE INBOX");
             client.say("IDLE").starts_with('+')
         }
+        // It waits for a plus and a space.
+        Quirk::ContinuationUnspaced => {
+            client.say("EXAMINE INBOX");
+            client.say("IDLE").contains("+ ")
+        }
         // It says IDLE once.
         Quirk::ByeAfter30Min => {
             client.say("EXAMINE INBOX");
@@ -237,6 +249,12 @@ fn is_notify_right(quirk: Quirk, client: &mut Unarmed) -> bool {
             client.deliver(250);
             let said = client.deliver(1);
             client.is_true(&said)
+        }
+        // It reads lines by the grammar alone.
+        Quirk::StatusSpaced => {
+            let said = client.say(NOTIFY) + &client.deliver(1) + &client.say("STATUS INBOX (UNSEEN)");
+            let lines: Vec<&str> = said.lines().filter(|line| line.contains("STATUS INBOX")).collect();
+            lines.len() >= 3 && lines.into_iter().all(is_grammatical)
         }
         // It takes each pushed line for a change.
         Quirk::DuplicateStatus => {

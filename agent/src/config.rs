@@ -60,6 +60,8 @@ pub struct Config {
     pub endpoint: endpoint::Settings,
     /// The admin endpoint.
     pub admin: admin::Settings,
+    /// What was found odd in the files that it names; part of the advice.
+    pub noticed: Vec<Advice>,
     /// Every known key with its value, in the order of the file's tables: `check --print`.
     pub settings: Vec<Setting>,
 }

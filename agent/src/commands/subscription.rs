@@ -157,13 +157,19 @@ fn read_lines<E: std::fmt::Display>(
         if records.len() == LINES_MAX {
             return Err(format!("{number}: more than {LINES_MAX} lines; give them in parts"));
         }
-        if !line.trim().is_empty() {
+        if !object_of(&line).is_empty() {
             let request: Request =
-                serde_json::from_str(&line).map_err(|error| format!("{number}: {error}"))?;
+                serde_json::from_str(object_of(&line)).map_err(|error| format!("{number}: {error}"))?;
             records.push(check(request).map_err(|invalid| format!("{number}: {invalid}"))?);
         }
     }
     Ok(records)
+}
+
+/// A line's object, without the mark of byte order at a file's beginning, or the comma that a list left behind it.
+fn object_of(line: &str) -> &str {
+    let line = line.trim_start_matches('\u{feff}').trim();
+    line.strip_suffix(',').unwrap_or(line).trim_end()
 }
 
 fn tell_one(record: &NewSubscription, added: &[Added], context: &mut Context) -> Result<(), Failure> {

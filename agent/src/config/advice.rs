@@ -29,7 +29,7 @@ pub struct Advice {
 
 /// Looks for settings that are legal but unwise.
 pub fn check(config: &Config) -> Vec<Advice> {
-    let mut advice = Vec::new();
+    let mut advice = config.noticed.clone();
     let mut say = |key: String, what: &str| advice.push(Advice { key, what: what.to_owned() });
     let can_ask = config
         .sources

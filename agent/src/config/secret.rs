@@ -1,4 +1,5 @@
-//! Keys that name a file whose first line is a secret: only its owner may read it.
+//! Keys that name a file whose first line is a secret: only its owner may read it. The line's end, of whatever kind, and a
+//! mark of byte order before it are not the secret's; every other character is.
 
 use super::sheet::Section;
 use crate::store::owner_only;
@@ -34,8 +35,55 @@ fn first_line(path: &Path, what: &str) -> Result<SecretString, String> {
         return Err(format!("{shown}: has {size} bytes; expected one line with the {what}"));
     }
     let text = Zeroizing::new(fs::read_to_string(path).map_err(|cause| format!("{shown}: {cause}"))?);
-    match text.lines().next() {
-        Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
-        _ => Err(format!("{shown}: is empty; expected one line with the {what}")),
+    match secret_of(&text) {
+        Some(line) => Ok(SecretString::from(line)),
+        None => Err(format!("{shown}: is empty; expected one line with the {what}")),
+    }
+}
+
+/// The first line of a text; `None` where that is empty.
+fn secret_of(text: &str) -> Option<&str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let line = text.split(['\r', '\n']).next().unwrap_or_default();
+    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_secret_is_the_first_line_without_its_end() {
+        let cases = [
+            ("secret", Some("secret")),
+            ("secret\n", Some("secret")),
+            ("secret\r\n\r\n", Some("secret")),
+            ("secret\r", Some("secret")),
+            ("\u{feff}secret\n", Some("secret")),
+            (" sec\tret \nmore", Some(" sec\tret ")),
+            ("s\u{feff}é", Some("s\u{feff}é")),
+            ("", None),
+            ("\nsecret", None),
+            ("\u{feff}\r\n", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(secret_of(text), expected, "{text:?}");
+        }
+    }
+
+    proptest! {
+        /// The grammar of such a file: `[BOM] secret [line-end *any]`.
+        #[test]
+        fn a_secret_comes_back_from_every_file_of_the_grammar(
+            mark in "\u{feff}?",
+            secret in "[^\r\n\u{feff}]{1,40}",
+            end in "|\r|\n|\r\n|\n\n\n",
+            more in "\\PC{0,20}",
+        ) {
+            let rest = if end.is_empty() { String::new() } else { format!("{end}{more}") };
+            let text = format!("{mark}{secret}{rest}");
+            prop_assert_eq!(secret_of(&text), Some(secret.as_str()));
+        }
     }
 }

@@ -3,9 +3,10 @@
 use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, sources};
+use crate::identity::certificate::Certificate;
 use crate::{admin, endpoint, subscription};
+use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
     count(open(sheet, "count", count_table));
     let admin = admin(open(sheet, "admin", admin_table));
     Config {
+        noticed: std::mem::take(&mut sheet.noticed),
         organization,
         state_dir,
         watch_all,
@@ -90,11 +92,19 @@ fn relay(mut section: Section) -> Relay {
     relay
 }
 
-/// The key `ca-file`: the file's text and the certificates in it, at least one.
+/// The key `ca-file`: the certificates in the file that can be read, at least one, as PEM and DER. What cannot be read
+/// is noticed.
 pub(super) fn ca_file(section: &mut Section) -> Option<(Vec<u8>, Vec<CertificateDer<'static>>)> {
     let path = section.path("ca-file")?;
     match certificates(&path) {
-        Ok(found) => Some(found),
+        Ok((found, odd)) => {
+            for what in odd {
+                section.notice("ca-file", what);
+            }
+            let pem: String = found.iter().map(Certificate::pem).collect();
+            let der = found.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
+            Some((pem.into_bytes(), der))
+        }
         Err(what) => {
             section.refuse("ca-file", what);
             None
@@ -102,18 +112,33 @@ pub(super) fn ca_file(section: &mut Section) -> Option<(Vec<u8>, Vec<Certificate
     }
 }
 
-fn certificates(path: &Path) -> Result<(Vec<u8>, Vec<CertificateDer<'static>>), String> {
+/// Those that can be read, and of each other one what is wrong with it.
+fn certificates(path: &Path) -> Result<(Vec<Certificate>, Vec<String>), String> {
     let shown = path.display();
     let size = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?.len();
     if size > CA_FILE_SIZE_MAX {
         return Err(format!("{shown}: has {size} bytes; expected certificates in PEM"));
     }
-    let pem = fs::read(path).map_err(|cause| format!("{shown}: {cause}"))?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok((pem, found)),
-        _ => Err(format!("{shown}: holds no certificate; expected \"-----BEGIN CERTIFICATE-----\" (PEM)")),
+    let bytes = fs::read(path).map_err(|cause| format!("{shown}: {cause}"))?;
+    let (mut found, mut odd) = (Vec::new(), Vec::new());
+    for (index, read) in Certificate::each_of_pem(&String::from_utf8_lossy(&bytes), "").enumerate() {
+        match read.map_err(|error| error.to_string()).and_then(trusted) {
+            Ok(certificate) => found.push(certificate),
+            Err(why) => odd.push(format!("{shown}: certificate {} is left out: {why}", index + 1)),
+        }
     }
+    if found.is_empty() {
+        let why = odd.first().cloned().unwrap_or_else(|| format!("{shown}: holds no certificate"));
+        return Err(format!("{why}; expected \"-----BEGIN CERTIFICATE-----\" (PEM)"));
+    }
+    Ok((found, odd))
+}
+
+/// Whether TLS would take it as a root: one that it refuses would cost the others.
+fn trusted(certificate: Certificate) -> Result<Certificate, String> {
+    let der = CertificateDer::from(certificate.der());
+    RootCertStore::empty().add(der.into_owned()).map_err(|error| format!("no root: {error}"))?;
+    Ok(certificate)
 }
 
 fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {

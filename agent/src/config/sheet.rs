@@ -3,6 +3,7 @@
 //!
 //! Which keys there are and what they mean stands in `sections`; how one value is spelled, in `value`.
 
+use super::advice::Advice;
 use super::value::Spelling;
 use super::{Fault, Setting};
 use std::ops::RangeInclusive;
@@ -19,6 +20,8 @@ pub(super) struct Sheet<'d> {
     base: &'d Path,
     /// What was found wrong.
     pub(super) faults: Vec<Fault>,
+    /// What was found odd and does not stop anything.
+    pub(super) noticed: Vec<Advice>,
     /// Every known key with its value.
     pub(super) settings: Vec<Setting>,
 }
@@ -44,7 +47,7 @@ struct Placed<'d> {
 
 impl<'d> Sheet<'d> {
     pub(super) fn new(text: &'d str, base: &'d Path) -> Self {
-        Self { text, base, faults: Vec::new(), settings: Vec::new() }
+        Self { text, base, faults: Vec::new(), noticed: Vec::new(), settings: Vec::new() }
     }
 
     /// The line, from 1, on which this byte stands.
@@ -197,6 +200,12 @@ impl<'d> Section<'_, 'd> {
     pub(super) fn refuse(&mut self, key: &'static str, what: impl Into<String>) {
         let line = self.find(key).map_or(self.line, |placed| placed.line);
         self.fault(line, key, what.into());
+    }
+
+    /// What is odd about a key's value and does not stop anything.
+    pub(super) fn notice(&mut self, key: &str, what: String) {
+        let key = format!("{}.{key}", self.name);
+        self.sheet.noticed.push(Advice { key, what });
     }
 
     /// As [`Section::refuse`], where it is a matter of permission.

@@ -3,6 +3,7 @@
 use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Source, doveadm, imap};
+use crate::source::maildir::message::Separator;
 use crate::source::names::{self, Names};
 use crate::source::{cyrus, dovecot, maildir};
 use std::collections::HashSet;
@@ -144,6 +145,9 @@ fn cyrus_source(mut section: Section, name: &str, names: Names) -> Option<cyrus:
     Some(cyrus::Settings { name: name.into(), listen: listen?, mode: mode?, names })
 }
 
+const SEPARATORS: &[(&str, Separator)] =
+    &[(":", Separator::Colon), (";", Separator::Semicolon), ("!", Separator::ExclamationMark)];
+
 fn maildir_source(
     mut section: Section,
     name: &str,
@@ -151,8 +155,10 @@ fn maildir_source(
     is_searching: bool,
 ) -> Option<maildir::Settings> {
     let path = section.spelled("path", None, &Spelling::maildir());
+    let separator = section.choice("flag-separator", ":", SEPARATORS);
     let range = Duration::from_secs(1)..=Duration::from_hours(168);
     let sweep_interval = section.duration("sweep-interval", "15m", range);
     section.finish();
-    Some(maildir::Settings { name: name.into(), path: path?, names, sweep_interval, is_searching })
+    let (path, separator) = (path?, separator?);
+    Some(maildir::Settings { name: name.into(), path, separator, names, sweep_interval, is_searching })
 }

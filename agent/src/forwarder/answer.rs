@@ -8,11 +8,11 @@ pub use crate::https::{CONTENT_BYTES_MAX, Failure};
 
 use super::wire::{Stamp, told_update};
 use crate::event::{Notification, Recipient, Rejected, Rejection};
+use crate::https::json::{self, member, whole_number, without_mark};
 use crate::https::{quote, retry_after};
 use crate::time::UnixMs;
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// The longest wait a relay can ask for.
@@ -188,44 +188,35 @@ fn from_the_future(date: Option<UnixMs>, sent: &[Notification]) -> Vec<Rejected>
     ahead.map(later).collect()
 }
 
-/// The report's members (protocol.md §1.5) that matter here; whatever else a 200 carries is no report.
-#[derive(Deserialize)]
-struct Report {
-    rejected: Vec<Value>,
-}
-
-#[derive(Deserialize)]
-struct ReportedRecipient<'a> {
-    id: &'a str,
-    #[serde(rename = "appId")]
-    app_id: &'a str,
-    #[serde(rename = "deviceId")]
-    device_id: &'a str,
-    reason: &'a str,
-}
-
-/// Which of the recipients in `sent` the report names. Entries that name none of them, or no known reason,
-/// are passed over.
+/// Which of the recipients in `sent` the report (protocol.md §1.5) names. Entries that name none of them, or no known
+/// reason, are passed over, as is whatever else a 200 carries.
 fn reported(content: &[u8], stamp: &Stamp, sent: &[Notification]) -> Vec<Rejected> {
-    let Ok(report) = serde_json::from_slice::<Report>(content) else { return Vec::new() };
-    let entries = report.rejected.iter().filter_map(|entry| ReportedRecipient::deserialize(entry).ok());
-    entries.filter_map(|entry| find(&entry, stamp, sent)).collect()
+    let Value::Object(report) = value_of(content) else { return Vec::new() };
+    let entries = json::list(member(&report, "rejected")).iter().filter_map(Value::as_object);
+    entries.filter_map(|entry| find(entry, stamp, sent)).collect()
 }
 
-fn find(entry: &ReportedRecipient<'_>, stamp: &Stamp, sent: &[Notification]) -> Option<Rejected> {
-    let reason = match entry.reason {
+fn find(entry: &Map<String, Value>, stamp: &Stamp, sent: &[Notification]) -> Option<Rejected> {
+    let text = |name: &str| member(entry, name)?.as_str();
+    let reason = match text("reason")?.trim().to_ascii_lowercase().as_str() {
         "gone" => Rejection::Gone,
         "invalid" => Rejection::Invalid,
         "throttled" => Rejection::Throttled,
         _ => return None,
     };
-    let number = stamp.number_in(entry.id)?;
+    let number = stamp.number_in(text("id")?)?;
+    let (app_id, device_id) = (text("appId")?, text("deviceId")?);
     let notification = sent.iter().find(|notification| notification.number == number)?;
     let recipient = notification
         .recipients
         .iter()
-        .find(|recipient| *recipient.app_id == *entry.app_id && recipient.device_id == *entry.device_id)?;
+        .find(|recipient| *recipient.app_id == *app_id && recipient.device_id == *device_id)?;
     Some(Rejected { mailbox: notification.mailbox, subscription: recipient.key, reason })
+}
+
+/// A body as JSON; null where it is none.
+fn value_of(content: &[u8]) -> Value {
+    serde_json::from_slice(without_mark(content)).unwrap_or_default()
 }
 
 /// A fault (protocol.md §1.5); members of another type than expected count as absent.
@@ -239,14 +230,19 @@ struct Fault {
 impl Fault {
     /// Reads `content`, the outer fault's members before the inner one's. Whatever is no fault says nothing.
     fn read(content: &[u8]) -> Self {
-        let value: Value = serde_json::from_slice(content).unwrap_or_default();
-        let levels = std::iter::successors(Some(&value), |fault| fault.get("InnerFault"));
-        let levels: Vec<&Value> = levels.take(FAULT_DEPTH_MAX).collect();
-        let first = |name: &str| levels.iter().find_map(|fault| fault.get(name));
+        let value = value_of(content);
+        let levels =
+            std::iter::successors(value.as_object(), |fault| member(fault, "InnerFault")?.as_object());
+        let levels: Vec<_> = levels.take(FAULT_DEPTH_MAX).collect();
+        let members = |name| levels.iter().filter_map(move |fault| member(fault, name));
+        let is_yes = |value: &Value| match value {
+            Value::String(text) => text.trim().eq_ignore_ascii_case("true").then_some(true),
+            value => value.as_bool(),
+        };
         Self {
-            message: first("Message").and_then(Value::as_str).map(str::to_owned),
-            can_retry: first("CanRetry").and_then(Value::as_bool).unwrap_or(false),
-            back_off: first("BackOffTimeInMilliseconds").and_then(Value::as_u64).map(Duration::from_millis),
+            message: members("Message").find_map(Value::as_str).map(str::to_owned),
+            can_retry: members("CanRetry").find_map(is_yes).unwrap_or(false),
+            back_off: members("BackOffTimeInMilliseconds").find_map(whole_number).map(Duration::from_millis),
         }
     }
 }

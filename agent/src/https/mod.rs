@@ -1,9 +1,11 @@
-//! Requests over HTTPS: where they may go ([`url`]), who carries them ([`driver`]), what comes back.
+//! Requests over HTTPS: where they may go ([`url`]), who carries them ([`driver`]), what comes back and how the
+//! JSON in it is read ([`json`]).
 //!
 //! It knows neither relays nor tokens. Nothing here follows a redirect, keeps a cookie or goes through a proxy.
 
 pub mod driver;
 pub mod url;
+pub mod json;
 
 use crate::time::UnixMs;
 use bytes::Bytes;

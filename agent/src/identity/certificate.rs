@@ -2,12 +2,11 @@
 
 use super::Error;
 use super::key::{PrivateKey, pem_text};
+use super::pem;
 use crate::time::UnixMs;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::fmt;
 use std::str::FromStr;
 use x509_parser::certificate::X509Certificate;
@@ -100,10 +99,24 @@ impl Certificate {
         })
     }
 
-    /// Reads the first certificate in `pem`.
+    /// Reads the first certificate in `pem` that can be read.
     pub fn from_pem(pem: &str, friendly_name: &str) -> Result<Self, Error> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes());
-        Self::from_der(&der.map_err(|error| Error::Certificate(error.to_string()))?, friendly_name)
+        let mut found = Self::each_of_pem(pem, friendly_name);
+        let first = found.next().unwrap_or_else(|| Err(none_in(pem)));
+        first.or_else(|error| found.find_map(Result::ok).ok_or(error))
+    }
+
+    /// Each certificate in `pem`, in its order, or what keeps it from being read. Blocks of other kinds are passed over.
+    pub fn each_of_pem<'p>(
+        pem: &'p str,
+        friendly_name: &'p str,
+    ) -> impl Iterator<Item = Result<Self, Error>> + 'p {
+        const LABELS: [&str; 2] = ["CERTIFICATE", "X509 CERTIFICATE"];
+        let blocks = pem::blocks(pem).filter(|block| LABELS.contains(&block.label));
+        blocks.map(move |block| {
+            let der = block.der().map_err(Error::Certificate)?;
+            Self::from_der(&der, friendly_name)
+        })
     }
 
     /// The certificate itself, as it goes into a `.cer` file.
@@ -167,6 +180,13 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({} {})", self.thumbprint, self.subject)
     }
+}
+
+fn none_in(pem: &str) -> Error {
+    let bytes = pem.len();
+    Error::Certificate(format!(
+        "{bytes} bytes without a whole \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\""
+    ))
 }
 
 fn subject_key_id(parsed: &X509Certificate<'_>) -> Option<Vec<u8>> {

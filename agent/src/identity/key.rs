@@ -3,24 +3,20 @@
 //! The key lives in AWS-LC's memory, which is wiped when it is freed; its bytes leave it only as a secret.
 
 use super::Error;
+use super::pem;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject;
 use secrecy::SecretString;
 use std::fmt;
 use std::sync::Arc;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Characters of base64 in a line of PEM (RFC 7468 §2).
 const PEM_LINE_CHARS: usize = 64;
-
-/// How PEM says that a key is encrypted (RFC 7468 §11, RFC 1421 §4.6.1.1).
-const ENCRYPTED_MARKS: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
 
 /// An RSA private key. Cloning shares it.
 #[derive(Clone)]
@@ -33,20 +29,28 @@ impl PrivateKey {
         pair.map(|pair| Self(Arc::new(pair))).map_err(|_| Error::Key(String::from("none could be generated")))
     }
 
-    /// Reads the first private key in `pem`: PKCS#8 or PKCS#1, not encrypted.
+    /// Reads the first private key in `pem` that can be read: PKCS#8 or PKCS#1, not encrypted.
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        if ENCRYPTED_MARKS.iter().any(|mark| pem.contains(mark)) {
-            return Err(Error::Encrypted);
-        }
-        let mut der =
-            PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|error| Error::Key(error.to_string()))?;
-        let pair = match &der {
-            PrivateKeyDer::Pkcs8(key) => KeyPair::from_pkcs8(key.secret_pkcs8_der()),
-            PrivateKeyDer::Pkcs1(key) => KeyPair::from_der(key.secret_pkcs1_der()),
-            _ => return Err(Error::Key(String::from("not RSA"))),
-        };
-        der.zeroize();
-        pair.map(|pair| Self(Arc::new(pair))).map_err(|error| Error::Key(error.to_string()))
+        let mut found = Self::each_of_pem(pem);
+        let missing = || Error::Key(String::from("there is no \"-----BEGIN PRIVATE KEY-----\""));
+        let first = found.next().unwrap_or_else(|| Err(missing()));
+        first.or_else(|error| found.find_map(Result::ok).ok_or(error))
+    }
+
+    /// Each private key in `pem`, in its order, or what keeps it from being read. Blocks of other kinds are passed over.
+    pub fn each_of_pem(pem: &str) -> impl Iterator<Item = Result<Self, Error>> + '_ {
+        pem::blocks(pem).filter(|block| block.label.ends_with("PRIVATE KEY")).map(|block| {
+            if block.is_encrypted() {
+                return Err(Error::Encrypted);
+            }
+            let der = block.der().map_err(Error::Key)?;
+            let pair = match block.label {
+                "PRIVATE KEY" => KeyPair::from_pkcs8(&der),
+                "RSA PRIVATE KEY" => KeyPair::from_der(&der),
+                _ => return Err(Error::Key(String::from("not RSA"))),
+            };
+            pair.map(|pair| Self(Arc::new(pair))).map_err(|error| Error::Key(error.to_string()))
+        })
     }
 
     /// Reads an unencrypted PKCS#8 key.

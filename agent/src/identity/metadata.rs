@@ -4,12 +4,11 @@
 //! Pure: who fetches a document is `token`'s driver, when is its `refresh`; who serves our own is `endpoint`.
 
 use super::certificate::Certificate;
+use super::pem::FORGIVING;
 use super::principal::Principal;
+use crate::https::json::{self, member, without_mark};
 use crate::https::url::Url;
 use base64::Engine;
-use base64::engine::DecodePaddingMode;
-use base64::engine::GeneralPurpose;
-use base64::engine::general_purpose::GeneralPurposeConfig;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use thiserror::Error;
@@ -89,9 +88,8 @@ impl Document {
         if bytes.len() > BYTES_MAX {
             return Err(MetadataError::TooLong);
         }
-        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| MetadataError::NotJson(error.to_string()))?;
+        let value: Value = serde_json::from_slice(without_mark(bytes))
+            .map_err(|error| MetadataError::NotJson(error.to_string()))?;
         let Value::Object(document) = &value else {
             return Err(MetadataError::NotJson(String::from("something else")));
         };
@@ -174,28 +172,27 @@ impl Document {
     }
 }
 
-/// A member by its name in any letter case.
-fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    object
-        .get(name)
-        .or_else(|| object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value))
-}
-
 fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
     member(object, name)?.as_str().map(|text| text.trim().to_owned())
 }
 
-/// A list; what is none counts as an empty one.
 fn list<'a>(object: &'a Map<String, Value>, name: &str) -> &'a [Value] {
-    member(object, name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    json::list(member(object, name))
 }
 
 fn issuer(document: &Map<String, Value>) -> Result<Principal, MetadataError> {
     let given = text(document, "issuer").filter(|issuer| issuer.contains('@'));
     if let Some(given) = given {
-        return Principal::parse(&given)
-            .ok_or_else(|| wrong("issuer", format!("is {:?}; expected id@realm", short(&given))));
+        // What is none leaves the other two to say it.
+        let other = || composed(document).ok();
+        let issuer = Principal::parse(&given).or_else(other);
+        return issuer.ok_or_else(|| wrong("issuer", format!("is {:?}; expected id@realm", short(&given))));
     }
+    composed(document)
+}
+
+/// By `serviceName` and `realm`.
+fn composed(document: &Map<String, Value>) -> Result<Principal, MetadataError> {
     let id = text(document, "serviceName").filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| wrong("serviceName", "is missing, and issuer is no id@realm"))?;
     let realm =
@@ -205,15 +202,20 @@ fn issuer(document: &Map<String, Value>) -> Result<Principal, MetadataError> {
         .ok_or_else(|| wrong("serviceName", format!("is {:?}; expected an application id", short(&id))))
 }
 
+/// The first [`KEYS_MAX`] that can be read; only where none can be is it said of the first why.
 fn certificates(document: &Map<String, Value>) -> Result<Vec<Certificate>, MetadataError> {
-    let mut found = Vec::new();
+    let (mut found, mut first_wrong) = (Vec::new(), None);
     for (index, key) in list(document, "keys").iter().enumerate() {
-        if found.len() < KEYS_MAX {
-            found.extend(certificate(index, key)?);
+        match certificate(index, key) {
+            Ok(certificate) => found.extend(certificate),
+            Err(wrong) => first_wrong = first_wrong.or(Some(wrong)),
+        }
+        if found.len() == KEYS_MAX {
+            break;
         }
     }
     if found.is_empty() {
-        return Err(wrong("keys", "hold no signing certificate"));
+        return Err(first_wrong.unwrap_or_else(|| wrong("keys", "hold no signing certificate")));
     }
     Ok(found)
 }
@@ -235,12 +237,6 @@ fn certificate(index: usize, key: &Value) -> Result<Option<Certificate>, Metadat
     let der = FORGIVING.decode(base64).map_err(|error| unreadable(format!("no base64: {error}")))?;
     Certificate::from_der(&der, "").map(Some).map_err(|error| unreadable(error.to_string()))
 }
-
-/// Base64 with or without its padding.
-const FORGIVING: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// `None` for what is no endpoint.
 fn endpoint(value: &Value) -> Option<Endpoint> {
@@ -295,7 +291,7 @@ mod tests {
     #[test]
     fn bad_documents_are_refused_with_the_member_that_is_wrong() {
         let nowhere = "http://sts.example/tokens/OAuth/2";
-        let cases: [(Vec<u8>, &str); 14] = [
+        let cases: [(Vec<u8>, &str); 13] = [
             (
                 include_bytes!("../../../fixtures/metadata/bad-certificate.json").to_vec(),
                 "keys[0].keyvalue.value is",
@@ -314,7 +310,6 @@ mod tests {
             (with("/keys/0/keyvalue/value", json!("!")), "no base64"),
             (with("/keys/0/keyvalue/type", json!("rsa")), "keys[0].keyvalue.type"),
             (with("/keys/0", json!(7)), "keys[0] is no object"),
-            (with("/issuer", json!("@x")), "issuer is \"@x\""),
             (b"<html>".to_vec(), "no JSON object"),
             (b"[]".to_vec(), "no JSON object"),
             (b"{}".to_vec(), "serviceName is missing"),
@@ -331,7 +326,8 @@ mod tests {
 
     #[test]
     fn an_issuer_wins_over_service_name_and_realm() {
-        for (issuer, expected) in [("a@*", "a@*"), ("b@C", "b@C"), ("no principal", SERVICE)] {
+        for (issuer, expected) in [("a@*", "a@*"), ("b@C", "b@C"), ("no principal", SERVICE), ("@x", SERVICE)]
+        {
             let document = Document::read(&with("/issuer", json!(issuer))).unwrap();
             assert_eq!(document.issuer.to_string(), expected);
         }
@@ -361,6 +357,19 @@ mod tests {
         let keys: Vec<Value> = [other].into_iter().chain(std::iter::repeat_n(key, 20)).collect();
         document["keys"] = json!(keys);
         assert_eq!(Document::read(document.to_string().as_bytes()).unwrap().certificates.len(), KEYS_MAX);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_does_not_cost_the_good_one() {
+        let mut document: Value = serde_json::from_slice(GOOD).unwrap();
+        let good = document["keys"][0].clone();
+        let odd = [json!(null), json!(7), json!({}), json!({"keyvalue": {"type": "rsa", "value": "AQAB"}})];
+        document["keys"] = json!(odd.iter().chain([&good]).chain(&odd).collect::<Vec<_>>());
+        document["endpoints"] = json!([null, 7, document["endpoints"][0]]);
+        document["allowedAudiences"] = Value::Null;
+        assert!(read(document.to_string().as_bytes()).is_ok());
+        document["keys"] = good;
+        assert!(Document::read(document.to_string().as_bytes()).is_ok(), "one key, and no list");
     }
 
     #[test]

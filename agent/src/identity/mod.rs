@@ -11,6 +11,7 @@ pub mod issue;
 pub mod metadata;
 pub mod certificate;
 pub mod key;
+mod pem;
 pub mod principal;
 
 use thiserror::Error;

@@ -9,7 +9,7 @@ use crate::identity::principal::{Principal, Realm};
 /// How many trusted issuers are kept of one challenge.
 pub const ISSUERS_MAX: usize = 64;
 
-/// What the `Bearer` challenges of an answer say together; the first occurrence of each parameter wins.
+/// What the `Bearer` challenges of an answer say together; of each parameter the first occurrence that is not empty wins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Application id of the relay; empty where none was given.
@@ -51,8 +51,10 @@ impl Challenge {
 
     fn of(parameters: &[(String, String)]) -> Self {
         let first = |name: &str| {
-            let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
-            found.map(|(_, value)| value.clone())
+            let mut found = parameters.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+            let first = found.next()?;
+            let value = std::iter::once(first).chain(found).find(|(_, value)| !value.trim().is_empty());
+            Some(value.unwrap_or(first).1.clone())
         };
         let issuers = first("trusted_issuers").unwrap_or_default();
         Self {
@@ -74,12 +76,12 @@ enum Part<'a> {
 
 /// The next scheme or parameter and what follows it; `None` at the end of the line.
 fn next_part(line: &str) -> Option<(Part<'_>, &str)> {
-    let line = line.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+    let line = line.trim_start_matches(|c: char| is_between(c) || c.is_whitespace());
     if line.is_empty() {
         return None;
     }
     let end =
-        line.find(|c: char| c == ',' || c == '=' || c == '"' || c.is_whitespace()).unwrap_or(line.len());
+        line.find(|c: char| is_between(c) || c == '=' || c == '"' || c.is_whitespace()).unwrap_or(line.len());
     let (name, after) = line.split_at(end);
     if let Some(value) = after.trim_start().strip_prefix('=') {
         let (value, after) = read_value(value.trim_start());
@@ -93,6 +95,11 @@ fn next_part(line: &str) -> Option<(Part<'_>, &str)> {
     Some((Part::Scheme(name), after))
 }
 
+/// What stands between parameters: a comma, or the semicolon of other headers.
+fn is_between(char: char) -> bool {
+    matches!(char, ',' | ';')
+}
+
 /// What names are made of (RFC 9110 §5.6.2, `tchar`).
 fn is_token_char(char: char) -> bool {
     char.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(char)
@@ -101,7 +108,7 @@ fn is_token_char(char: char) -> bool {
 /// A quoted or bare value and what follows it. A quoted text without an end goes to the end of the line.
 fn read_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(text.len());
+        let end = text.find(|c: char| is_between(c) || c.is_whitespace()).unwrap_or(text.len());
         let (value, after) = text.split_at(end);
         return (value.to_owned(), after);
     };
@@ -159,7 +166,7 @@ mod tests {
     #[test]
     fn odd_lines_are_read_for_what_they_hold() {
         type Case = (&'static [&'static str], Option<(&'static str, usize)>);
-        let cases: [Case; 18] = [
+        let cases: [Case; 20] = [
             (&["Bearer"], Some(("", 0))),
             (&["BEARER"], Some(("", 0))),
             (&["bearer,"], Some(("", 0))),
@@ -174,6 +181,8 @@ mod tests {
                 Some(("never closed, trusted_issuers=a@b", 0)),
             ),
             (&["Bearer client_id=\"ends in a backslash\\"], Some(("ends in a backslash", 0))),
+            (&["Bearer client_id=x; trusted_issuers=\"a@b\"; y"], Some(("x", 1))),
+            (&["Bearer client_id=\"\", trusted_issuers=, client_id=x,trusted_issuers=a@b"], Some(("x", 1))),
             (&["Bearer realm=r", "Bearer client_id=x, realm=s"], Some(("x", 0))),
             (&["Negotiate YIIabc==, Bearer client_id=x"], Some(("x", 0))),
             (&["Bearer client_id=x, Basic realm=\"y\", client_id=z"], Some(("x", 0))),

@@ -3,16 +3,17 @@
 //! Pure; when a token service is asked is the `keeper`'s, how is the `driver`'s.
 
 use super::signer::SignedToken;
+use crate::https::json::Members;
 use crate::https::url::Url;
 use crate::https::{self, Response};
 use crate::identity::principal::Audience;
 use crate::time::{ClockOffset, UnixMs};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 /// `grant_type` of a token request, as Exchange spells RFC 7523's.
 pub const GRANT_TYPE: &str = "http://oauth.net/grant_type/jwt/1.0/bearer";
@@ -23,6 +24,9 @@ pub const LIFE_MAX: Duration = Duration::from_hours(7 * 24);
 /// The shortest life that a token is believed to have: one that is over by our clock has come from a clock that is behind,
 /// or to one that is ahead, and whose is wrong the relay says.
 pub const LIFE_MIN: Duration = Duration::from_secs(30);
+/// How long a token is believed to live of which nothing is said: `expires_in` is no more than recommended (RFC 6749
+/// §5.1), and a relay says when it has enough of a token.
+pub const LIFE_UNTOLD: Duration = Duration::from_mins(5);
 /// The longest wait that a token service can ask for.
 pub const WAIT_MAX: Duration = Duration::from_hours(1);
 
@@ -164,15 +168,16 @@ impl fmt::Display for Refusal {
 
 /// The token in an answer, its end on our clock, or why there is none. `now` is when the answer came.
 pub fn read(answer: &Response, now: UnixMs) -> Result<SignedToken, Refusal> {
-    let content: Value = serde_json::from_slice(&answer.content).unwrap_or_default();
+    let content = Members::read(&answer.content);
     if answer.status == 200 {
-        return token(&content, now).map_err(|words| refusal(answer, Cause::Answer, words.to_owned(), now));
+        return token(content.as_ref(), now)
+            .map_err(|words| refusal(answer, Cause::Answer, words.to_owned(), now));
     }
-    let member = |name: &str| content.get(name).and_then(Value::as_str).unwrap_or_default();
+    let member = |name: &str| content.as_ref().and_then(|content| content.text(name)).unwrap_or_default();
     let (error, description) = (member("error"), member("error_description"));
-    let words = [error, description].map(https::quote).join(": ");
+    let words = [error.as_str(), description.as_str()].map(https::quote).join(": ");
     let words = words.trim_matches([':', ' ']).to_owned();
-    Err(refusal(answer, cause(answer.status, error, description), words, now))
+    Err(refusal(answer, cause(answer.status, &error, &description), words, now))
 }
 
 fn refusal(answer: &Response, cause: Cause, words: String, now: UnixMs) -> Refusal {
@@ -190,30 +195,27 @@ fn refusal(answer: &Response, cause: Cause, words: String, now: UnixMs) -> Refus
 }
 
 /// The token of a 200; numbers may stand in quotes.
-fn token(content: &Value, now: UnixMs) -> Result<SignedToken, &'static str> {
-    let text = content.get("access_token").and_then(Value::as_str).unwrap_or_default();
+fn token(content: Option<&Members>, now: UnixMs) -> Result<SignedToken, &'static str> {
+    let text = content.filter(|content| content.has("access_token"));
+    let text = text.and_then(|content| content.text("access_token")).map(Zeroizing::new).unwrap_or_default();
     if text.is_empty() || text.len() > TOKEN_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("no access_token that a header can carry");
     }
-    let kind = content.get("token_type").and_then(Value::as_str).unwrap_or("Bearer");
-    if !kind.eq_ignore_ascii_case("bearer") {
+    let kind = content.and_then(|content| content.text("token_type"));
+    if kind.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("bearer")) {
         return Err("a token_type other than Bearer");
     }
-    let number = |name: &str| match content.get(name)? {
-        Value::String(text) => text.trim().parse::<u64>().ok(),
-        number => number.as_u64(),
-    };
+    let number = |name: &str| content.and_then(|content| content.number(name));
     let told = number("expires_in").filter(|seconds| *seconds > 0).map(Duration::from_secs);
     // The end that stands in the token itself, by the service's clock: what is over there is refused sooner or later.
     let end = number("expires_on").map(|at| Duration::from_secs(at.saturating_sub(now.seconds())));
     let life = match (told, end) {
         (Some(told), Some(end)) => told.min(end.max(LIFE_MIN)),
-        (told, end) => told
-            .or(end.filter(|end| !end.is_zero()))
-            .ok_or("neither expires_in nor expires_on in the future")?,
+        (None, Some(end)) if end.is_zero() => return Err("no expires_in, and expires_on in the past"),
+        (told, end) => told.or(end).unwrap_or(LIFE_UNTOLD),
     };
     let expires = now.after(life.min(LIFE_MAX));
-    Ok(SignedToken { token: Arc::new(SecretString::from(text)), expires })
+    Ok(SignedToken { token: Arc::new(SecretString::from(text.as_str())), expires })
 }
 
 /// By RFC 6749 §5.2, RFC 8707 §2 and the numbers that Microsoft's token service puts into its descriptions.

@@ -3,12 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mailbadge::source::maildir::message::{Folder, is_unseen};
+use mailbadge::source::maildir::message::{Separator, is_message, is_unseen, unique};
 use mailbadge::source::maildir::template::Template;
 use std::path::Component;
 
 fuzz_target!(|bytes: &[u8]| {
-    assert!(is_unseen(Folder::New, bytes) || !is_unseen(Folder::Cur, bytes), "seen in new is seen in cur");
+    for separator in Separator::ALL {
+        assert!(is_message(bytes) || !is_unseen(bytes, separator), "what is no message is not unseen");
+        assert!(bytes.starts_with(unique(bytes, separator)));
+    }
     let Ok(user) = std::str::from_utf8(bytes) else { return };
     for template in ["/mail/{user}/Maildir", "/mail/{domain}/{local-part}"] {
         let template = Template::parse(template).expect("a good template");

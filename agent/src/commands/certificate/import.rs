@@ -2,6 +2,8 @@
 
 use super::Signing;
 use crate::commands::{Exit, Failure};
+#[cfg(feature = "pkcs12")]
+use crate::https::json::without_mark;
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness::{self, Unfit};
 use crate::identity::issue::FRIENDLY_NAME;
@@ -33,7 +35,7 @@ pub(super) struct Import {
 }
 
 impl Import {
-    /// Reads the first certificate and its key.
+    /// Reads the certificate whose key is there, and that key.
     ///
     /// One that may not sign yet is taken: it can be announced as the next one.
     pub(super) fn read(&self, now: UnixMs) -> Result<Signing, Failure> {
@@ -62,9 +64,17 @@ impl Import {
         };
         let certificate_text = certificate_text.as_ref().unwrap_or(&key_text);
         let name = self.friendly_name.as_deref().unwrap_or(FRIENDLY_NAME);
+        let key_file = self.key.as_ref().unwrap_or(&self.file);
+        // Chains and bundles stand in any order: the certificate is the one whose key is there.
+        let keys = || PrivateKey::each_of_pem(&key_text).filter_map(Result::ok);
+        let pairs = Certificate::each_of_pem(certificate_text, name)
+            .filter_map(Result::ok)
+            .find_map(|certificate| Some((keys().find(|key| certificate.belongs_to(key))?, certificate)));
+        if let Some((key, certificate)) = pairs {
+            return Ok((certificate, key));
+        }
         let certificate =
             Certificate::from_pem(certificate_text, name).map_err(|error| of(&self.file, &error))?;
-        let key_file = self.key.as_ref().unwrap_or(&self.file);
         let key = PrivateKey::from_pem(&key_text).map_err(|error| of(key_file, &error))?;
         Ok((certificate, key))
     }
@@ -73,8 +83,15 @@ impl Import {
     fn pkcs12_parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
         use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
         owner_only(&self.file)?;
-        let password = self.password_file.as_ref().map(|path| secret(path)).transpose()?;
-        let password = password.as_ref().and_then(|text| text.lines().next()).unwrap_or_default();
+        let password = match &self.password_file {
+            None => Zeroizing::default(),
+            Some(path) => {
+                owner_only(path)?;
+                bytes(path)?
+            }
+        };
+        let password = without_mark(&password).split(|byte| matches!(byte, b'\r' | b'\n')).next();
+        let password = std::str::from_utf8(password.unwrap_or_default()).unwrap_or_default();
         let wrong = |what: &str| {
             let text = format!(
                 "{}: {what}; expected a PKCS#12 file with a key and its certificate, its password in --password-file",
@@ -105,7 +122,7 @@ fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
 }
 
 fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let not_pem = |_| {
+    let not_pem = || {
         let text = format!(
             "{}: not PEM; expected text with \"-----BEGIN CERTIFICATE-----\"; \
              `openssl pkcs12 -in F -nodes` makes it from PKCS#12",
@@ -114,7 +131,14 @@ fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
         Failure::new(Exit::Usage, text)
     };
     let bytes = bytes(path)?;
-    std::str::from_utf8(&bytes).map(|text| Zeroizing::new(text.to_owned())).map_err(not_pem)
+    // Text beside the blocks may be of any encoding.
+    if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
+        return Err(not_pem());
+    }
+    let ascii = bytes.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' });
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len()));
+    text.extend(ascii);
+    Ok(text)
 }
 
 fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -6,6 +6,7 @@ use crate::config::Source;
 use crate::source::doveadm::{self, driver as doveadm_driver};
 use crate::source::imap::driver::check_login;
 use crate::source::imap::{self, Method};
+use crate::source::maildir::message::Separator;
 use crate::source::{dovecot, maildir};
 use crate::store::Store;
 use rustix::fs::{Access, access};
@@ -84,10 +85,23 @@ fn maildir(check: String, settings: &maildir::Settings, patient: &Patient) -> Re
         });
     };
     Ok(match maildir::driver::read_once(settings, &mailbox) {
-        Ok(Some(unseen)) => Finding::well(check, format!("{mailbox} has a Maildir, {unseen} unseen")),
+        Ok(Some(unseen)) => match maildir::driver::other_separator(settings, &mailbox) {
+            None => Finding::well(check, format!("{mailbox} has a Maildir, {unseen} unseen")),
+            Some(other) => separated(check, &mailbox, settings.separator, other),
+        },
         Ok(None) => Finding::skipped(check, format!("{mailbox} has no Maildir by {} yet", settings.path)),
         Err(wrong) => Finding::ill(check, wrong, remedy),
     })
+}
+
+/// Flags behind a character that is not looked for: every message would count as unseen.
+fn separated(check: String, mailbox: &str, configured: Separator, other: Separator) -> Finding {
+    let [configured, other] = [configured, other].map(|separator| char::from(separator.byte()));
+    let found = format!(
+        "most names in the Maildir of {mailbox} carry their flags behind {other:?}, not {configured:?}, so seen messages \
+         count as unseen"
+    );
+    Finding::ill(check, found, format!("set flag-separator = \"{other}\" for this source"))
 }
 
 /// One mailbox, by its name.

@@ -5,15 +5,12 @@
 //! the field `user` names who did it, and is often empty.
 
 use crate::event::{ModSeq, Reading, UidValidity};
+use crate::https::json::Members;
 use crate::source::pending::Update;
-use std::borrow::Cow;
 use std::num::{NonZeroU32, NonZeroU64};
 
 /// Longest datagram that is read, in bytes. Cyrus's own limit is 8192.
 pub const DATAGRAM_MAX: usize = 64 * 1024;
-
-/// Options a datagram may carry; Cyrus's events have none.
-const OPTIONS_MAX: usize = 64;
 
 /// Longest user name that is kept, in bytes.
 const USER_MAX: usize = 1024;
@@ -33,7 +30,7 @@ pub enum Skip {
     /// Longer than [`DATAGRAM_MAX`].
     #[error("is longer than {DATAGRAM_MAX} bytes")]
     TooLong,
-    /// Fewer fields than there must be, or no NUL at the end.
+    /// No field that holds an event.
     #[error("is cut off")]
     Truncated,
     /// The message is no JSON of the members expected.
@@ -51,17 +48,7 @@ impl Skip {
     }
 }
 
-/// The members we know; all others are the administrator's to send or not.
-#[derive(serde::Deserialize)]
-struct Event<'a> {
-    #[serde(borrow)]
-    uri: Option<Cow<'a, str>>,
-    modseq: Option<u64>,
-    #[serde(rename = "vnd.cmu.unseenMessages")]
-    unseen: Option<u32>,
-}
-
-/// Reads one datagram.
+/// Reads one datagram. Needed are a count and a `uri` that names an INBOX; all else may be odd or missing.
 ///
 /// # Errors
 /// [`Skip`], where it gives no count of an INBOX.
@@ -69,46 +56,55 @@ pub fn read(datagram: &[u8]) -> Result<Update, Skip> {
     if datagram.len() > DATAGRAM_MAX {
         return Err(Skip::TooLong);
     }
-    let event: Event<'_> = serde_json::from_slice(message(datagram)?).map_err(|_| Skip::NotJson)?;
-    let unseen = event.unseen.ok_or(Skip::NoCount)?;
-    let (mailbox, uid_validity) = mailbox(event.uri.as_deref().ok_or(Skip::BadUri)?)?;
-    let user = inbox_owner(&mailbox).ok_or(Skip::NotAnInbox)?;
-    let reading = Reading {
-        unseen,
-        uid_validity,
-        modseq: event.modseq.and_then(NonZeroU64::new).map(ModSeq),
-        asked_at: None,
+    let event = Members::read(message(datagram)?).ok_or(Skip::NotJson)?;
+    let unseen = match event.number(UNSEEN).map(u32::try_from) {
+        Some(Ok(unseen)) => unseen,
+        None if matches!(event, Members::Whole(_)) && !event.has(UNSEEN) => return Err(Skip::NoCount),
+        _ => return Err(Skip::NotJson),
     };
-    Ok(Update { user, reading })
+    let (mailbox, uid_validity) = mailbox(&event.text("uri").ok_or(Skip::BadUri)?)?;
+    let user = inbox_owner(&mailbox).ok_or(Skip::NotAnInbox)?;
+    let modseq = event.number("modseq").and_then(NonZeroU64::new).map(ModSeq);
+    Ok(Update { user, reading: Reading { unseen, uid_validity, modseq, asked_at: None } })
 }
 
-/// The last field, of an event.
+/// The member that holds the count.
+const UNSEEN: &str = "vnd.cmu.unseenMessages";
+
+/// The field that holds an event, which is the last one: how many options stand before it need not be believed.
 fn message(datagram: &[u8]) -> Result<&[u8], Skip> {
-    let fields = datagram.strip_suffix(&[0]).ok_or(Skip::Truncated)?;
-    let mut fields = fields.split(|byte| *byte == 0);
-    let mut next = || fields.next().ok_or(Skip::Truncated);
-    let (_method, class) = (next()?, next()?);
-    if class != b"EVENT" {
+    let mut fields = datagram.split(|byte| *byte == 0);
+    let class = fields.nth(1).filter(|class| !class.is_empty()).ok_or(Skip::Truncated)?;
+    if !class.trim_ascii().eq_ignore_ascii_case(b"EVENT") {
         return Err(Skip::NotAnEvent);
     }
-    let (_priority, _user, _mailbox) = (next()?, next()?, next()?);
-    let options = std::str::from_utf8(next()?).ok().and_then(|number| number.parse::<usize>().ok());
-    for _ in 0..options.filter(|count| *count <= OPTIONS_MAX).ok_or(Skip::Truncated)? {
-        next()?;
+    let is_object = |field: &&[u8]| field.trim_ascii_start().first() == Some(&b'{');
+    // Behind priority, user and mailbox.
+    match fields.skip(3).filter(|field| !field.is_empty()).last() {
+        None => Err(Skip::Truncated),
+        Some(last) if is_object(&last) => Ok(last),
+        Some(_) => datagram.split(|byte| *byte == 0).skip(5).filter(is_object).last().ok_or(Skip::NotJson),
     }
-    next()
 }
 
-/// The mailbox's name and its UIDVALIDITY in `imap://server/mailbox;UIDVALIDITY=n/;UID=n` (RFC 5092 §11).
+/// The mailbox's name and its UIDVALIDITY in `imap://server/mailbox;UIDVALIDITY=n/;UID=n` (RFC 5092 §11). The server's
+/// part may name a user and how to log in (`kim;AUTH=*@host`).
 fn mailbox(uri: &str) -> Result<(String, Option<UidValidity>), Skip> {
-    let (_server, path) =
-        uri.strip_prefix("imap://").and_then(|rest| rest.split_once('/')).ok_or(Skip::BadUri)?;
+    const SCHEME: &str = "imap://";
+    const UIDVALIDITY: &str = "UIDVALIDITY=";
+    let uri = uri.trim();
+    let is_imap = uri.get(..SCHEME.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SCHEME));
+    let rest = uri.get(SCHEME.len()..).filter(|_| is_imap);
+    let (_server, path) = rest.and_then(|rest| rest.split_once('/')).ok_or(Skip::BadUri)?;
     let (name, parameters) = path.split_once(';').unwrap_or((path, ""));
-    let digits = parameters.strip_prefix("UIDVALIDITY=").unwrap_or_default();
-    let digits = digits.split(['/', ';']).next().unwrap_or_default();
-    let uid_validity = digits.parse().ok().and_then(NonZeroU32::new).map(UidValidity);
+    let validity = parameters.split([';', '/', '?']).find_map(|parameter| {
+        let (key, digits) = parameter.split_at_checked(UIDVALIDITY.len())?;
+        key.eq_ignore_ascii_case(UIDVALIDITY).then_some(digits)
+    });
+    let uid_validity =
+        validity.and_then(|digits| digits.parse().ok()).and_then(NonZeroU32::new).map(UidValidity);
     let name = String::from_utf8(percent_decoded(name)).map_err(|_| Skip::BadUri)?;
-    Ok((name, uid_validity))
+    Ok((name.trim_end_matches('/').to_owned(), uid_validity))
 }
 
 /// A `%` that two hexadecimal digits do not follow stands for itself.
@@ -130,23 +126,23 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 }
 
 /// Whose INBOX a mailbox of this name is: `user/NAME`, or `user.NAME` where Cyrus runs without `unixhierarchysep`, each
-/// also with a domain (`user/NAME@DOMAIN`). In the second spelling a dot of the user's own stands as `^`.
+/// also with a domain (`user/NAME@DOMAIN`). A dot of the user's own may stand as `^`, which no name of Cyrus's has.
 fn inbox_owner(mailbox: &str) -> Option<Box<str>> {
+    const USER: &str = "user";
     let (name, domain) = match mailbox.rsplit_once('@') {
         Some((name, domain)) => (name, Some(domain)),
         None => (mailbox, None),
     };
-    let user = if let Some(user) = name.strip_prefix("user/") {
-        (!user.contains('/')).then_some(Cow::Borrowed(user))?
-    } else {
-        let user = name.strip_prefix("user.")?;
-        (!user.contains('.')).then(|| Cow::Owned(user.replace('^', ".")))?
-    };
-    if user.is_empty() || mailbox.len() > USER_MAX {
+    let (root, rest) = name.split_at_checked(USER.len())?;
+    let separator = rest.chars().next().filter(|first| matches!(first, '/' | '.'))?;
+    let user = rest.get(1..).unwrap_or_default();
+    let is_inbox = root.eq_ignore_ascii_case(USER) && !user.is_empty() && !user.contains(separator);
+    if !is_inbox || mailbox.len() > USER_MAX {
         return None;
     }
+    let user = user.replace('^', ".");
     Some(match domain {
-        Some(domain) => format!("{user}@{domain}").into(),
+        Some(domain) => format!("{user}@{}", domain.replace('^', ".")).into(),
         None => user.into(),
     })
 }

@@ -5,8 +5,8 @@
 //! `["error",{"exitCode":75},"tag"]` (sources.md §2.1). A row that cannot be understood costs that row alone.
 
 use crate::event::{ModSeq, UidValidity};
-use serde::Deserialize;
-use std::borrow::Cow;
+use crate::https::json::Members;
+use serde_json::Value as Json;
 
 /// Bytes of a row, at most: a longer one is skipped.
 pub const ROW_MAX: usize = 16 * 1024;
@@ -54,6 +54,8 @@ pub struct Reader {
     depth: u8,
     /// The value that is being read.
     value: Option<Value>,
+    /// Texts of the response that were read: the word that it begins with, its tag, whatever a version adds.
+    texts: u32,
     is_over: bool,
 }
 
@@ -99,8 +101,13 @@ impl Reader {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
             _ if self.is_over => Err(Strange),
+            // The mark of byte order.
+            0xEF | 0xBB | 0xBF if self.depth == 0 => Ok(()),
             b'[' if self.depth < DEPTH_MAX => {
                 self.depth += 1;
+                if self.depth == RESPONSE {
+                    self.texts = 0;
+                }
                 Ok(())
             }
             b']' if self.depth > 0 => {
@@ -130,13 +137,19 @@ impl Reader {
             tell(Said::Failed(failure(&bytes)));
             return Ok(());
         }
-        match serde_json::from_slice::<String>(&bytes).map_err(|_| Strange)? {
-            word if word == "doveadmResponse" || word == "error" => Ok(()),
-            tag => {
-                tell(Said::Tag(tag));
-                Ok(())
-            }
+        let text = match serde_json::from_slice(&bytes) {
+            Ok(Json::String(text)) => Some(text),
+            Ok(Json::Number(number)) if self.texts > 0 => Some(number.to_string()),
+            Ok(_) if self.texts > 0 => None,
+            _ => return Err(Strange),
+        };
+        if self.texts == 1
+            && let Some(tag) = text
+        {
+            tell(Said::Tag(tag));
         }
+        self.texts = self.texts.saturating_add(1);
+        Ok(())
     }
 }
 
@@ -177,78 +190,44 @@ impl Value {
     }
 }
 
-/// A row as doveadm writes it: every value is a text; a number is taken, too.
-#[derive(Deserialize)]
-struct Row<'a> {
-    #[serde(borrow)]
-    username: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    mailbox: Option<Cow<'a, str>>,
-    unseen: Number,
-    uidvalidity: Option<Number>,
-    highestmodseq: Option<Number>,
-}
-
-#[derive(Clone, Copy)]
-struct Number(u64);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Spelled<'a> {
-            Number(u64),
-            #[serde(borrow)]
-            Text(Cow<'a, str>),
-        }
-        match Spelled::deserialize(from)? {
-            Spelled::Number(number) => Ok(Self(number)),
-            Spelled::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
-        }
-    }
-}
-
+/// doveadm writes every value as a text; whatever a row holds besides is passed over.
 fn row(bytes: &[u8]) -> Said {
-    let counted =
-        serde_json::from_slice::<Row>(bytes).ok().and_then(|row| Some((counts(&row)?, row.username)));
-    match counted {
-        None => Said::Skipped,
-        Some((counts, Some(user))) => Said::OfUser(user.into_owned(), counts),
-        Some((counts, None)) => Said::OfQuestion(counts),
+    let Some(row) = Members::read(bytes) else { return Said::Skipped };
+    match (counts(&row), row.text("username")) {
+        (Some(counts), Some(user)) => Said::OfUser(user, counts),
+        (Some(counts), None) if !row.has("username") => Said::OfQuestion(counts),
+        _ => Said::Skipped,
     }
 }
 
 /// `None` for another mailbox than INBOX, and for a count that cannot be one.
-fn counts(row: &Row) -> Option<Counts> {
-    if row.mailbox.as_ref().is_some_and(|mailbox| !mailbox.eq_ignore_ascii_case("INBOX")) {
+fn counts(row: &Members) -> Option<Counts> {
+    if row.text("mailbox").is_some_and(|mailbox| !mailbox.eq_ignore_ascii_case("INBOX")) {
         return None;
     }
-    let uid_validity = row.uidvalidity.and_then(|number| u32::try_from(number.0).ok()?.try_into().ok());
-    let modseq = row.highestmodseq.and_then(|number| number.0.try_into().ok());
+    let uid_validity =
+        row.number("uidvalidity").and_then(|number| u32::try_from(number).ok()?.try_into().ok());
+    let modseq = row.number("highestmodseq").and_then(|number| number.try_into().ok());
     Some(Counts {
-        unseen: u32::try_from(row.unseen.0).ok()?,
+        unseen: u32::try_from(row.number("unseen")?).ok()?,
         uid_validity: uid_validity.map(UidValidity),
         modseq: modseq.map(ModSeq),
     })
 }
 
 /// Why a command failed: `{"type":"exitCode", "exitCode":75}`.
-#[derive(Deserialize)]
-struct Reason {
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(rename = "exitCode", default)]
-    exit_code: i64,
-}
-
 fn failure(bytes: &[u8]) -> String {
-    match serde_json::from_slice::<Reason>(bytes) {
-        Ok(Reason { kind, exit_code: 67 }) if kind == "exitCode" => "there is no such user".to_owned(),
-        Ok(Reason { kind, exit_code }) if kind == "exitCode" => format!("exit code {exit_code}"),
-        Ok(Reason { kind, .. }) if !kind.is_empty() => {
-            kind.chars().filter(|char| !char.is_control()).take(100).collect()
-        }
-        _ => "an error without a reason".to_owned(),
+    let reason = Members::read(bytes);
+    let kind = reason.as_ref().and_then(|reason| reason.text("type")).unwrap_or_default();
+    let exit_code = reason.as_ref().and_then(|reason| reason.text("exitCode")).unwrap_or_default();
+    let quoted =
+        |text: &str| -> String { text.chars().filter(|char| !char.is_control()).take(100).collect() };
+    match (kind.as_str(), exit_code.as_str()) {
+        ("exitCode", "67") => "there is no such user".to_owned(),
+        ("exitCode", "") => "exit code 0".to_owned(),
+        ("exitCode", code) => format!("exit code {}", quoted(code)),
+        ("", _) => "an error without a reason".to_owned(),
+        (kind, _) => quoted(kind),
     }
 }
 

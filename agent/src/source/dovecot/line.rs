@@ -73,6 +73,8 @@ pub(super) enum Unreadable {
 impl<'a> Command<'a> {
     /// Reads one line without its LF.
     pub(super) fn parse(line: &'a [u8]) -> Result<Self, Unreadable> {
+        // Dovecot escapes a CR of its own.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (verb, rest) = line.split_first().ok_or(Unreadable::Skip)?;
         match verb {
             b'H' => hello(rest),
@@ -138,6 +140,7 @@ fn field(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// A decimal number as first field, and what stands after it.
 fn numbered(rest: &[u8]) -> Result<(u32, Option<&[u8]>), Unreadable> {
     let (digits, rest) = field(rest);
+    let digits = digits.trim_ascii();
     // Ten digits hold any u32; a longer run of zeros is nobody's number.
     if digits.is_empty() || digits.len() > 10 {
         return Err(Unreadable::Skip);
@@ -205,6 +208,8 @@ mod tests {
             (b"S\tpriv/status/INBOX\t{}", Err(Unreadable::Skip)),
             (b"U1\tkey", Ok(Command::Unset { id: 1, key: b"key" })),
             (b"C12", Ok(Command::Commit { id: 12 })),
+            (b"C 12 \r", Ok(Command::Commit { id: 12 })),
+            (b"B1\tu1\r", Ok(Command::Begin { id: 1, user: Some(b"u1") })),
             (b"D12", Ok(Command::Commit { id: 12 })),
             (b"C", Err(Unreadable::Hopeless)),
             (b"C1x", Err(Unreadable::Hopeless)),

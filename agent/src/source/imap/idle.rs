@@ -142,7 +142,7 @@ impl Session {
                 // Between DONE and its answer a server may tell what it kept back during IDLE.
                 idle.round.has_flags |= idle.step == Step::Idling;
             }),
-            Reply::Found(count) => self.idle_found(count),
+            Reply::Found(count) | Reply::Count(count) => self.idle_found(count),
             Reply::Continue => self.idle_started(now),
             Reply::Untagged(remark) => self.idle_remark(now, &remark),
             Reply::Tagged(_, answer) => self.idle_answer(now, &answer),

@@ -3,12 +3,11 @@
 //! literal, and that an endless SEARCH answer is counted as it comes.
 
 use super::LINE_MAX;
+use super::words::{keyword, messages_in, search_numbers};
 use memchr::memchr;
 
 /// From this length on an unfinished SEARCH answer is counted and dropped piece by piece.
 const FOLD_FROM: usize = 4 * 1024;
-/// How the one answer begins that is as long as the mailbox is large.
-const SEARCH: &[u8] = b"* SEARCH ";
 
 /// A line was longer than [`LINE_MAX`], or announced a literal that would make it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,29 +99,32 @@ impl Begun {
 
     fn keep(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         self.tail.extend_from_slice(piece);
-        if self.tail.len() > FOLD_FROM && self.tail.starts_with(SEARCH) {
-            self.fold();
+        if self.tail.len() > FOLD_FROM
+            && let Some(start) = search_numbers(&self.tail)
+        {
+            self.fold(start);
         }
         if self.tail.len() > LINE_MAX { Err(TooLong) } else { Ok(()) }
     }
 
-    /// Counts the whole numbers of an unfinished SEARCH answer and keeps the last, which may be cut.
-    fn fold(&mut self) {
-        let last = self.tail.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
-        if last < SEARCH.len() {
+    /// Counts the whole numbers of an unfinished SEARCH answer, the one that is as long as the mailbox is large, and keeps
+    /// the last, which may be cut, and what stands in parentheses.
+    fn fold(&mut self, start: usize) {
+        let numbers = self.tail.get(start..).unwrap_or_default();
+        let end = memchr(b'(', numbers).unwrap_or(numbers.len());
+        let plain = numbers.get(..end).unwrap_or_default();
+        let Some(last) = plain.iter().rposition(u8::is_ascii_whitespace).filter(|last| *last > 0) else {
             return;
-        }
-        let numbers = self.tail.get(SEARCH.len() - 1..last).unwrap_or_default();
-        let count = memchr::memchr_iter(b' ', numbers).count();
-        self.folded = self.folded.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-        self.tail.drain(SEARCH.len() - 1..last);
+        };
+        self.folded = self.folded.saturating_add(messages_in(plain.get(..last).unwrap_or_default()));
+        self.tail.drain(start..start + last);
     }
 }
 
 fn whole(piece: &[u8], folded: u32) -> Result<Line<'_>, TooLong> {
     let bytes = piece.strip_suffix(b"\n").unwrap_or(piece);
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    let is_allowed = bytes.len() <= LINE_MAX || bytes.starts_with(SEARCH);
+    let is_allowed = bytes.len() <= LINE_MAX || search_numbers(bytes).is_some();
     if is_allowed { Ok(Line { bytes, folded }) } else { Err(TooLong) }
 }
 
@@ -132,15 +134,16 @@ fn ends_with_brace(piece: &[u8]) -> bool {
 
 /// The literal that a line's end announces. Human text may end in a brace, so lines of status conditions announce none.
 fn literal_of(line: &[u8]) -> Option<u32> {
-    if !ends_with_brace(line) || !line.starts_with(b"* ") {
+    if !ends_with_brace(line) {
         return None;
     }
-    let word = line.get(2..)?.split(|byte| *byte == b' ').next()?;
+    let (word, _) = keyword(line.strip_prefix(b"*")?);
     let is_text =
         [&b"OK"[..], b"NO", b"BAD", b"BYE", b"PREAUTH"].iter().any(|w| word.eq_ignore_ascii_case(w));
     let close = line.iter().rposition(|byte| *byte == b'}')?;
     let open = line.iter().rposition(|byte| *byte == b'{')?;
     let digits = line.get(open + 1..close)?;
+    let digits = digits.strip_suffix(b"+").unwrap_or(digits);
     if is_text || digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -167,9 +170,16 @@ mod tests {
 
     #[test]
     fn lines_are_the_same_however_reads_cut_them() {
-        let input = b"* OK hi\r\n* LIST () \"/\" {5}\r\na\r\nbc\r\n* BYE {3}\r\nbare\n\r\na1 OK done\r\n";
-        let expected: Vec<&[u8]> =
-            vec![b"* OK hi", b"* LIST () \"/\" {5}\r\na\r\nbc", b"* BYE {3}", b"bare", b"", b"a1 OK done"];
+        let input = b"* OK hi\r\n*  no {3}\r\n* LIST () \"/\" {5}\r\na\r\nbc\r\n* BYE {3}\r\nbare\n\r\na1 OK done\r\n";
+        let expected: Vec<&[u8]> = vec![
+            b"* OK hi",
+            b"*  no {3}",
+            b"* LIST () \"/\" {5}\r\na\r\nbc",
+            b"* BYE {3}",
+            b"bare",
+            b"",
+            b"a1 OK done",
+        ];
         for step in 1..=input.len() {
             let found = cut(input, step).unwrap();
             assert_eq!(found.iter().map(|(line, _)| line.as_slice()).collect::<Vec<_>>(), expected, "{step}");
@@ -212,6 +222,24 @@ mod tests {
                 assert!(lines.0.as_ref().is_none_or(|begun| begun.tail.len() <= FOLD_FROM + step));
             }
             assert_eq!(folded + rest, 100_000, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_long_search_answer_is_counted_whatever_its_case_spaces_and_odd_words() {
+        for (name, between) in [("* search", "  "), ("*  Search", "\t"), ("*SEARCH ", " x ")] {
+            for step in [1, 1448, 65_536] {
+                let numbers: Vec<String> = (1..=20_000).map(|n| n.to_string()).collect();
+                let input = format!("{name} {} (MODSEQ 7)\r\n", numbers.join(between));
+                let mut lines = Lines::default();
+                let mut found = None;
+                for mut piece in input.as_bytes().chunks(step) {
+                    while let Some(line) = lines.next(&mut piece).unwrap() {
+                        found = crate::source::imap::reply::decode(line).map(|reply| format!("{reply:?}"));
+                    }
+                }
+                assert_eq!(found.as_deref(), Some("Found(20000)"), "{name} {step}");
+            }
         }
     }
 

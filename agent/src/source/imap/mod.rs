@@ -21,6 +21,7 @@ mod timers;
 pub mod capability;
 pub mod reply;
 pub mod lines;
+mod words;
 
 use super::names::Names;
 use capability::Capabilities;

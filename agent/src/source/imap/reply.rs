@@ -1,9 +1,12 @@
-//! What one line of a server says, as far as it concerns us. Data is decoded by imap-codec; status conditions are read by
-//! hand, since their text may be of any bytes and a tagged answer must never be missed; so are SEARCH and ESEARCH, and
-//! the one line of which there are thousands a second, STATUS of INBOX, for speed: imap-codec stays its judge in tests.
+//! What one line of a server says, as far as it concerns us. One number that is needed decides, not the grammar of the
+//! rest: letter case, spaces, items, codes and texts beside it may be of any kind. All of it is read by hand; imap-codec,
+//! which knows the grammar, is the judge in tests.
+
+mod status;
 
 use super::capability::Capabilities;
 use super::lines::Line;
+use super::words::{Token, Tokens, count, keyword, messages_in, number, word};
 use crate::event::{ModSeq, UidValidity};
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
@@ -27,8 +30,10 @@ pub enum Reply<'a> {
     Capability(Capabilities),
     /// `* STATUS INBOX (…)`.
     Status(StatusItems),
-    /// The number of messages in a SEARCH or ESEARCH answer.
+    /// How many numbers one `* SEARCH` line holds; a server may send several such lines for one command.
     Found(u32),
+    /// COUNT of an ESEARCH answer (RFC 4731 §3.1).
+    Count(u32),
     /// `* n EXISTS`.
     Exists(u32),
     /// `* n EXPUNGE`.
@@ -101,37 +106,107 @@ impl Condition<'_> {
 
 /// What the line says; `None` where it is not understood and must be skipped and counted.
 pub fn decode(line: Line<'_>) -> Option<Reply<'_>> {
-    let bytes = line.bytes;
-    if let Some(data) = bytes.strip_prefix(b"* ") {
-        return untagged(data, line);
+    // The one line of which there are thousands a second.
+    if let Some(items) = line.bytes.strip_prefix(b"* STATUS ").and_then(status::fast) {
+        return Some(Reply::Status(items));
     }
-    if bytes == b"+" || bytes.starts_with(b"+ ") {
-        return Some(Reply::Continue);
+    let bytes = line.bytes.trim_ascii();
+    match bytes.split_first()? {
+        (b'*', data) => untagged(data, line.folded),
+        // Some servers leave out the space (libetpan#393).
+        (b'+', _) => Some(Reply::Continue),
+        (b'a' | b'A', rest) => {
+            let (tag, rest) = word(rest);
+            Some(Reply::Tagged(u32::try_from(number(tag)?).ok()?, condition(rest)?))
+        }
+        _ => None,
     }
-    let (tag, rest) = word(bytes.strip_prefix(b"a")?);
-    Some(Reply::Tagged(u32::try_from(number(tag)?).ok()?, condition(rest)?))
 }
 
-fn untagged<'a>(data: &'a [u8], line: Line<'a>) -> Option<Reply<'a>> {
-    let (first, rest) = word(data);
-    match first {
-        b"STATUS" => fast_status(rest).map(Reply::Status).or_else(|| by_codec(line.bytes)),
-        b"ESEARCH" => Some(esearch(rest)),
-        _ if first.eq_ignore_ascii_case(b"SEARCH") => search(rest, line.folded),
-        _ if first.eq_ignore_ascii_case(b"CAPABILITY") => {
-            Some(Reply::Capability(Capabilities::from_words(rest)))
-        }
-        _ => match condition(data) {
-            Some(bye) if bye.kind == Kind::Bye => Some(Reply::Bye(bye)),
-            Some(condition) => Some(Reply::Untagged(condition)),
-            None => by_codec(line.bytes),
-        },
+fn untagged(data: &[u8], folded: u32) -> Option<Reply<'_>> {
+    let (first, rest) = keyword(data);
+    if let Some(count) = count(first) {
+        return of_messages(count, rest);
+    }
+    let is = |name: &str| first.eq_ignore_ascii_case(name.as_bytes());
+    if is("STATUS") {
+        return Some(match status::read(rest)? {
+            status::Found::Inbox(items) => Reply::Status(items),
+            status::Found::Elsewhere => Reply::Other,
+        });
+    }
+    if is("SEARCH") {
+        return Some(search(rest, folded));
+    }
+    if is("ESEARCH") {
+        return Some(esearch(rest));
+    }
+    if is("CAPABILITY") {
+        return Some(Reply::Capability(Capabilities::from_words(rest)));
+    }
+    if is("VANISHED") {
+        return Some(Reply::Vanished);
+    }
+    match condition(data) {
+        Some(bye) if bye.kind == Kind::Bye => Some(Reply::Bye(bye)),
+        Some(condition) => Some(Reply::Untagged(condition)),
+        None if OTHERS.iter().any(|name| is(name)) => Some(Reply::Other),
+        None => of_some_message(rest),
+    }
+}
+
+/// Data of RFC 9051 §7, RFC 3501 and its extensions that concerns us not.
+const OTHERS: [&str; 22] = [
+    "FLAGS",
+    "LIST",
+    "LSUB",
+    "XLIST",
+    "NAMESPACE",
+    "ENABLED",
+    "ID",
+    "SORT",
+    "THREAD",
+    "METADATA",
+    "ANNOTATION",
+    "QUOTA",
+    "QUOTAROOT",
+    "ACL",
+    "LISTRIGHTS",
+    "MYRIGHTS",
+    "LANGUAGE",
+    "COMPARATOR",
+    "CONVERSION",
+    "CONVERTED",
+    "GENURLAUTH",
+    "URLFETCH",
+];
+
+/// `4 EXISTS` and the like. What else such a line holds matters not: that it came is the news.
+fn of_messages(count: u32, rest: &[u8]) -> Option<Reply<'_>> {
+    let (what, _) = keyword(rest);
+    let is = |name: &str| what.eq_ignore_ascii_case(name.as_bytes());
+    if is("EXISTS") {
+        Some(Reply::Exists(count))
+    } else if is("EXPUNGE") {
+        Some(Reply::Expunge)
+    } else if is("FETCH") {
+        Some(Reply::Flags)
+    } else {
+        is("RECENT").then_some(Reply::Other)
+    }
+}
+
+/// The same where no number can be read: a change was reported all the same.
+fn of_some_message(rest: &[u8]) -> Option<Reply<'_>> {
+    match of_messages(0, rest)? {
+        Reply::Exists(_) => Some(Reply::Vanished),
+        heard => Some(heard),
     }
 }
 
 /// `OK [CODE argument] text`.
 fn condition(bytes: &[u8]) -> Option<Condition<'_>> {
-    let (kind, rest) = word(bytes);
+    let (kind, rest) = keyword(bytes);
     let kinds = [
         (&b"OK"[..], Kind::Ok),
         (b"NO", Kind::No),
@@ -146,111 +221,39 @@ fn condition(bytes: &[u8]) -> Option<Condition<'_>> {
     });
     let (code, text) = inside.unwrap_or((b"", rest));
     let (code, argument) = word(code);
-    Some(Condition { kind, code, argument, text: text.trim_ascii() })
+    Some(Condition { kind, code, argument: argument.trim_ascii(), text: text.trim_ascii() })
 }
 
-/// The first word and what follows the space after it.
-fn word(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b' ', bytes) {
-        Some(space) => {
-            let (first, rest) = bytes.split_at(space);
-            (first, rest.get(1..).unwrap_or_default())
-        }
-        None => (bytes, b""),
-    }
-}
-
-/// Decimal digits, nothing else, within 64 bits.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |sum, digit| match digit {
-        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
-        _ => None,
-    })
-}
-
-fn search(numbers: &[u8], folded: u32) -> Option<Reply<'_>> {
-    // RFC 7162 §3.1.5 lets `(MODSEQ n)` stand at the end.
-    let numbers = match memchr::memchr(b'(', numbers) {
-        Some(open) => numbers.get(..open)?,
-        None => numbers,
-    };
-    let words = numbers.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-    let count = words.map(number).try_fold(folded, |sum, n| n.map(|_| sum.saturating_add(1)))?;
-    Some(Reply::Found(count))
+/// RFC 7162 §3.1.5 lets `(MODSEQ n)` stand at the end.
+fn search(numbers: &[u8], folded: u32) -> Reply<'_> {
+    let end = memchr::memchr(b'(', numbers).unwrap_or(numbers.len());
+    Reply::Found(folded.saturating_add(messages_in(numbers.get(..end).unwrap_or_default())))
 }
 
 /// `(TAG "a5") UID COUNT 3` (RFC 4731 §3.1). Without COUNT it answers no question of ours.
 fn esearch(rest: &[u8]) -> Reply<'_> {
-    let mut words = rest.split(|byte| *byte == b' ').skip_while(|word| !word.eq_ignore_ascii_case(b"COUNT"));
-    let count = words.nth(1).and_then(number).and_then(|count| u32::try_from(count).ok());
-    count.map_or(Reply::Other, Reply::Found)
-}
-
-/// Exactly what a server pushes by the thousand: `INBOX (NAME number …)`, known names in capitals, single spaces. Anything
-/// else is left to the general way.
-fn fast_status(rest: &[u8]) -> Option<StatusItems> {
-    let mut list = rest.strip_prefix(b"INBOX (")?;
-    let mut items = StatusItems::default();
-    loop {
-        let (name, after) = fast_name(list)?;
-        let (value, after) = fast_number(after)?;
-        match name {
-            Name::Unseen => items.unseen = Some(u32::try_from(value).ok()?),
-            Name::HighestModSeq => items.modseq = NonZeroU64::new(value).map(ModSeq),
-            Name::Messages => items.messages = Some(u32::try_from(value).ok()?),
-            Name::UidNext => items.uid_next = Some(NonZeroU32::new(u32::try_from(value).ok()?)?),
-            Name::UidValidity => {
-                items.uid_validity = Some(UidValidity(NonZeroU32::new(u32::try_from(value).ok()?)?));
+    let (mut tokens, mut depth) = (Tokens(rest), 0_usize);
+    while let Some(token) = tokens.next() {
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth = depth.saturating_sub(1),
+            Token::Atom(word) if depth == 0 && word.eq_ignore_ascii_case(b"COUNT") => {
+                if let Some(Token::Atom(digits) | Token::Text(digits)) = tokens.clone().next()
+                    && let Some(count) = number(digits).and_then(|count| u32::try_from(count).ok())
+                {
+                    return Reply::Count(count);
+                }
             }
-        }
-        match after.split_first()? {
-            (b' ', more) => list = more,
-            (b')', []) => return Some(items),
-            _ => return None,
+            Token::Atom(_) | Token::Text(_) => {}
         }
     }
+    Reply::Other
 }
 
-/// An item's name, as [`fast_status`] knows it.
-#[derive(Clone, Copy)]
-enum Name {
-    Messages,
-    UidNext,
-    Unseen,
-    HighestModSeq,
-    UidValidity,
-}
-
-fn fast_name(list: &[u8]) -> Option<(Name, &[u8])> {
-    let is = |name: &[u8], found| list.strip_prefix(name).map(|after| (found, after));
-    match list.first()? {
-        b'M' => is(b"MESSAGES ", Name::Messages),
-        b'H' => is(b"HIGHESTMODSEQ ", Name::HighestModSeq),
-        _ => is(b"UNSEEN ", Name::Unseen)
-            .or_else(|| is(b"UIDNEXT ", Name::UidNext))
-            .or_else(|| is(b"UIDVALIDITY ", Name::UidValidity)),
-    }
-}
-
-/// A number of at most 19 digits, which 64 bits always hold, and what follows it.
-fn fast_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut value = 0;
-    for (length, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'0'..=b'9' if length < 19 => value = value * 10 + u64::from(byte - b'0'),
-            b'0'..=b'9' => return None,
-            _ if length == 0 => return None,
-            _ => return Some((value, bytes.get(length..)?)),
-        }
-    }
-    None
-}
-
-/// The general way, for everything that is data. imap-codec wants the line end.
-fn by_codec(bytes: &[u8]) -> Option<Reply<'static>> {
+/// Data as imap-codec decodes it: what this reader is measured against, in tests and benches.
+#[doc(hidden)]
+pub fn decode_by_codec(bytes: &[u8]) -> Option<Reply<'static>> {
+    // It wants the line end.
     let line = [bytes, b"\r\n"].concat();
     let (rest, response) = ResponseCodec::default().decode(&line).ok()?;
     if !rest.is_empty() {
@@ -281,117 +284,5 @@ fn items_of(list: &[StatusDataItem]) -> StatusItems {
     items
 }
 
-/// The same line decoded by imap-codec alone: what the fast way is measured against.
-#[doc(hidden)]
-pub fn decode_by_codec(line: &[u8]) -> Option<Reply<'static>> {
-    by_codec(line)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn understood(bytes: &[u8]) -> Option<Reply<'_>> {
-        decode(Line { bytes, folded: 0 })
-    }
-
-    fn items(unseen: Option<u32>, messages: Option<u32>, validity: u32, modseq: u64) -> Reply<'static> {
-        Reply::Status(StatusItems {
-            messages,
-            unseen,
-            uid_next: None,
-            uid_validity: NonZeroU32::new(validity).map(UidValidity),
-            modseq: NonZeroU64::new(modseq).map(ModSeq),
-        })
-    }
-
-    #[test]
-    fn lines_say_what_they_say() {
-        let ok = |code: &'static [u8], argument: &'static [u8], text: &'static [u8]| Condition {
-            kind: Kind::Ok,
-            code,
-            argument,
-            text,
-        };
-        let cases: [(&[u8], Option<Reply<'_>>); 27] = [
-            (b"* STATUS INBOX (MESSAGES 3 UNSEEN 2 UIDVALIDITY 9)", Some(items(Some(2), Some(3), 9, 0))),
-            (b"* STATUS INBOX (UNSEEN 4 HIGHESTMODSEQ 7)", Some(items(Some(4), None, 0, 7))),
-            (b"* STATUS \"inbox\" (unseen 4)", Some(items(Some(4), None, 0, 0))),
-            (b"* STATUS {5}\r\nINBOX (UNSEEN 4)", Some(items(Some(4), None, 0, 0))),
-            (b"* STATUS INBOX ()", Some(items(None, None, 0, 0))),
-            (b"* STATUS INBOX (UNSEEN 1 HIGHESTMODSEQ 0)", Some(items(Some(1), None, 0, 0))),
-            (b"* STATUS Trash (UNSEEN 4)", Some(Reply::Other)),
-            (b"* STATUS INBOX (UNSEEN -1)", None),
-            (b"* STATUS INBOX (UNSEEN 4294967296)", None),
-            (b"* STATUS INBOX (UNSEEN 1", None),
-            (b"* SEARCH", Some(Reply::Found(0))),
-            (b"* SEARCH 1 22 333 ", Some(Reply::Found(3))),
-            (b"* search 1 (MODSEQ 99)", Some(Reply::Found(1))),
-            (b"* SEARCH 1 x", None),
-            (b"* ESEARCH (TAG \"a5\") UID COUNT 17", Some(Reply::Found(17))),
-            (b"* ESEARCH (TAG \"a5\") UID", Some(Reply::Other)),
-            (b"* 4 EXISTS", Some(Reply::Exists(4))),
-            (b"* 4 EXPUNGE", Some(Reply::Expunge)),
-            (b"* VANISHED 405,407", Some(Reply::Vanished)),
-            (b"* 4 FETCH (FLAGS (\\Seen))", Some(Reply::Flags)),
-            (b"* 1 RECENT", Some(Reply::Other)),
-            (b"* CAPABILITY IMAP4rev1 IDLE", Some(Reply::Capability(Capabilities::IDLE))),
-            (b"+ idling", Some(Reply::Continue)),
-            (b"+", Some(Reply::Continue)),
-            (b"a7 OK [HIGHESTMODSEQ 5] done", Some(Reply::Tagged(7, ok(b"HIGHESTMODSEQ", b"5", b"done")))),
-            (b"* OK Still here \xff", Some(Reply::Untagged(ok(b"", b"", b"Still here \xff")))),
-            (b"b7 OK not ours", None),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(understood(line), expected, "{}", String::from_utf8_lossy(line));
-        }
-    }
-
-    #[test]
-    fn text_for_people_is_short_and_printable() {
-        let line = [b"a1 NO [LIMIT] ".as_slice(), &[b'x', 7, 0xff].repeat(300)].concat();
-        let Some(Reply::Tagged(1, refused)) = understood(&line) else { panic!("not understood") };
-        let text = refused.for_people();
-        assert!(text.starts_with("[LIMIT] x") && text.chars().count() == 200 && !text.contains('\u{7}'));
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_understood_or_not_and_never_more(bytes: Vec<u8>) {
-            let _ = understood(&bytes);
-        }
-
-        #[test]
-        fn any_text_of_imap_words_is_understood_or_not(
-            line in "(\\* |a[0-9]{1,11} |\\+ )?((STATUS|INBOX|OK|NO|BYE|FETCH|SEARCH|ESEARCH|COUNT|FLAGS|[0-9]{1,21}|\\[|\\]|\\(|\\)|\\{3\\}\r\n|\"|\\\\Seen|~|=| ){1,2}){0,12}"
-        ) {
-            let _ = understood(line.as_bytes());
-        }
-
-        #[test]
-        fn the_fast_way_takes_what_servers_push(
-            items in proptest::collection::vec((0usize..5, 1u32..), 1..6),
-        ) {
-            let names = ["MESSAGES", "UIDNEXT", "UNSEEN", "HIGHESTMODSEQ", "UIDVALIDITY"];
-            let list: Vec<String> = items.iter().map(|(name, value)| format!("{} {value}", names[*name])).collect();
-            let rest = format!("INBOX ({})", list.join(" "));
-            let fast = fast_status(rest.as_bytes()).map(Reply::Status);
-            prop_assert!(fast.is_some());
-            prop_assert_eq!(fast, by_codec(format!("* STATUS {rest}").as_bytes()));
-        }
-
-        #[test]
-        fn the_fast_way_says_what_imap_codec_says(
-            list in "((UNSEEN|MESSAGES|UIDNEXT|UIDVALIDITY|HIGHESTMODSEQ|RECENT|SIZE|unseen) {1,2}([0-9]{1,11}|[0-9]{18,21}) ?){0,5}",
-            name in "INBOX|inbox|\"INBOX\"|INBOX.Trash",
-        ) {
-            let line = format!("* STATUS {name} ({list})");
-            let rest = line.strip_prefix("* STATUS ").unwrap();
-            if let Some(fast) = fast_status(rest.as_bytes()) {
-                prop_assert_eq!(by_codec(line.as_bytes()), Some(Reply::Status(fast)));
-            }
-            prop_assert_eq!(understood(line.as_bytes()), by_codec(line.as_bytes()));
-        }
-    }
-}
+mod tests;

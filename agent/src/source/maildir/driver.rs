@@ -5,6 +5,7 @@
 mod discovery;
 mod folder;
 
+use super::message::Separator;
 use super::template::Refused;
 use super::watcher::{Input, Look, Output, WatchId, Watcher};
 use super::{Error, Settings};
@@ -221,7 +222,7 @@ impl Looking {
     /// Watches first and reads then: what comes in between is told once more.
     fn look(&mut self, mailbox: MailboxId, path: &Path, is_sweep: bool) {
         let start = self.clock.now().moment;
-        let (mut watches, mut counted) = (self.watch(path), folder::count(path));
+        let (mut watches, mut counted) = (self.watch(path), self.count_of(path));
         // A folder that came between the two steps could not be watched and was read.
         for _ in 1..LOOKS_MAX {
             if counted.is_err()
@@ -229,7 +230,7 @@ impl Looking {
             {
                 break;
             }
-            (watches, counted) = (self.watch(path), folder::count(path));
+            (watches, counted) = (self.watch(path), self.count_of(path));
         }
         let now = self.clock.now();
         let took = now.moment.since(start);
@@ -251,6 +252,10 @@ impl Looking {
                 self.not_read(mailbox, path, &error, took);
             }
         }
+    }
+
+    fn count_of(&self, path: &Path) -> io::Result<u32> {
+        folder::count(path, self.settings.separator)
     }
 
     /// A Maildir that is not there is waited for: an account that never got mail has none. It gives no count, since a file
@@ -325,11 +330,17 @@ impl Looking {
 pub fn read_once(settings: &Settings, name: &str) -> Result<Option<u32>, String> {
     let user = settings.names.server(name);
     let path: PathBuf = settings.path.path(&user).map_err(|refused| format!("{user}: {refused}"))?;
-    match folder::count(&path) {
+    match folder::count(&path, settings.separator) {
         Ok(unseen) => Ok(Some(unseen)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }
+}
+
+/// The separator that most names in the `cur/` of this mailbox carry, where it is another one than configured.
+pub fn other_separator(settings: &Settings, name: &str) -> Option<Separator> {
+    let path = settings.path.path(&settings.names.server(name)).ok()?;
+    folder::separator_of(&path).ok()?.filter(|separator| *separator != settings.separator)
 }
 
 /// How many users have a Maildir by the source's template.

@@ -12,6 +12,7 @@ pub mod watcher;
 pub use driver::{MaildirSource, start};
 
 use super::names::Names;
+use message::Separator;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub name: Arc<str>,
     /// Where the Maildir of a user is.
     pub path: Template,
+    /// What stands before a message's flags.
+    pub separator: Separator,
     /// How its users are spelled.
     pub names: Names,
     /// Every mailbox is read at least this often, whatever inotify told.
@@ -39,7 +42,8 @@ impl Settings {
     /// Settings with defaults for all but the place of the Maildirs.
     pub fn new(name: impl Into<Arc<str>>, path: Template) -> Self {
         let (names, sweep_interval) = (Names::default(), SWEEP_INTERVAL_DEFAULT);
-        Self { name: name.into(), path, names, sweep_interval, is_searching: false }
+        let separator = Separator::default();
+        Self { name: name.into(), path, separator, names, sweep_interval, is_searching: false }
     }
 }
 

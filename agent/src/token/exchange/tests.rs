@@ -9,6 +9,7 @@ use crate::token::signer::Signer;
 use bytes::Bytes;
 use hyper::HeaderMap;
 use proptest::prelude::*;
+use serde_json::Value;
 
 const NOW: UnixMs = UnixMs(1_795_420_800_000);
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
@@ -68,13 +69,17 @@ fn a_token_lives_as_long_as_the_answer_says() {
         (r#"{"access_token":"t","expires_on":"1795420860"}"#, Ok(60)),
         (r#"{"access_token":"t","expires_in":99999999999999999999,"expires_on":1795420860}"#, Ok(60)),
         (r#"{"access_token":"t","expires_in":18446744073709551615}"#, Ok(7 * 86_400)),
-        (r#"{"access_token":"t","expires_in":0}"#, Err("neither expires_in")),
-        (r#"{"access_token":"t","expires_in":"-5"}"#, Err("neither expires_in")),
-        (r#"{"access_token":"t"}"#, Err("neither expires_in")),
+        (r#"{"access_token":"t","expires_in":0}"#, Ok(300)),
+        (r#"{"access_token":"t","expires_in":"-5"}"#, Ok(300)),
+        (r#"{"access_token":"t"}"#, Ok(300)),
+        (r#"{"access_token":"t","expires_on":"2026-01-01","token_type":null}"#, Ok(300)),
+        (r#"{"x":[{}],"ACCESS_TOKEN":"t","Expires_In":60.0,"token_type":" bearer "}"#, Ok(60)),
+        ("\u{feff}{\"scope\":UNQUOTED,\"access_token\":\"t\",\"expires_in\":60}", Ok(60)),
+        (r#"{"access_token":"t","expires_on":1}"#, Err("no expires_in, and expires_on in the past")),
         (r#"{"access_token":"t","token_type":"mac","expires_in":60}"#, Err("token_type")),
         (r#"{"access_token":"","expires_in":60}"#, Err("no access_token")),
         (r#"{"access_token":"a\r\nb","expires_in":60}"#, Err("no access_token")),
-        (r#"{"access_token":7,"expires_in":60}"#, Err("no access_token")),
+        (r#"{"access_token":["t"],"expires_in":60}"#, Err("no access_token")),
         ("<html>", Err("no access_token")),
         ("", Err("no access_token")),
     ];

@@ -107,7 +107,7 @@ impl Session {
         let told = step.store.status(account).filter(|_| step.store.is_inbox_there(account));
         if let Some(status) = told.filter(|_| with_status) {
             let items = self.all_items().write(status, 0);
-            self.say(format_args!("* STATUS INBOX ({items})"));
+            self.say_status(step, "INBOX", &items);
         }
         let log = self.told_version / self.settings.rotation_changes.max(1);
         self.notify = Some(Box::new(Notify { tells_messages, tells_flags, told, log }));
@@ -174,7 +174,7 @@ impl Session {
         let line = items.write(status, 0);
         let is_doubled = self.quirks(step.store).has(Quirk::DuplicateStatus);
         for _ in 0..if line.is_empty() { 0 } else { 1 + usize::from(is_doubled) } {
-            self.say(format_args!("* STATUS INBOX ({line})"));
+            self.say_status(step, "INBOX", &line);
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Session {
     idle_tag: Option<Box<str>>,
     reader: Reader,
     out: Vec<u8>,
-    seed: u64,
+    pub(super) seed: u64,
     disconnects: u32,
     phase: Phase,
     bad_commands: u8,
@@ -274,7 +274,8 @@ impl Session {
             let exists = selected.exists();
             self.say(format_args!("* {exists} EXISTS"));
         }
-        self.say(format_args!("+ idling"));
+        let space = if quirks.has(Quirk::ContinuationUnspaced) { "" } else { " " };
+        self.say(format_args!("+{space}idling"));
         self.idle_tag = Some(tag.into());
         self.timers.set(Timer::Keepalive, step.now + self.settings.keepalive);
         self.look(step);

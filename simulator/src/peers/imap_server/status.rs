@@ -80,11 +80,27 @@ impl Session {
         let items = items.write(status, recent);
         let is_atom = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./@".contains(&byte));
         let quote = if is_atom { "" } else { "\"" };
-        self.say(format_args!("* STATUS {quote}{name}{quote} ({items})"));
+        self.say_status(step, &format!("{quote}{name}{quote}"), &items);
         if is_selected {
             Answer::ok("[CLIENTBUG] Status on selected mailbox completed.")
         } else {
             Answer::ok("Status completed.")
+        }
+    }
+
+    /// A STATUS line, spaced as the quirk has it (sources.md §9.4).
+    pub(super) fn say_status(&mut self, step: &Step<'_>, name: &str, items: &str) {
+        if !self.quirks(step.store).has(Quirk::StatusSpaced) {
+            return self.say(format_args!("* STATUS {name} ({items})"));
+        }
+        let moment = step.now.as_micros() as u64;
+        match fastrand::Rng::with_seed(self.seed ^ moment).u8(0..6) {
+            0 => self.say(format_args!("* STATUS {name} ({items} )")),
+            1 => self.say(format_args!("* STATUS {name} ( {items})")),
+            2 => self.say(format_args!("* STATUS {name}  ({items})")),
+            3 => self.say(format_args!("* STATUS  {name} ({items})")),
+            4 => self.say(format_args!("* STATUS {name} ({items}) ")),
+            _ => self.say(format_args!("*  STATUS {name} ({})", items.replace(' ', "  "))),
         }
     }
 }

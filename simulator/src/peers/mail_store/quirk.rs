@@ -41,6 +41,10 @@ pub enum Quirk {
     DuplicateStatus,
     /// Where one `* OK Still here` was due come fifty.
     KeepaliveBurst,
+    /// The continuation that begins IDLE is `+idling`, without the space.
+    ContinuationUnspaced,
+    /// STATUS has more spaces than the grammar, where differs from line to line.
+    StatusSpaced,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -69,7 +73,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -87,6 +91,8 @@ impl Quirk {
         Self::InboxMissingUntilAsked,
         Self::DuplicateStatus,
         Self::KeepaliveBurst,
+        Self::ContinuationUnspaced,
+        Self::StatusSpaced,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -120,6 +126,8 @@ impl Quirk {
             Self::InboxMissingUntilAsked => "inbox-missing-until-asked",
             Self::DuplicateStatus => "duplicate-status",
             Self::KeepaliveBurst => "keepalive-burst",
+            Self::ContinuationUnspaced => "continuation-unspaced",
+            Self::StatusSpaced => "status-spaced",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",

@@ -82,10 +82,9 @@ fn a_row_that_cannot_be_understood_costs_that_row_alone() {
         r#"{"username":"u1","unseen":1.5}"#,
         r#"{"username":"u1","unseen":null}"#,
         r#"{"username":"u1","unseen":["1"]}"#,
-        r#"{"username":7,"unseen":"1"}"#,
+        r#"{"username":{},"unseen":"1"}"#,
         r#"{"username":"u1","mailbox":"Trash","unseen":"1"}"#,
         r#"{"username":"u1","unseen":"1""}"#,
-        r#"{"username":"u1" "unseen":"1"}"#,
         "{}",
         "[]",
         "[{}]",
@@ -105,6 +104,27 @@ fn a_row_that_cannot_be_understood_costs_that_row_alone() {
             assert_eq!(said, expected, "{row:.80}");
         }
     }
+}
+
+#[test]
+fn a_count_is_read_whatever_stands_beside_it() {
+    let rows = [
+        r#"{"UserName":"u1","unseen":1}"#,
+        r#"{"username":"u1","unseen":"1","uidvalidity":"x","highestmodseq":{}}"#,
+        r#"{"guid":null,"unseen":1.0,"uidvalidity":null,"username":"u1","mailbox":"inbox"}"#,
+        r#"{"username":"u1" "unseen":"1"}"#,
+        r#"{"vsize":,"username":"u1","unseen":"1"}"#,
+    ];
+    for row in rows {
+        let (said, is_over) =
+            read(&format!("\u{feff} [ [\"doveadmResponse\" , [{row}] , 7, \"x\", null, {{}}]]")).unwrap();
+        let expected = [Said::OfUser("u1".to_owned(), counts(1, 0, 0)), tag("7")];
+        assert!(is_over && said.starts_with(&expected), "{row}: {said:?}");
+    }
+    assert_eq!(
+        read(r#"[["error",{"type":"exitCode","exitCode":"67"},null]]"#).unwrap().0,
+        [Said::Failed("there is no such user".to_owned())]
+    );
 }
 
 #[test]

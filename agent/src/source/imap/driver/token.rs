@@ -1,6 +1,7 @@
 //! Where access tokens come from: a file that somebody keeps fresh, or a program that prints one. Whose they are and how
 //! they are shown is not decided here.
 
+use crate::https::json::without_mark;
 use crate::source::imap::{Login, Settings, TOKEN_MAX, TokenFrom};
 use crate::time::Moment;
 use crate::time::driver::Clock;
@@ -105,7 +106,7 @@ async fn print(words: &[String]) -> Result<SecretString, String> {
 
 /// A token is visible ASCII (RFC 6750 §2.1).
 fn first_line(bytes: &[u8]) -> Option<SecretString> {
-    let line = bytes.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    let line = without_mark(bytes).split(|byte| matches!(byte, b'\r' | b'\n')).next()?.trim_ascii();
     let is_token = !line.is_empty() && line.len() < TOKEN_MAX && line.iter().all(u8::is_ascii_graphic);
     std::str::from_utf8(line).ok().filter(|_| is_token).map(SecretString::from)
 }
@@ -129,8 +130,11 @@ mod tests {
         let path = folder.path().join("token");
         let tokens = tokens(TokenFrom::File(path.clone()));
         assert!(tokens.token().await.unwrap_err().contains("token: No such file"));
-        for token in ["first", "second"] {
-            std::fs::write(&path, format!("{token}\nmore\n")).unwrap();
+        for (token, end) in
+            [("first", "\nmore\n"), ("second", " \r\nmore"), ("third", "\r"), ("\u{feff}fourth", "")]
+        {
+            std::fs::write(&path, format!("{token}{end}")).unwrap();
+            let token = token.trim_start_matches('\u{feff}');
             assert_eq!(tokens.token().await.unwrap().expose_secret(), token);
         }
         for bad in ["", "\nlate", "two words", &"x".repeat(TOKEN_MAX)] {

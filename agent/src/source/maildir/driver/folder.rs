@@ -1,15 +1,17 @@
 //! Folders: inotify's watches and events, and the count of a Maildir.
 
-use crate::source::maildir::message::{Folder, is_unseen};
+use crate::source::maildir::message::{Separator, is_message, is_unseen, unique};
 use crate::source::maildir::watcher::{Input, WatchId};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::ffi::OsString;
 use std::fs;
+use std::hash::BuildHasher;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Bytes of events read at once: some two hundred.
@@ -108,17 +110,14 @@ fn input(watch: WatchId, mask: EventMask, name: Option<OsString>) -> Input {
 ///
 /// # Errors
 /// What the system says of the first folder that cannot be read.
-pub(super) fn count(path: &Path) -> io::Result<u32> {
-    let folders = [(Folder::New, path.join("new")), (Folder::Cur, path.join("cur"))];
+pub(super) fn count(path: &Path, separator: Separator) -> io::Result<u32> {
+    let folders = [path.join("new"), path.join("cur")];
     let mut reads = 0;
     loop {
-        let before = folders.each_ref().map(|(_, folder)| modified(folder));
-        let mut unseen = 0_u32;
-        for (folder, path) in &folders {
-            unseen = unseen.saturating_add(count_in(*folder, path)?);
-        }
+        let before = folders.each_ref().map(|folder| modified(folder));
+        let unseen = count_in(&folders, separator)?;
         reads += 1;
-        let after = folders.each_ref().map(|(_, folder)| modified(folder));
+        let after = folders.each_ref().map(|folder| modified(folder));
         if before == after || reads == READS_MAX {
             return Ok(unseen);
         }
@@ -129,15 +128,49 @@ fn modified(folder: &Path) -> Option<SystemTime> {
     fs::metadata(folder).and_then(|it| it.modified()).ok()
 }
 
-fn count_in(folder: Folder, path: &Path) -> io::Result<u32> {
-    let mut unseen = 0;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let is_message = is_unseen(folder, entry.file_name().as_bytes());
-        // What vanished since is none any more.
-        unseen += u32::from(is_message && entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+/// A message that is in both folders, since it is being moved, is the one in `cur/`. Of each in `new/` eight bytes are
+/// kept meanwhile.
+fn count_in([new, cur]: &[PathBuf; 2], separator: Separator) -> io::Result<u32> {
+    let hasher = RandomState::default();
+    let key = |name: &[u8]| hasher.hash_one(unique(name, separator));
+    let mut arrived = HashMap::new();
+    each_message(new, |name| {
+        arrived.insert(key(name), is_unseen(name, separator));
+    })?;
+    let mut unseen = 0_u32;
+    each_message(cur, |name| {
+        if !arrived.is_empty() {
+            arrived.remove(&key(name));
+        }
+        unseen = unseen.saturating_add(u32::from(is_unseen(name, separator)));
+    })?;
+    let of_new = arrived.into_values().filter(|is_unseen| *is_unseen).count();
+    Ok(unseen.saturating_add(u32::try_from(of_new).unwrap_or(u32::MAX)))
+}
+
+fn each_message(folder: &Path, mut found: impl FnMut(&[u8])) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if is_message(name.as_bytes()) {
+            found(name.as_bytes());
+        }
     }
-    Ok(unseen)
+    Ok(())
+}
+
+/// The separator that most names with flags in `cur/` carry; `None` where there are no flags.
+///
+/// # Errors
+/// What the system says where the folder cannot be read.
+pub(super) fn separator_of(path: &Path) -> io::Result<Option<Separator>> {
+    let mut found = Separator::ALL.map(|separator| (0_u32, separator));
+    each_message(&path.join("cur"), |name| {
+        for (count, separator) in &mut found {
+            *count = count.saturating_add(u32::from(separator.is_in(name)));
+        }
+    })?;
+    let most = found.into_iter().max_by_key(|(count, _)| *count);
+    Ok(most.filter(|(count, _)| *count > 0).map(|(_, separator)| separator))
 }
 
 /// One of the kernel's limits of inotify, as it stands.
