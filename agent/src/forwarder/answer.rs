@@ -8,7 +8,7 @@ pub use crate::https::{CONTENT_BYTES_MAX, Failure};
 
 use super::wire::{Stamp, told_update};
 use crate::event::{Notification, Recipient, Rejected, Rejection};
-use crate::https::{quote, retry_after};
+use crate::https::{quote, retry_after, whole};
 use crate::time::UnixMs;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -246,9 +246,15 @@ impl Fault {
         Self {
             message: first("Message").and_then(Value::as_str).map(str::to_owned),
             can_retry: first("CanRetry").and_then(Value::as_bool).unwrap_or(false),
-            back_off: first("BackOffTimeInMilliseconds").and_then(Value::as_u64).map(Duration::from_millis),
+            back_off: first("BackOffTimeInMilliseconds").and_then(milliseconds),
         }
     }
+}
+
+/// A wait as a fault has it, fractions rounded up; a negative one is none.
+fn milliseconds(value: &Value) -> Option<Duration> {
+    let number = value.as_number()?;
+    whole(&number.to_string()).map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -200,8 +200,8 @@ fn token(content: &Value, now: UnixMs) -> Result<SignedToken, &'static str> {
         return Err("a token_type other than Bearer");
     }
     let number = |name: &str| match content.get(name)? {
-        Value::String(text) => text.trim().parse::<u64>().ok(),
-        number => number.as_u64(),
+        Value::String(text) => https::whole(text.trim()),
+        number => https::whole(&number.as_number()?.to_string()),
     };
     let told = number("expires_in").filter(|seconds| *seconds > 0).map(Duration::from_secs);
     // The end that stands in the token itself, by the service's clock: what is over there is refused sooner or later.
