@@ -96,7 +96,7 @@ fn every_answer_has_its_row() {
         (429, "4.5", "", "wait 5"),
         (503, "0.2", "", "wait 1"),
         (503, "99999999999999999999999999", "", "wait 3600"),
-        (503, "", r#"{"BackOffTimeInMilliseconds":1500.5}"#, "wait 1.501"),
+        (503, "", r#"{"BackOffTimeInMilliseconds":1499.5}"#, "wait 1.5"),
         (503, "", r#"{"BackOffTimeInMilliseconds":-1500}"#, "retry"),
         (403, "", CAN_RETRY, "retry"),
         (404, "", CAN_RETRY, "retry"),
