@@ -8,7 +8,7 @@ pub use crate::https::{CONTENT_BYTES_MAX, Failure};
 
 use super::wire::{Stamp, told_update};
 use crate::event::{Notification, Recipient, Rejected, Rejection};
-use crate::https::json::{self, member, whole_number, without_mark};
+use crate::https::json::{self, member, rounded_up, without_mark};
 use crate::https::{quote, retry_after};
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -242,7 +242,7 @@ impl Fault {
         Self {
             message: members("Message").find_map(Value::as_str).map(str::to_owned),
             can_retry: members("CanRetry").find_map(is_yes).unwrap_or(false),
-            back_off: members("BackOffTimeInMilliseconds").find_map(whole_number).map(Duration::from_millis),
+            back_off: members("BackOffTimeInMilliseconds").find_map(rounded_up).map(Duration::from_millis),
         }
     }
 }

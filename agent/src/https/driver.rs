@@ -3,9 +3,12 @@
 //! What is asked, and what an answer means, is its callers'. HTTP/1.1 and not 2: with a few large requests at a
 //! time its slowest percentile is a fifth.
 
+mod counted;
+
 use super::url::Url;
 use super::{CONTENT_BYTES_MAX, Error, Failure, Response};
 use bytes::{Bytes, BytesMut};
+use counted::{Counted, Received};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -20,7 +23,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_platform_verifier::Verifier;
 use std::error::Error as _;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,14 +94,15 @@ struct Shared {
 struct Connection {
     url: Arc<Url>,
     sender: SendRequest<Full<Bytes>>,
+    received: Received,
     last_used: Instant,
 }
 
 /// Why an exchange on a connection gave no answer.
 struct Broken {
     failure: Failure,
-    /// The connection ended before any of the answer: had it been kept alive, the relay may have ended it
-    /// before the request came.
+    /// Not one byte of the answer had come: had the connection been kept alive, the server may have ended it before the
+    /// request came.
     is_before_answer: bool,
 }
 
@@ -118,8 +122,8 @@ impl Client {
 
     /// Sends, and reads the answer up to [`CONTENT_BYTES_MAX`]. Any status is an answer.
     ///
-    /// Goes out a second time only where a kept-alive connection turned out to be closed: whoever asks must not
-    /// mind being heard twice.
+    /// Goes out a second time only where a kept-alive connection ended without one byte of an answer (protocol.md §1.6):
+    /// whoever asks must not mind being heard twice.
     pub async fn send(&self, request: Request) -> Result<Response, Failure> {
         within(self.0.timeout, self.0.send(request)).await
     }
@@ -216,7 +220,9 @@ impl Shared {
         *head.method_mut() = request.method.clone();
         head.headers_mut().clone_from(&request.headers);
         *head.uri_mut() = target.map_err(|_| unfit(Failure::Write(String::from("the path is no URL's"))))?;
-        let response = connection.sender.send_request(head).await.map_err(|error| broken(&error))?;
+        let before = connection.received.bytes();
+        let sent = connection.sender.send_request(head).await;
+        let response = sent.map_err(|error| broken(&error, connection.received.bytes() == before))?;
         Ok((connection, response))
     }
 
@@ -260,6 +266,7 @@ async fn speak_http<S>(stream: S, url: &Arc<Url>) -> Result<Connection, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (stream, received) = Counted::new(stream);
     let mut http = http1::Builder::new();
     http.max_header_size(HEAD_BYTES_MAX).max_buf_size(2 * HEAD_BYTES_MAX);
     let (sender, connection) =
@@ -267,7 +274,7 @@ where
     // It ends with the sender or the socket; what it has to say of its end, the sender's next request says as
     // well.
     tokio::spawn(connection);
-    Ok(Connection { url: Arc::clone(url), sender, last_used: Instant::now() })
+    Ok(Connection { url: Arc::clone(url), sender, received, last_used: Instant::now() })
 }
 
 /// Without rustls' own words an end of the connection during the handshake is trouble on the way, not one of
@@ -279,18 +286,10 @@ fn handshake_failure(address: SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
-fn broken(error: &hyper::Error) -> Broken {
-    let io_kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let is_closed_io = matches!(
-        io_kind,
-        Some(
-            ErrorKind::ConnectionReset
-                | ErrorKind::ConnectionAborted
-                | ErrorKind::BrokenPipe
-                | ErrorKind::UnexpectedEof
-        )
-    );
-    let is_before_answer = error.is_canceled() || error.is_incomplete_message() || is_closed_io;
+/// `is_silent`: no byte came since the request was handed over. One that was never handed to the connection
+/// (`is_canceled`) got no answer either, whatever came unasked.
+fn broken(error: &hyper::Error, is_silent: bool) -> Broken {
+    let is_before_answer = error.is_canceled() || (is_silent && !error.is_user());
     let text = match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
@@ -343,3 +342,6 @@ fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

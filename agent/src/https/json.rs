@@ -1,6 +1,7 @@
 //! JSON as other programs write it, read for the members that are needed: what stands beside them, and how it is
 //! spelled, decides nothing. Used for all that comes from mail servers, relays and token services.
 
+use super::whole;
 use serde_json::{Map, Value};
 
 /// The mark of byte order that some programs put before a text.
@@ -26,6 +27,14 @@ impl Members {
             Ok(Value::Object(members)) => Some(Self::Whole(members)),
             Ok(_) => None,
             Err(_) => text.trim_start().starts_with('{').then(|| Self::Broken(text.into_owned())),
+        }
+    }
+
+    /// A number of seconds or the like, a fraction rounded up.
+    pub fn rounded_up(&self, name: &str) -> Option<u64> {
+        match self {
+            Self::Whole(members) => rounded_up(member(members, name)?),
+            Self::Broken(_) => self.number(name),
         }
     }
 
@@ -78,6 +87,15 @@ pub fn whole_number(value: &Value) -> Option<u64> {
             (float.fract() == 0.0 && (0.0..EXACT_FLOAT_MAX).contains(&float)).then_some(float as u64)
         }),
         Value::String(text) => digits(text.trim()),
+        _ => None,
+    }
+}
+
+/// A number that need not be whole, rounded up, bare or in quotes: `4.5` is 5.
+pub fn rounded_up(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => whole_number(value).or_else(|| whole(&number.to_string())),
+        Value::String(text) => whole(text.trim()),
         _ => None,
     }
 }

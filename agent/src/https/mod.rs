@@ -88,13 +88,27 @@ pub enum Error {
     Tls(String),
 }
 
-/// `Retry-After`: seconds, or a date on the clock that read `now` when it was written (RFC 9110 §10.2.3).
+/// `Retry-After`: seconds, or a date on the clock that read `now` when it was written (RFC 9110 §10.2.3). A fraction of a
+/// second, which the RFC does not allow and gateways send (sources.md §9.6), is rounded up.
 pub fn retry_after(text: &str, now: UnixMs) -> Option<Duration> {
     let text = text.trim();
-    if let Ok(seconds) = text.parse() {
+    if let Some(seconds) = whole(text) {
         return Some(Duration::from_secs(seconds));
     }
     Some(Duration::from_millis(http_date(text)?.0.saturating_sub(now.0)))
+}
+
+/// A number that is not negative, rounded up: `4`, `4.5`, `.5`. One that is too large is the largest there is: who asks
+/// for a long wait must not get none.
+pub fn whole(text: &str) -> Option<u64> {
+    let (digits, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let are_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if digits.len() + fraction.len() == 0 || !are_digits(digits) || !are_digits(fraction) {
+        return None;
+    }
+    let below = if digits.is_empty() { 0 } else { digits.parse().unwrap_or(u64::MAX) };
+    let is_more = fraction.bytes().any(|byte| byte != b'0');
+    Some(below.saturating_add(u64::from(is_more)))
 }
 
 /// A stranger's words for our logs: one short line, nothing in it that looks like a token.
@@ -108,4 +122,61 @@ pub fn quote(text: &str) -> String {
 fn http_date(text: &str) -> Option<UnixMs> {
     let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(UnixMs::from_seconds(since.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-01-01T12:00:00Z.
+    const NOW: UnixMs = UnixMs(1_767_268_800_000);
+
+    #[test]
+    fn retry_after_is_seconds_rounded_up_or_a_date_in_each_form_of_http() {
+        let rows = [
+            ("5", Some(5)),
+            (" 5 ", Some(5)),
+            ("0", Some(0)),
+            ("4.5", Some(5)),
+            ("4.0", Some(4)),
+            ("4.", Some(4)),
+            (".25", Some(1)),
+            ("0.000", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("99999999999999999999", Some(u64::MAX)),
+            ("99999999999999999999.5", Some(u64::MAX)),
+            ("Thu, 01 Jan 2026 12:00:20 GMT", Some(20)),
+            ("Thursday, 01-Jan-26 12:00:20 GMT", Some(20)),
+            ("Thu Jan  1 12:00:20 2026", Some(20)),
+            ("Thu, 01 Jan 2026 11:00:00 GMT", Some(0)),
+            ("-5", None),
+            ("-0.5", None),
+            ("+5", None),
+            ("4,5", None),
+            ("1e3", None),
+            ("4.5.6", None),
+            ("4.5s", None),
+            ("soon", None),
+            (".", None),
+            ("", None),
+        ];
+        for (text, seconds) in rows {
+            assert_eq!(retry_after(text, NOW), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_wait_is_shorter_than_the_one_asked_for(seconds in 0_u32..4_000_000, millis in 0_u32..1000) {
+            let wait = retry_after(&format!("{seconds}.{millis:03}"), NOW).unwrap();
+            let asked = Duration::new(seconds.into(), millis * 1_000_000);
+            prop_assert!(wait >= asked && wait < asked + Duration::from_secs(1));
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in ".{0,40}") {
+            let _ = retry_after(&text, NOW);
+        }
+    }
 }

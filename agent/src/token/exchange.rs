@@ -205,7 +205,7 @@ fn token(content: Option<&Members>, now: UnixMs) -> Result<SignedToken, &'static
     if kind.is_some_and(|kind| !kind.trim().eq_ignore_ascii_case("bearer")) {
         return Err("a token_type other than Bearer");
     }
-    let number = |name: &str| content.and_then(|content| content.number(name));
+    let number = |name: &str| content.and_then(|content| content.rounded_up(name));
     let told = number("expires_in").filter(|seconds| *seconds > 0).map(Duration::from_secs);
     // The end that stands in the token itself, by the service's clock: what is over there is refused sooner or later.
     let end = number("expires_on").map(|at| Duration::from_secs(at.saturating_sub(now.seconds())));

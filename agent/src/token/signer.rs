@@ -49,10 +49,9 @@ impl Signer {
         &self.certificate
     }
 
-    /// Signs `claims`; refuses with a certificate that does not fit (protocol.md §5.7) when they begin to be valid.
+    /// Signs `claims`; refuses with a certificate that does not fit (protocol.md §5.7) when they are signed.
     pub fn sign(&self, claims: &Claims) -> Result<SignedToken, Error> {
-        let begin = UnixMs::from_seconds(claims.nbf);
-        fitness::check(&self.certificate, &self.key, begin)
+        fitness::check(&self.certificate, &self.key, claims.signed_at())
             .map_err(|unfit| Error::Signing(unfit.to_string()))?;
         let key = self.encoding_key.as_ref().map_err(Clone::clone)?;
         let text = jsonwebtoken::encode(&self.header, claims, key)
@@ -77,6 +76,7 @@ impl fmt::Debug for Signer {
 mod tests {
     use super::*;
     use crate::identity::principal::{Audience, Principal};
+    use crate::token::claims::BACK_DATED;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use jsonwebtoken::{DecodingKey, Validation};
@@ -96,7 +96,7 @@ mod tests {
         let audience =
             "00000002-0000-0ff1-ce00-000000000000/relay.example@11111111-2222-3333-4444-555555555555";
         let audience = Audience::parse(audience).unwrap();
-        Claims::self_issued(&own, &audience, false, Duration::from_hours(24), NOW)
+        Claims::self_issued(&own, &audience, false, Duration::from_hours(24), NOW.after(BACK_DATED))
     }
 
     fn part(token: &SignedToken, place: usize) -> String {

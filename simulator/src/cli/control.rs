@@ -206,8 +206,8 @@ pub(super) enum Fault {
 }
 
 const KINDS: &str = "Kinds: refuse, reset, black-hole, delay ms=, slow-bytes rateBytes=, cut afterBytes=, \
-unauthorized, back-off ms=, can-retry, too-large, too-many-requests retryAfterS=, unavailable retryAfterS=, internal, \
-bad-request, html [status=], redirect location=, answer-lost, duplicate, clock-offset ms=, device-gone, over-budget";
+unauthorized, back-off ms=, can-retry, too-large, too-many-requests retryAfterS=, unavailable retryAfterS=, retry-after value=, internal, \
+bad-request, html [status=], redirect location=, answer-lost, duplicate, clock-offset ms=, no-tolerance, device-gone, over-budget";
 
 impl Callable for Fault {
     fn call(&self) -> anyhow::Result<Call> {

@@ -12,7 +12,7 @@ const KINDS = {
   'can-retry': null, 'unauthorized': null, 'over-budget': null, 'device-gone': null, 'too-large': null,
   'bad-request': null, 'html': ['status', 'Status', 502], 'redirect': ['location', 'Location', 'https://relay.example/'],
   'slow-bytes': ['rateBytes', 'Bytes per second', 20], 'cut': ['afterBytes', 'After bytes', 10],
-  'clock-offset': ['ms', 'Milliseconds ahead', 600000],
+  'clock-offset': ['ms', 'Milliseconds ahead', 600000], 'no-tolerance': null, 'retry-after': ['value', 'Retry-After', '4.5'],
 };
 // Only a relay can do these.
 const RELAYS_OWN = ['back-off', 'can-retry', 'over-budget', 'device-gone'];

@@ -3,6 +3,7 @@
 //! Pure: [`Faults::plan`] decides, `serve` carries it out on real sockets and the simulation's network in virtual time.
 
 use super::http::Response;
+use super::jwt::CLOCK_SKEW;
 use super::unix_time::UnixMicros;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -60,6 +61,11 @@ pub enum Kind {
         /// In seconds.
         retry_after_s: u32,
     },
+    /// 503 with this `Retry-After` as it stands: seconds with a fraction, a date, nonsense.
+    RetryAfter {
+        /// The header's value.
+        value: String,
+    },
     /// 500 with a fault.
     Internal,
     /// 400.
@@ -84,6 +90,8 @@ pub enum Kind {
         /// By so much; positive is ahead.
         ms: i64,
     },
+    /// The lifetime of a token is checked to the second, without tolerance for clocks that differ.
+    NoTolerance,
     /// Every device answers that it is gone.
     DeviceGone,
     /// The tenant has no budget left.
@@ -179,6 +187,8 @@ pub enum Wire {
 pub struct Plan {
     /// The clock is wrong by so much.
     pub clock_offset_ms: i64,
+    /// Lifetimes of tokens are checked without tolerance.
+    pub has_no_tolerance: bool,
     /// Answered so without acting on it.
     pub instead: Option<Instead>,
     /// Acted on twice.
@@ -212,6 +222,11 @@ pub enum Act {
 }
 
 impl Plan {
+    /// How far clocks may differ.
+    pub const fn tolerance(&self) -> Duration {
+        if self.has_no_tolerance { Duration::ZERO } else { CLOCK_SKEW }
+    }
+
     /// The answer, of which the server does its part.
     pub fn answer(&self, mut server: impl FnMut(Act) -> Response) -> Response {
         let mut response = match &self.instead {
@@ -339,6 +354,7 @@ fn apply(peer: Peer, kind: &Kind, plan: &mut Plan) {
         Kind::AnswerLost => plan.wire = Wire::Cut { after_bytes: 0 },
         Kind::Duplicate => plan.is_duplicated = true,
         Kind::ClockOffset { ms } => plan.clock_offset_ms += ms,
+        Kind::NoTolerance => plan.has_no_tolerance = true,
         Kind::Html { status: 200..=299 } => plan.is_body_html = true,
         Kind::DeviceGone => plan.are_devices_gone = true,
         Kind::Unauthorized => {
@@ -368,6 +384,9 @@ fn answer_of(peer: Peer, kind: &Kind) -> Option<Response> {
         Kind::TooLarge => Response::with_body(413, "text/plain", "body too large"),
         Kind::TooManyRequests { retry_after_s } => later(429, *retry_after_s),
         Kind::Unavailable { retry_after_s } => later(503, *retry_after_s),
+        Kind::RetryAfter { value } => {
+            Response::with_body(503, "text/plain", "try again later").and("retry-after", value)
+        }
         Kind::Html { status } => Response::with_body(*status, "text/html", HTML),
         Kind::Redirect { location } => Response::empty(307).and("location", location),
         _ => return None,

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 /// A longer token is not looked at, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
-/// How far clocks may differ.
+/// How far clocks may differ where a peer is tolerant, as protocol.md §5.6 has it.
 pub const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 /// Base64url by its letters alone: a cut signature is a bad signature, not another kind of text.
@@ -27,6 +27,12 @@ pub struct Decoded {
     pub header: Map<String, Value>,
     /// The claims.
     pub claims: Map<String, Value>,
+}
+
+/// Whether the header demands that something be understood: `crit`, whatever it holds. No extension is known here, so
+/// that such a token is refused; an empty list, or what is no list, is not allowed at all (RFC 7515 §4.1.11).
+pub fn demands_extensions(header: &Map<String, Value>) -> bool {
+    header.contains_key("crit")
 }
 
 /// Three base64url parts, of which two are JSON objects. `None` where it is something else or too long.
@@ -97,20 +103,28 @@ pub enum LifetimeFault {
     NotNow,
 }
 
-/// `nbf` and `exp` in seconds since the epoch, where `now` lies between them with [`CLOCK_SKEW`] to spare.
-pub fn lifetime(claims: &Map<String, Value>, now: UnixMicros) -> Result<(u64, u64), LifetimeFault> {
+/// `nbf` and `exp` in seconds since the epoch, where `now` lies between them with `tolerance` to spare.
+pub fn lifetime(
+    claims: &Map<String, Value>,
+    now: UnixMicros,
+    tolerance: Duration,
+) -> Result<(u64, u64), LifetimeFault> {
     let (Some(not_before), Some(expires)) = (seconds(claims, "nbf"), seconds(claims, "exp")) else {
         return Err(LifetimeFault::Missing);
     };
     if not_before > expires {
         return Err(LifetimeFault::Reversed);
     }
-    if is_live(not_before, expires, now) { Ok((not_before, expires)) } else { Err(LifetimeFault::NotNow) }
+    if is_live(not_before, expires, now, tolerance) {
+        Ok((not_before, expires))
+    } else {
+        Err(LifetimeFault::NotNow)
+    }
 }
 
-/// Whether `now` lies between these seconds, with [`CLOCK_SKEW`] to spare.
-pub fn is_live(not_before_s: u64, expires_s: u64, now: UnixMicros) -> bool {
-    let (now, skew) = (now.seconds(), CLOCK_SKEW.as_secs());
+/// Whether `now` lies between these seconds, with `tolerance` to spare.
+pub fn is_live(not_before_s: u64, expires_s: u64, now: UnixMicros, tolerance: Duration) -> bool {
+    let (now, skew) = (now.seconds(), tolerance.as_secs());
     not_before_s <= now.saturating_add(skew) && expires_s.saturating_add(skew) >= now
 }
 

@@ -15,9 +15,10 @@ pub struct Principal<'a> {
 }
 
 impl<'a> Principal<'a> {
-    /// Splits at the last `@`; `None` where there is none or nothing stands before it.
+    /// Splits at the last `@`; `None` where there is none or nothing stands before it. Nothing is trimmed: a space is
+    /// another name.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (id, realm) = text.trim().rsplit_once('@')?;
+        let (id, realm) = text.rsplit_once('@')?;
         (!id.is_empty()).then_some(Self { id, realm: plain_realm(realm) })
     }
 
@@ -75,8 +76,12 @@ mod tests {
 
     #[test]
     fn a_principal_is_compared_without_regard_to_case_and_star_is_the_empty_realm() {
-        let sts = Principal::parse(" 00000001-0000-0000-C000-000000000000@* ").expect("a principal");
+        let sts = Principal::parse("00000001-0000-0000-C000-000000000000@*").expect("a principal");
         assert!(sts.is("00000001-0000-0000-c000-000000000000", ""));
+        for spaced in ["00000001-0000-0000-c000-000000000000@* ", " 00000001-0000-0000-c000-000000000000@*"] {
+            let other = Principal::parse(spaced).expect("a principal");
+            assert!(!other.is("00000001-0000-0000-c000-000000000000", ""), "{spaced:?}");
+        }
         assert!(Principal::parse("no realm").is_none());
         assert!(Principal::parse("@realm").is_none());
     }

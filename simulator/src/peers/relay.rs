@@ -13,7 +13,7 @@ pub mod token_check;
 use super::device::{Delivery, Devices, Stamp};
 use super::fault::{Act, Faults, fault_answer};
 use super::http::{Exchange, Request, Response};
-use super::jwt::{SignatureFault, decode};
+use super::jwt::{CLOCK_SKEW, SignatureFault, decode};
 pub use super::principal::EXCHANGE_APPLICATION_ID;
 use super::tenant::{TenantError, Tenants};
 use super::unix_time::UnixMicros;
@@ -21,6 +21,7 @@ use batch::{Batch, Drop, Notification, Recipient, Unreadable};
 use budget::Budgets;
 use documents::Documents;
 use record::{BatchRecord, Outcome, Record};
+use std::time::Duration;
 use token_check::{Category, Refusal, TokenCheck};
 
 /// Requests are routed by what their path ends with, without regard to case.
@@ -81,6 +82,8 @@ pub struct Relay {
     budgets: Budgets,
     /// While the request at hand is handled: every device says that it is gone.
     are_devices_gone: bool,
+    /// While the request at hand is handled: how far clocks may differ.
+    tolerance: Duration,
 }
 
 impl Relay {
@@ -96,6 +99,7 @@ impl Relay {
             documents: Documents::default(),
             budgets: Budgets::default(),
             are_devices_gone: false,
+            tolerance: CLOCK_SKEW,
         }
     }
 
@@ -125,12 +129,13 @@ impl Relay {
         let plan = self.faults.plan(now, &mut self.rng);
         let shown = now.shifted_ms(plan.clock_offset_ms);
         self.are_devices_gone = plan.are_devices_gone;
+        self.tolerance = plan.tolerance();
         let response = plan.answer(|act| match act {
             Act::Handle => self.route(shown, request, batch),
             // What a relay says that has not heard of a new certificate.
             Act::Refuse => self.unauthorized(Some(&SignatureFault::Unknown.into())),
         });
-        self.are_devices_gone = false;
+        (self.are_devices_gone, self.tolerance) = (false, CLOCK_SKEW);
         self.record.count_status(response.status);
         Exchange { response: finish(response, shown, request), delay: plan.delay, wire: plan.wire }
     }
@@ -193,7 +198,7 @@ impl Relay {
     ) -> Result<(String, Option<u64>), Refusal> {
         let generation = self.tenants.generation();
         let authority = super::http::plain_authority(authority);
-        if let Some(known) = self.record.known_token(token, authority, generation, now) {
+        if let Some(known) = self.record.known_token(token, authority, generation, now, self.tolerance) {
             return Ok(known);
         }
         let check = TokenCheck {
@@ -201,6 +206,7 @@ impl Relay {
             tenants: &self.tenants,
             authority,
             now,
+            tolerance: self.tolerance,
         };
         let decoded = decode(token);
         let verdict = check.check_decoded(token, decoded.as_ref());

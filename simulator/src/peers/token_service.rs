@@ -10,7 +10,7 @@ pub mod request;
 
 use super::fault::{Act, Faults, Peer};
 use super::http::{Exchange, Request, Response, plain_authority};
-use super::jwt::{Decoded, decode};
+use super::jwt::{CLOCK_SKEW, Decoded, decode};
 use super::metadata::Document;
 use super::principal::TOKEN_SERVICE_APPLICATION_ID;
 use super::tenant::{Tenant, Tenants};
@@ -63,6 +63,8 @@ pub struct TokenService {
     pub faults: Faults,
     /// What it was asked and what it issued.
     pub record: Record,
+    /// While the request at hand is handled: how far clocks may differ.
+    tolerance: Duration,
 }
 
 impl TokenService {
@@ -75,6 +77,7 @@ impl TokenService {
             tenants: Tenants::default(),
             faults: Faults::of(Peer::TokenService),
             record: Record::default(),
+            tolerance: CLOCK_SKEW,
         }
     }
 
@@ -92,6 +95,7 @@ impl TokenService {
     pub fn exchange(&mut self, now: UnixMicros, request: &Request) -> Exchange {
         let plan = self.faults.plan(now, &mut self.rng);
         let shown = now.shifted_ms(plan.clock_offset_ms);
+        self.tolerance = plan.tolerance();
         let response = plan.answer(|act| match act {
             Act::Handle => self.route(shown, request),
             Act::Refuse => {
@@ -99,6 +103,7 @@ impl TokenService {
                 Refusal::new(Error::InvalidClient, 700_027, reason).response(shown)
             }
         });
+        self.tolerance = CLOCK_SKEW;
         self.record.count_status(response.status);
         let response = response.and("date", shown.http_date());
         Exchange { response, delay: plan.delay, wire: plan.wire }
@@ -185,6 +190,7 @@ impl TokenService {
             tenants: &self.tenants,
             tenant: self.named_tenant(tenant)?,
             now,
+            tolerance: self.tolerance,
         };
         let grant = check.check(&form.assertion, decoded, &form.resource)?;
         let (header, claims) = (self.keys.current().header(), self.claims(now, &grant, &form.resource));

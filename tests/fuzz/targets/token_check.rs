@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mailbadge_sim::peers::jwt::decode;
+use mailbadge_sim::peers::jwt::{CLOCK_SKEW, decode};
 use mailbadge_sim::peers::principal::EXCHANGE_APPLICATION_ID;
 use mailbadge_sim::peers::relay::token_check::TokenCheck;
 use mailbadge_sim::peers::tenant::credential::KeyCredential;
@@ -37,6 +37,7 @@ fuzz_target!(|text: &str| {
         tenants: tenants(),
         authority: "relay.example",
         now: NOW,
+        tolerance: CLOCK_SKEW,
     };
     let decoded = decode(text);
     let _ = check.document(decoded.as_ref());

@@ -349,7 +349,7 @@ fn what_is_no_whole_answer_is_a_failure() {
     let endless_head = format!("HTTP/1.1 200 OK\nX: {}\n\n", "x".repeat(128 * 1024));
     let cases: [Case<'_>; 6] = [
         ("", |failure| matches!(failure, Failure::Closed(_))),
-        ("HTTP/1.1 20", |failure| matches!(failure, Failure::Closed(_))),
+        ("HTTP/1.1 20", |failure| matches!(failure, Failure::Read(_))),
         ("220 smtp.example ESMTP\n", |failure| matches!(failure, Failure::Read(_))),
         ("HTTP/1.1 200 OK\nContent-Length: 5\n\nab", |failure| matches!(failure, Failure::Read(_))),
         ("HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\nzz\n", |failure| {

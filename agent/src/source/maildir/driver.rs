@@ -246,10 +246,8 @@ impl Looking {
                 }
             }
             Err(error) => {
-                if let Ok(notifier) = &mut self.notifier {
-                    watches.into_iter().flatten().for_each(|watch| notifier.forget(watch));
-                }
                 self.not_read(mailbox, path, &error, took);
+                watches.into_iter().flatten().for_each(|watch| self.unneeded(watch));
             }
         }
     }
@@ -280,9 +278,14 @@ impl Looking {
         let new = notifier.watch_folder(&path.join("new"))?;
         let cur = notifier.watch_folder(&path.join("cur"));
         if cur.is_err() {
-            notifier.forget(new);
+            self.unneeded(new);
         }
         Ok([new, cur?])
+    }
+
+    /// Gives a watch back unless it is another mailbox's, too: only the watcher knows.
+    fn unneeded(&mut self, watch: WatchId) {
+        self.watcher.handle(self.clock.now().moment, Input::Unneeded(watch));
     }
 
     fn count(&self) {

@@ -33,6 +33,8 @@ pub enum Input {
     Stirred(WatchId, OsString),
     /// A watched folder was moved away or deleted.
     Gone(WatchId),
+    /// This watch was taken for a look that came to nothing.
+    Unneeded(WatchId),
     /// The kernel dropped events: anything may have happened.
     Overflow,
     /// What a look at the mailbox brought, and how long it took.
@@ -104,8 +106,9 @@ pub struct Standing {
 #[derive(Debug)]
 pub struct Watcher {
     entries: HashMap<MailboxId, Entry>,
-    /// Whose folder a watch is of.
-    folders: HashMap<WatchId, MailboxId>,
+    /// Whose folder a watch is of. Links, or a template without the domain, lead several mailboxes to one folder, and the
+    /// kernel gives that folder one watch.
+    folders: BTreeSet<(WatchId, MailboxId)>,
     /// Who waits for an entry to appear, and where.
     awaited: BTreeSet<(WatchId, OsString, MailboxId)>,
     due: VecDeque<MailboxId>,
@@ -122,7 +125,7 @@ impl Watcher {
     pub fn new(sweep_interval: Duration, seed: u64) -> Self {
         Self {
             entries: HashMap::new(),
-            folders: HashMap::new(),
+            folders: BTreeSet::new(),
             awaited: BTreeSet::new(),
             due: VecDeque::new(),
             resting: BTreeSet::new(),
@@ -142,6 +145,7 @@ impl Watcher {
             Input::Ask(mailbox) => self.queue(mailbox, now),
             Input::Stirred(watch, name) => self.stirred(watch, &name, now),
             Input::Gone(watch) => self.gone(watch, now),
+            Input::Unneeded(watch) => self.release(watch),
             Input::Overflow => {
                 let all: Vec<MailboxId> = self.entries.keys().copied().collect();
                 for mailbox in all {
@@ -156,7 +160,11 @@ impl Watcher {
 
     /// The next thing to do; ask until `None`. Each look must be answered by [`Input::Looked`] before the next is taken.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if let Some(output) = self.outputs.pop_front() {
+        while let Some(output) = self.outputs.pop_front() {
+            // A look may have taken the watch anew since it was given up.
+            if matches!(output, Output::Forget(watch) if self.is_used(watch)) {
+                continue;
+            }
             return Some(output);
         }
         while let Some(mailbox) = self.due.pop_front() {
@@ -227,21 +235,26 @@ impl Watcher {
     }
 
     fn stirred(&mut self, watch: WatchId, name: &OsStr, now: Moment) {
-        if let Some(mailbox) = self.folders.get(&watch) {
-            return self.queue(*mailbox, now);
-        }
-        for mailbox in self.waiting_at(watch, Some(name)) {
+        let mut concerned = self.living_at(watch);
+        concerned.extend(self.waiting_at(watch, Some(name)));
+        for mailbox in concerned {
             self.queue(mailbox, now);
         }
     }
 
     fn gone(&mut self, watch: WatchId, now: Moment) {
         let mut concerned = self.waiting_at(watch, None);
-        concerned.extend(self.folders.get(&watch));
+        concerned.extend(self.living_at(watch));
         for mailbox in concerned {
             self.set(mailbox, &State::Missing(None));
             self.queue(mailbox, now);
         }
+    }
+
+    /// Whose folder this watch is of.
+    fn living_at(&self, watch: WatchId) -> Vec<MailboxId> {
+        let here = self.folders.range((watch, MailboxId(0))..=(watch, MailboxId(u32::MAX)));
+        here.map(|(_, mailbox)| *mailbox).collect()
     }
 
     /// Who waits at this watch: for the entry of this name, or for any.
@@ -302,9 +315,7 @@ impl Watcher {
             State::Watched(watches) => {
                 let is_kept = |watch: &WatchId| matches!(now, State::Watched(now) if now.contains(watch));
                 for watch in watches.into_iter().filter(|watch| !is_kept(watch)) {
-                    if self.folders.get(&watch) == Some(&mailbox) {
-                        self.folders.remove(&watch);
-                    }
+                    self.folders.remove(&(watch, mailbox));
                     self.release(watch);
                 }
             }
@@ -319,9 +330,13 @@ impl Watcher {
 
     /// Gives a watch back unless somebody has it still.
     fn release(&mut self, watch: WatchId) {
-        if !self.folders.contains_key(&watch) && self.waiting_at(watch, None).is_empty() {
+        if !self.is_used(watch) {
             self.outputs.push_back(Output::Forget(watch));
         }
+    }
+
+    fn is_used(&self, watch: WatchId) -> bool {
+        !self.living_at(watch).is_empty() || !self.waiting_at(watch, None).is_empty()
     }
 
     fn count(&mut self, mailbox: MailboxId, state: &State, is_added: bool) {

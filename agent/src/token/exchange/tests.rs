@@ -4,7 +4,7 @@ use super::*;
 use crate::identity::certificate::Certificate;
 use crate::identity::key::PrivateKey;
 use crate::identity::principal::Principal;
-use crate::token::claims::Claims;
+use crate::token::claims::{BACK_DATED, Claims};
 use crate::token::signer::Signer;
 use bytes::Bytes;
 use hyper::HeaderMap;
@@ -35,7 +35,8 @@ fn an_assertion_is_what_an_independent_program_makes_of_the_protocol() {
     let signer = Signer::new(Certificate::from_pem(pem("certificate"), "").unwrap(), key);
     let own = Principal::new("00000002-0000-0ff1-ce00-000000000000", TENANT);
     let audience = Audience::parse(&format!("00000001-0000-0000-c000-000000000000/sts.example@{TENANT}"));
-    let assertion = signer.sign(&Claims::assertion(&own, &audience.unwrap(), NOW)).unwrap();
+    let signed_at = NOW.after(BACK_DATED);
+    let assertion = signer.sign(&Claims::assertion(&own, &audience.unwrap(), signed_at)).unwrap();
     let vectors = include_str!("../../../../fixtures/tokens/token_service.json");
     let vectors: Value = serde_json::from_str(vectors).unwrap();
     assert_eq!(vectors["cases"][0]["assertion"], assertion.token.expose_secret());

@@ -4,6 +4,7 @@ mod service;
 
 use super::*;
 use crate::identity::principal::Principal;
+use crate::token::claims::BACK_DATED;
 use proptest::prelude::*;
 
 /// Requests hold secrets and are never the same.
@@ -134,7 +135,7 @@ fn a_challenge_and_a_signature_make_a_token() {
     bench.give(refusal(challenge()));
     let claims = bench.sign();
     assert_eq!(claims.aud, format!("{ID}/relay.example@fabrikam.com"));
-    assert_eq!((Some(&claims.iss), claims.nbf), (claims.nameid.as_ref(), START.unix.seconds()));
+    assert_eq!((Some(&claims.iss), claims.nbf), (claims.nameid.as_ref(), START.unix.seconds() - 60));
     assert_eq!(claims.exp - claims.nbf, 86_400);
     let TokenState::Valid { serial: 1, expires, .. } = bench.keeper.state(bench.now) else {
         panic!("no token")
@@ -200,7 +201,8 @@ fn a_token_is_renewed_when_a_third_of_its_life_is_left() {
         }
         assert_eq!(bench.serial(), Some(1));
     };
-    let waited = bench.now.moment.since(begin);
+    // A minute of its life was over when it was signed.
+    let waited = bench.now.moment.since(begin) + Duration::from_secs(40);
     assert!(
         waited >= Duration::from_hours(16) && waited < Duration::from_hours(16) + CLOCK_CHECK,
         "{waited:?}"
@@ -213,7 +215,7 @@ fn a_token_is_renewed_when_a_third_of_its_life_is_left() {
 #[test]
 fn a_token_that_cannot_be_renewed_is_used_until_five_minutes_before_its_end() {
     let mut bench = Bench::settled();
-    bench.pass(Duration::from_hours(24).saturating_sub(UNUSED_END + Duration::from_millis(1)));
+    bench.pass(Duration::from_hours(24).saturating_sub(BACK_DATED + UNUSED_END + Duration::from_millis(1)));
     assert_eq!(bench.serial(), Some(1));
     bench.expect_question();
     bench.give(Input::Challenged(Err(String::from("no connection"))));
@@ -238,7 +240,7 @@ fn a_clock_that_jumps_back_leads_to_a_token_of_now() {
     bench.now.unix = UnixMs(bench.now.unix.0 - 3_600_000);
     let (waited, output) = bench.pass_until_wanted();
     let Output::Sign(claims) = output else { panic!("{output:?}") };
-    assert!(waited <= CLOCK_CHECK && claims.nbf == bench.now.unix.seconds());
+    assert!(waited <= CLOCK_CHECK && claims.signed_at().seconds() == bench.now.unix.seconds());
 }
 
 #[test]
@@ -247,7 +249,7 @@ fn a_rejected_token_is_replaced_by_one_for_the_challenge_it_was_rejected_with() 
     bench.pass(Duration::from_mins(3));
     bench.give(Input::Rejected { serial: Some(1), www_authenticate: challenge() });
     assert!(matches!(bench.keeper.state(bench.now), TokenState::Waiting));
-    assert_eq!(bench.sign().nbf, bench.now.unix.seconds());
+    assert_eq!(bench.sign().signed_at().seconds(), bench.now.unix.seconds());
     assert_eq!(bench.serial(), Some(2));
 }
 

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 /// Batches kept, at most.
 pub const BATCHES_MAX: usize = 1024;
@@ -231,10 +232,11 @@ impl Record {
         authority: &str,
         generation: u64,
         now: UnixMicros,
+        tolerance: Duration,
     ) -> Option<(String, Option<u64>)> {
         let seen = self.tokens.get_mut(token)?;
         let accepted = seen.verdict.as_ref().ok()?;
-        if seen.generation != generation || !accepted.holds(authority, now) {
+        if seen.generation != generation || !accepted.holds(authority, now, tolerance) {
             return None;
         }
         seen.uses += 1;

@@ -295,6 +295,7 @@ fn each_fault_answers_and_acts_as_its_name_says() {
         (Kind::TooLarge, 413, "body too large", None, false),
         (Kind::TooManyRequests { retry_after_s: 7 }, 429, later, Some(retry_after), false),
         (Kind::Unavailable { retry_after_s: 7 }, 503, later, Some(retry_after), false),
+        (Kind::RetryAfter { value: "4.5".to_owned() }, 503, later, Some(("retry-after", "4.5")), false),
         (Kind::Html { status: 502 }, 502, HTML, Some(("content-type", "text/html")), false),
         (Kind::Html { status: 200 }, 200, HTML, Some(("content-type", "text/html")), true),
         (

@@ -2,11 +2,14 @@
 //!
 //! What any token must be stands in `peers/jwt`; what a token that passed may send is not decided here.
 
-use crate::peers::jwt::{self, Decoded, LifetimeFault, SignatureFault, decode, is_live, is_valid, text};
+use crate::peers::jwt::{
+    self, Decoded, LifetimeFault, SignatureFault, decode, demands_extensions, is_live, is_valid, text,
+};
 use crate::peers::principal::{Audience, Principal};
 use crate::peers::tenant::{Issuer, IssuerKind, Tenant, Tenants};
 use crate::peers::unix_time::UnixMicros;
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// Claims that only a token for a user has.
 const USER_CLAIMS: [&str; 10] =
@@ -97,9 +100,9 @@ pub struct Accepted {
 
 impl Accepted {
     /// Whether it would be accepted again, now and for this authority.
-    pub fn holds(&self, authority: &str, now: UnixMicros) -> bool {
+    pub fn holds(&self, authority: &str, now: UnixMicros, tolerance: Duration) -> bool {
         self.authority.eq_ignore_ascii_case(authority)
-            && is_live(self.not_before_s, self.expires_s, now)
+            && is_live(self.not_before_s, self.expires_s, now, tolerance)
             && is_valid(self.certificate, now)
     }
 }
@@ -115,6 +118,8 @@ pub struct TokenCheck<'a> {
     pub authority: &'a str,
     /// The relay's clock.
     pub now: UnixMicros,
+    /// How far clocks may differ.
+    pub tolerance: Duration,
 }
 
 impl TokenCheck<'_> {
@@ -128,6 +133,9 @@ impl TokenCheck<'_> {
         let Some(Decoded { header, claims }) = decoded else {
             return refuse(Category::InvalidToken, "not a token: three base64url parts of JSON objects are");
         };
+        if demands_extensions(header) {
+            return refuse(Category::InvalidToken, "the header demands extensions that are not understood");
+        }
         let audience = self.audience(claims)?;
         let Some(issuer) = text(claims, "iss").and_then(Principal::parse) else {
             return refuse(Category::InvalidToken, "the issuer is missing or is not id@realm");
@@ -137,7 +145,7 @@ impl TokenCheck<'_> {
             return refuse(Category::InvalidToken, "the issuer is not trusted");
         };
         let signer = jwt::signer(token, header, trusted.certificates(), self.now)?;
-        let (not_before_s, expires_s) = jwt::lifetime(claims, self.now)?;
+        let (not_before_s, expires_s) = jwt::lifetime(claims, self.now, self.tolerance)?;
         // Trusted by another tenant is not trusted by this one.
         let Some(tenant) = tenant.filter(|tenant| tenant.id == owner.id) else {
             return refuse(
@@ -231,6 +239,7 @@ fn name_id(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::jwt::CLOCK_SKEW;
     use crate::peers::tenant::credential::KeyCredential;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -246,6 +255,10 @@ mod tests {
 
     /// A token of a fixture's key, with these claims put over good ones.
     fn token(signer: &str, over: &Value) -> String {
+        token_with(&json!({ "alg": "RS256" }), signer, over)
+    }
+
+    fn token_with(header: &Value, signer: &str, over: &Value) -> String {
         let path = format!("{}/../fixtures/certificates/{signer}.key.pem", env!("CARGO_MANIFEST_DIR"));
         let pem = std::fs::read(path).expect("the fixture");
         let key = rustls_pki_types::pem::PemObject::from_pem_slice(&pem).expect("PEM");
@@ -258,7 +271,7 @@ mod tests {
         for (name, value) in over.as_object().expect("claims") {
             claims[name] = value.clone();
         }
-        let parts = [json!({ "alg": "RS256" }), claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let parts = [header, &claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let message = parts.join(".");
         let mut signature = vec![0; key.public_modulus_len()];
         let random = aws_lc_rs::rand::SystemRandom::new();
@@ -283,7 +296,13 @@ mod tests {
 
     fn judge(token: &str) -> Result<Accepted, Refusal> {
         let tenants = tenants();
-        let check = TokenCheck { own_application_id: "relay", tenants: &tenants, authority: "h", now: NOW };
+        let check = TokenCheck {
+            own_application_id: "relay",
+            tenants: &tenants,
+            authority: "h",
+            now: NOW,
+            tolerance: CLOCK_SKEW,
+        };
         check.check(token)
     }
 
@@ -316,13 +335,50 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_demands_extensions_is_refused_whatever_it_demands() {
+        let contents = [json!([]), json!(["exp"]), json!(["b64", 7]), json!("exp"), json!({}), json!(null)];
+        for crit in contents {
+            let header = json!({ "alg": "RS256", "crit": crit, "b64": false });
+            let refusal = judge(&token_with(&header, "agent", &json!({}))).expect_err("refused");
+            assert_eq!(refusal.category, Category::InvalidToken, "{crit}");
+        }
+        let other = json!({ "alg": "RS256", "typ": "JWT", "Crit": [], "more": 1 });
+        assert!(judge(&token_with(&other, "agent", &json!({}))).is_ok(), "members are told apart by case");
+    }
+
+    #[test]
+    fn a_space_at_a_name_makes_it_another_name() {
+        let names = [("iss", "app@fabrikam.com"), ("nameid", "app@fabrikam.com"), ("aud", "relay/h@fabrikam.com")];
+        for (claim, name) in names {
+            for spaced in [format!(" {name}"), format!("{name} "), format!("{name}\n"), format!("\u{a0}{name}")] {
+                assert!(judge(&token("agent", &json!({ claim: spaced }))).is_err(), "{claim} {spaced:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_tolerance_a_token_begins_and_ends_to_the_second() {
+        let tenants = tenants();
+        let token = token("agent", &json!({}));
+        let judge = |now: UnixMicros, tolerance| {
+            let (own_application_id, authority) = ("relay", "h");
+            TokenCheck { own_application_id, tenants: &tenants, authority, now, tolerance }.check(&token)
+        };
+        for (ms, is_taken) in [(-2_000, false), (0, true), (600_000, true), (601_000, false)] {
+            let now = NOW.shifted_ms(ms);
+            assert_eq!(judge(now, Duration::ZERO).is_ok(), is_taken, "{ms}");
+            assert!(judge(now, CLOCK_SKEW).is_ok(), "{ms}");
+        }
+    }
+
+    #[test]
     fn what_was_accepted_holds_only_here_and_while_it_lives() {
         let accepted = judge(&token("agent", &json!({}))).expect("good");
-        assert!(accepted.holds("H", NOW));
-        assert!(!accepted.holds("other", NOW));
-        assert!(accepted.holds("h", NOW.after(std::time::Duration::from_mins(15))));
-        assert!(!accepted.holds("h", NOW.after(std::time::Duration::from_secs(600 + 301))));
-        assert!(!accepted.holds("h", NOW.shifted_ms(-301_000)));
+        assert!(accepted.holds("H", NOW, CLOCK_SKEW));
+        assert!(!accepted.holds("other", NOW, CLOCK_SKEW));
+        assert!(accepted.holds("h", NOW.after(Duration::from_mins(15)), CLOCK_SKEW));
+        assert!(!accepted.holds("h", NOW.after(Duration::from_secs(600 + 301)), CLOCK_SKEW));
+        assert!(!accepted.holds("h", NOW.shifted_ms(-301_000), CLOCK_SKEW));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant, Tenants};
 use crate::peers::unix_time::UnixMicros;
 use serde_json::{Map, Value};
+use std::time::Duration;
 
 /// Texts of a caller that stand in an answer are cut after so many characters.
 const QUOTED_CHARS_MAX: usize = 200;
@@ -21,6 +22,8 @@ pub(super) struct AssertionCheck<'a> {
     /// The tenant that the request's path names; without one the assertion's issuer says which.
     pub(super) tenant: Option<&'a Tenant>,
     pub(super) now: UnixMicros,
+    /// How far clocks may differ.
+    pub(super) tolerance: Duration,
 }
 
 /// Who may have a token for what.
@@ -41,12 +44,16 @@ impl<'a> AssertionCheck<'a> {
             let reason = "The assertion is not a JWT: three base64url parts, of which two are JSON objects.";
             return Err(Refusal::new(Error::InvalidGrant, 50_027, reason));
         };
+        if jwt::demands_extensions(header) {
+            let reason = "The assertion's header has 'crit', and none of its extensions is understood.";
+            return Err(Refusal::new(Error::InvalidGrant, 50_027, reason));
+        }
         let (tenant, issuer) = self.issuer(claims)?;
         let principal = principal(tenant, issuer)?;
         jwt::signer(assertion, header, principal.credentials.iter(), self.now)
             .map_err(|fault| unsigned(fault, header, principal))?;
         self.audience(claims, tenant)?;
-        jwt::lifetime(claims, self.now).map_err(|fault| {
+        jwt::lifetime(claims, self.now, self.tolerance).map_err(|fault| {
             let reason = format!("The assertion is not within its valid time range: {fault}.");
             Refusal::new(Error::InvalidGrant, 700_024, reason)
         })?;

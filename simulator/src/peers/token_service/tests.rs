@@ -88,6 +88,38 @@ fn assertion(claims: &Value) -> String {
     agent.sign(&agent.header(), &all).expect("a signature")
 }
 
+#[test]
+fn an_assertion_that_demands_extensions_or_has_a_space_at_a_name_is_refused() {
+    let agent = signing_key("agent");
+    let claims = decode(&assertion(&json!({}))).expect("a token").claims;
+    for crit in [json!([]), json!(["exp"]), json!("exp"), json!({}), json!(null)] {
+        let mut header = agent.header();
+        header["crit"] = crit.clone();
+        let assertion = agent.sign(&header, &Value::Object(claims.clone())).expect("a signature");
+        let response = token_service().handle(NOW, &asking(&assertion));
+        assert_eq!((response.status, &body(&response)["error"]), (400, &json!("invalid_grant")), "{crit}");
+    }
+    for (claim, name) in claims.iter().filter_map(|(claim, name)| Some((claim, name.as_str()?))) {
+        for spaced in [format!(" {name}"), format!("{name} ")] {
+            let response = token_service().handle(NOW, &asking(&assertion(&json!({ claim: spaced }))));
+            assert_ne!(response.status, 200, "{claim}");
+        }
+    }
+}
+
+#[test]
+fn without_tolerance_an_assertion_begins_to_the_second() {
+    let mut service = token_service();
+    service.faults.add(Order::always(Kind::ClockOffset { ms: -2_000 }), NOW);
+    let ask = |service: &mut TokenService, begin: u64| {
+        service.exchange(NOW, &asking(&assertion(&json!({ "nbf": begin })))).response.status
+    };
+    assert_eq!(ask(&mut service, NOW.seconds()), 200, "5 min of tolerance");
+    service.faults.add(Order::always(Kind::NoTolerance), NOW);
+    assert_eq!(ask(&mut service, NOW.seconds()), 400);
+    assert_eq!(ask(&mut service, NOW.seconds() - 2), 200);
+}
+
 fn body(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap_or_else(|_| panic!("JSON: {response:?}"))
 }

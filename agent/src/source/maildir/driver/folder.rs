@@ -73,7 +73,8 @@ impl Notifier {
 
     fn watch(&mut self, folder: &Path, mask: WatchMask) -> io::Result<WatchId> {
         let ends = WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-        let descriptor = self.inotify.watches().add(folder, mask | ends)?;
+        // Added to what the folder is watched for already: the kernel has one watch of it, whoever wants it.
+        let descriptor = self.inotify.watches().add(folder, mask | ends | WatchMask::MASK_ADD)?;
         let id = WatchId(descriptor.get_watch_descriptor_id());
         self.descriptors.insert(id, descriptor);
         Ok(id)

@@ -211,3 +211,67 @@ fn what_cannot_be_read_is_told_and_a_name_that_leaves_the_template_is_refused() 
     assert!(read_once(&bench.source.settings, "../u1").expect_err("refused").contains("slash"));
     assert_eq!(read_once(&bench.source.settings, "u2"), Ok(None));
 }
+
+#[test]
+fn two_mailboxes_that_lead_to_one_maildir_both_follow_it_and_one_outlives_the_other() {
+    let bench = Bench::start(Duration::from_hours(1));
+    bench.make(1);
+    std::os::unix::fs::symlink(bench.folder.path().join("u1"), bench.folder.path().join("u2"))
+        .expect("own folder");
+    bench.wait_watched(2);
+    bench.deliver(1, "a");
+    bench.wait_for(1, Some(1), "delivered");
+    bench.wait_for(2, Some(1), "delivered, by the link");
+    bench.source.unwatch(MailboxId(2));
+    bench.wait_watched(1);
+    bench.deliver(1, "b");
+    bench.rename(1, "new/a", "cur/a:2,S");
+    bench.deliver(1, "c");
+    bench.wait_for(1, Some(2), "the other one is not watched any more");
+    bench.wait_for(2, Some(1), "nobody asks for it");
+    bench.source.watch(MailboxId(2), "u2");
+    bench.wait_for(2, Some(2), "watched again");
+    bench.source.unwatch(MailboxId(1));
+    bench.wait_watched(1);
+    fs::remove_file(bench.maildir(1).join("new/c")).expect("own file");
+    bench.wait_for(2, Some(1), "deleted");
+    // The link leads elsewhere: nothing stirs, but the way there is what is read next.
+    bench.make(3);
+    fs::remove_file(bench.folder.path().join("u2")).expect("own link");
+    std::os::unix::fs::symlink(bench.folder.path().join("u3"), bench.folder.path().join("u2"))
+        .expect("own folder");
+    bench.source.ask(MailboxId(2));
+    bench.wait_for(2, Some(0), "it leads to the third one's");
+    bench.deliver(3, "d");
+    bench.wait_for(2, Some(1), "which is watched");
+    bench.wait_for(3, Some(1), "by both");
+}
+
+#[test]
+fn a_template_without_the_domain_leads_both_domains_to_one_maildir() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let template = format!("{}/{{local-part}}/Maildir", folder.path().display());
+    let settings = Settings::new("maildir", Template::parse(&template).expect("a template"));
+    let (recorder, counters) = (Arc::<Recorder>::default(), Arc::<SourceCounters>::default());
+    let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
+    let source = start(&settings, SourceId(3), observer, Clock::start(), Arc::clone(&counters), 7);
+    let source = source.expect("it starts");
+    source.watch(MailboxId(1), "kim@fabrikam.com");
+    source.watch(MailboxId(2), "kim@contoso.com");
+    let bench = Bench { recorder, counters, source, folder };
+    let maildir = bench.folder.path().join("kim/Maildir");
+    for name in ["new", "cur"] {
+        fs::create_dir_all(maildir.join(name)).expect("own folder");
+    }
+    bench.wait_watched(2);
+    for (number, name) in ["a", "b"].into_iter().enumerate() {
+        fs::write(maildir.join("new").join(name), "").expect("own file");
+        let unseen = u32::try_from(number).expect("small") + 1;
+        bench.wait_for(1, Some(unseen), "of the one domain");
+        bench.wait_for(2, Some(unseen), "of the other");
+    }
+    bench.source.unwatch(MailboxId(1));
+    bench.wait_watched(1);
+    fs::write(maildir.join("new/c"), "").expect("own file");
+    bench.wait_for(2, Some(3), "the one that is left");
+}

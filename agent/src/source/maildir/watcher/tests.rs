@@ -159,3 +159,56 @@ fn everyone_is_swept_within_the_interval_with_or_without_a_watch() {
     assert_eq!((standing.watched, standing.unwatched, standing.failed), (1, 0, 1));
     assert!(watcher.poll_timeout() <= Some(at(2).after(INTERVAL * 2)));
 }
+
+#[test]
+fn mailboxes_that_lead_to_one_maildir_stir_together_and_the_last_one_releases_its_watches() {
+    let mut watcher = looked(watched(1), watched(1));
+    assert_eq!(watcher.standing().watched, 2);
+    watcher.handle(at(10), Input::Stirred(WatchId(2), name("m")));
+    assert_eq!(wanted(&mut watcher), (vec![ONE, TWO], vec![]));
+    for mailbox in [ONE, TWO] {
+        watcher.handle(at(11), Input::Looked(mailbox, watched(1), FAST));
+    }
+    watcher.handle(at(12), Input::Unwatch(TWO));
+    assert_eq!(wanted(&mut watcher), (vec![], vec![]), "the other one keeps the watches");
+    watcher.handle(at(13), Input::Stirred(WatchId(1), name("m")));
+    assert_eq!(wanted(&mut watcher), (vec![ONE], vec![]));
+    watcher.handle(at(14), Input::Unwatch(ONE));
+    assert_eq!(wanted(&mut watcher), (vec![], vec![WatchId(1), WatchId(2)]));
+}
+
+#[test]
+fn mailboxes_that_lead_to_one_maildir_lose_and_find_it_together() {
+    let mut watcher = looked(watched(1), watched(1));
+    watcher.handle(at(10), Input::Gone(WatchId(1)));
+    assert_eq!(wanted(&mut watcher), (vec![ONE, TWO], vec![WatchId(1), WatchId(2)]));
+    watcher.handle(at(11), Input::Looked(ONE, watched(5), FAST));
+    watcher.handle(at(11), Input::Looked(TWO, watched(5), FAST));
+    watcher.handle(at(12), Input::Looked(TWO, watched(7), FAST));
+    assert_eq!(wanted(&mut watcher).1, [], "a link that now leads elsewhere leaves the other one its watches");
+    assert_eq!(watcher.standing().watched, 2);
+}
+
+#[test]
+fn a_watch_is_given_back_only_where_nobody_has_it_and_not_when_it_was_taken_anew() {
+    let mut watcher = looked(watched(1), missing(9, "u2"));
+    // A look at another mailbox came to nothing after it had taken these.
+    for watch in [1, 2, 9, 20] {
+        watcher.handle(at(10), Input::Unneeded(WatchId(watch)));
+    }
+    assert_eq!(wanted(&mut watcher).1, [WatchId(20)]);
+    // Given up, and taken by the next look before that was carried out.
+    watcher.handle(at(11), Input::Unneeded(WatchId(21)));
+    watcher.handle(at(12), Input::Looked(TWO, watched(21), FAST));
+    assert_eq!(wanted(&mut watcher).1, [WatchId(9)]);
+}
+
+#[test]
+fn one_folder_can_be_a_maildirs_and_the_place_where_another_one_is_awaited() {
+    let mut watcher = looked(watched(1), missing(1, "Maildir"));
+    watcher.handle(at(10), Input::Stirred(WatchId(1), name("m")));
+    assert_eq!(wanted(&mut watcher).0, [ONE]);
+    watcher.handle(at(11), Input::Looked(ONE, watched(1), FAST));
+    watcher.handle(at(12), Input::Stirred(WatchId(1), name("Maildir")));
+    assert_eq!(wanted(&mut watcher).0, [ONE, TWO]);
+}
