@@ -195,6 +195,7 @@ impl Session {
             Reply::Bye(bye) => return self.bye(&bye),
             Reply::Capability(capabilities) => self.capabilities = capabilities,
             Reply::Tagged(tag, _) if !self.is_expected(tag) => return self.skip(),
+            Reply::Untagged(said) if said.is_code("ALERT") => self.tell(Output::Alert(said.for_people())),
             _ => {}
         }
         match &mut self.phase {

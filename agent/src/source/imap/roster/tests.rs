@@ -19,6 +19,7 @@ struct Played {
     asked: Vec<MailboxId>,
     visits: Vec<(Moment, MailboxId)>,
     hung_up: Vec<MailboxId>,
+    notes: Vec<String>,
 }
 
 impl Played {
@@ -32,6 +33,7 @@ impl Played {
             asked: Vec::new(),
             visits: Vec::new(),
             hung_up: Vec::new(),
+            notes: Vec::new(),
         };
         for id in 0..mailboxes {
             played.tell(Input::Watch(MailboxId(id), format!("u{id}").into()));
@@ -72,6 +74,7 @@ impl Played {
                     self.report(mailbox, number, Report::Read);
                 }
                 Output::HangUp(mailbox) => self.hung_up.push(mailbox),
+                Output::Note(text) => self.notes.push(text),
             }
         }
     }

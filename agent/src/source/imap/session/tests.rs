@@ -138,6 +138,7 @@ fn written(output: &Output) -> String {
         Output::Noticed => "= noticed".into(),
         Output::Skipped => "= skipped".into(),
         Output::LoginRefused { refusal, text } => format!("= refused {refusal:?}: {text}"),
+        Output::Alert(text) => format!("= alert {text}"),
         Output::Close(ending) => format!("= close {ending}"),
     }
 }
