@@ -25,6 +25,8 @@ pub enum Reply<'a> {
     Bye(Condition<'a>),
     /// `* CAPABILITY`.
     Capability(Capabilities),
+    /// `* ID` with its fields (RFC 2971).
+    Id(&'a [u8]),
     /// `* STATUS INBOX (…)`.
     Status(StatusItems),
     /// The number of messages in a SEARCH or ESEARCH answer.
@@ -121,6 +123,7 @@ fn untagged<'a>(data: &'a [u8], line: Line<'a>) -> Option<Reply<'a>> {
         _ if first.eq_ignore_ascii_case(b"CAPABILITY") => {
             Some(Reply::Capability(Capabilities::from_words(rest)))
         }
+        _ if first.eq_ignore_ascii_case(b"ID") => Some(Reply::Id(rest)),
         _ => match condition(data) {
             Some(bye) if bye.kind == Kind::Bye => Some(Reply::Bye(bye)),
             Some(condition) => Some(Reply::Untagged(condition)),

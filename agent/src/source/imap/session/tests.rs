@@ -83,6 +83,8 @@ impl Header {
             "master" => Login::Master { user: "agent".into(), separator: "*".into(), password },
             "authzid" => Login::AuthzId { user: "agent".into(), password },
             "password" => Login::Password { user: None, password },
+            "one-account" => Login::Password { user: Some("u1".into()), password },
+            "delegate" => Login::Password { user: Some("svc@fabrikam.com\\{mailbox}".into()), password },
             "xoauth2" => token(Mechanism::XOAuth2),
             "oauthbearer" => token(Mechanism::OAuthBearer),
             other => panic!("unknown login {other}"),
