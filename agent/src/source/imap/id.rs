@@ -97,7 +97,10 @@ mod tests {
     fn a_server_names_itself_in_any_order_and_beside_anything() {
         let cases: [(&[u8], Option<&str>); 8] = [
             (br#"("name" "Dovecot")"#, Some("Dovecot")),
-            (br#"("name" "Cyrus IMAP" "version" "3.6.1" "vendor" "Project Cyrus")"#, Some("Cyrus IMAP 3.6.1")),
+            (
+                br#"("name" "Cyrus IMAP" "version" "3.6.1" "vendor" "Project Cyrus")"#,
+                Some("Cyrus IMAP 3.6.1"),
+            ),
             (br#"( "VERSION"  "0.15.5" "Name" "Stalwart" )"#, Some("Stalwart 0.15.5")),
             (br#"("vendor" NIL "name" "a \"b\" \\c" "version" nil)"#, Some(r#"a "b" \c"#)),
             (br#"("version" "1")"#, None),

@@ -215,7 +215,8 @@ impl Session {
             return self.show_token(now, login, is_told);
         }
         let has_plain = self.capabilities.has(Capabilities::AUTH_PLAIN);
-        let is_login_better = self.traits.needs_login() && !self.capabilities.has(Capabilities::LOGINDISABLED);
+        let is_login_better =
+            self.traits.needs_login() && !self.capabilities.has(Capabilities::LOGINDISABLED);
         let is_authzid = matches!(self.settings.login, Login::AuthzId { .. });
         if (has_plain && (is_authzid || !is_login_better)) || (is_authzid && !is_told) {
             return self.authenticate(now);

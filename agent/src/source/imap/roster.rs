@@ -379,10 +379,13 @@ impl Roster {
 
     /// The server may be full: then watching connections give way, so that every mailbox is visited.
     fn turned_away(&mut self, mailbox: MailboxId, words: &str, now: Moment) {
-        match self.limit.turned_away(mailbox, self.logged_in, words, now) {
+        let begun_at = self.entry(mailbox).map_or(now, |entry| entry.begun_at);
+        match self.limit.turned_away(mailbox, self.logged_in, words, begun_at, now) {
             Found::Full => {
-                let most = self.watchers_max();
-                while self.watchers > most && self.give_way(now) {}
+                let holders = self.entries.iter().flatten().filter(|entry| entry.is_holding()).count();
+                for _ in self.watchers_max()..holders {
+                    self.give_way(now);
+                }
             }
             Found::Gone => self.note_gone(),
             Found::Nothing => {}
@@ -406,12 +409,12 @@ impl Roster {
     }
 
     /// Hangs up the quietest watching connection, of these the one that was held longest; its mailbox is visited from now on.
-    fn give_way(&mut self, now: Moment) -> bool {
+    fn give_way(&mut self, now: Moment) {
         let holders = self.entries.iter().zip(0..).filter_map(|(entry, id)| {
-            let entry = entry.as_ref().filter(|entry| entry.errand == Errand::Watch)?;
-            Some((entry.readings, entry.logged_in_at?, MailboxId(id)))
+            let entry = entry.as_ref().filter(|entry| entry.is_holding())?;
+            Some((entry.readings, entry.logged_in_at, MailboxId(id)))
         });
-        let Some((_, _, mailbox)) = holders.min() else { return false };
+        let Some((_, _, mailbox)) = holders.min() else { return };
         self.disconnect(mailbox);
         self.outputs.push_back(Output::HangUp(mailbox));
         self.sweep.remove(mailbox);
@@ -421,7 +424,6 @@ impl Roster {
         }
         self.set_limited(mailbox, true);
         self.next_visit(mailbox, now);
-        true
     }
 
     fn set_limited(&mut self, mailbox: MailboxId, is_limited: bool) {
@@ -450,6 +452,7 @@ impl Roster {
             let Some(entry) = self.entry(mailbox) else { continue };
             let errand = if may_watch { Errand::Watch } else { Errand::Visit };
             entry.number = Some(number);
+            entry.begun_at = now;
             entry.errand = errand;
             entry.is_polled |= entry.is_limited;
             entry.is_alerted = false;

@@ -41,6 +41,9 @@ pub enum Quirk {
     DuplicateStatus,
     /// Where one `* OK Still here` was due come fifty.
     KeepaliveBurst,
+    /// The server as a whole lets in half as many sessions as it has mailboxes; a further log-in is refused after the
+    /// password, or cut off, or never answered.
+    ConnectionLimit,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -69,7 +72,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -87,6 +90,7 @@ impl Quirk {
         Self::InboxMissingUntilAsked,
         Self::DuplicateStatus,
         Self::KeepaliveBurst,
+        Self::ConnectionLimit,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -120,6 +124,7 @@ impl Quirk {
             Self::InboxMissingUntilAsked => "inbox-missing-until-asked",
             Self::DuplicateStatus => "duplicate-status",
             Self::KeepaliveBurst => "keepalive-burst",
+            Self::ConnectionLimit => "connection-limit",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",

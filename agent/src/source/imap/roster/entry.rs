@@ -15,6 +15,8 @@ pub(super) struct Entry {
     /// Its connection, if there is one.
     pub(super) number: Option<u32>,
     pub(super) logged_in_at: Option<Moment>,
+    /// When its connection was begun, or the last one.
+    pub(super) begun_at: Moment,
     /// What its connection is for.
     pub(super) errand: Errand,
     /// Its connections read once and leave: by configuration, since the server is full, or as the last one found out.
@@ -42,6 +44,7 @@ impl Entry {
             name,
             number: None,
             logged_in_at: None,
+            begun_at: Moment::START,
             errand: Errand::Visit,
             is_polled,
             is_limited: false,
@@ -53,6 +56,11 @@ impl Entry {
             words: None,
             readings: 0,
         }
+    }
+
+    /// Whether it has a connection that watches, logged in.
+    pub(super) fn is_holding(&self) -> bool {
+        self.errand == Errand::Watch && self.logged_in_at.is_some()
     }
 
     pub(super) fn alert(&mut self, text: &str) {

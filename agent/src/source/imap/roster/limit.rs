@@ -30,6 +30,8 @@ pub(super) struct Limit {
     doubted: Option<(Moment, Duration)>,
     /// The limit was reported, and not that it is gone.
     is_noted: bool,
+    /// When connections gave way last.
+    gave_way_at: Moment,
 }
 
 #[derive(Debug)]
@@ -57,8 +59,19 @@ pub(super) enum Found {
 }
 
 impl Limit {
-    /// A log-in was turned away while `held` mailboxes were logged in.
-    pub(super) fn turned_away(&mut self, mailbox: MailboxId, held: usize, words: &str, now: Moment) -> Found {
+    /// A log-in that had begun at `begun_at` was turned away while `held` mailboxes were logged in.
+    pub(super) fn turned_away(
+        &mut self,
+        mailbox: MailboxId,
+        held: usize,
+        words: &str,
+        begun_at: Moment,
+        now: Moment,
+    ) -> Found {
+        if begun_at < self.gave_way_at {
+            // It was on its way before connections gave way.
+            return Found::Nothing;
+        }
         self.turned_away += 1;
         self.is_several |= self.last.is_some_and(|last| last != mailbox);
         self.last = Some(mailbox);
@@ -78,6 +91,7 @@ impl Limit {
         }
         let (words, raise_at) = (words.into(), now.after(RAISED_AFTER));
         self.known = Some(Known { most: held, words, is_proven: false, raise_at, step: 1 });
+        self.gave_way_at = now;
         Found::Full
     }
 
@@ -117,7 +131,13 @@ impl Limit {
 
     /// Tries more, where the time has come. `has_all_tried`: nobody is visited for the limit's sake; `is_used`: all the
     /// watching connections that there may be are there. True: the limit was reported and is gone.
-    pub(super) fn raise(&mut self, mailboxes: usize, has_all_tried: bool, is_used: bool, now: Moment) -> bool {
+    pub(super) fn raise(
+        &mut self,
+        mailboxes: usize,
+        has_all_tried: bool,
+        is_used: bool,
+        now: Moment,
+    ) -> bool {
         let Some(known) = self.known.as_mut().filter(|known| known.raise_at <= now) else { return false };
         if known.most >= mailboxes && has_all_tried {
             self.known = None;
