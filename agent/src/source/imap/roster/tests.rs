@@ -4,6 +4,8 @@ use super::*;
 use crate::source::imap::{Login, Settings};
 use std::collections::BTreeMap;
 
+mod refusals;
+
 fn settings(watch: Watch) -> Settings {
     let login =
         Login::Master { user: "agent".into(), separator: "*".into(), password: "secret".to_owned().into() };
