@@ -108,6 +108,7 @@ impl World {
                 roster::Output::Connect { name, errand, number, .. } => self.connect(name, errand, number),
                 roster::Output::Ask(..) => self.flights.push_back(Flight::Asked),
                 roster::Output::HangUp(_) => panic!("nobody unwatches"),
+                roster::Output::Note(_) => {}
             }
         }
     }
@@ -148,7 +149,7 @@ impl World {
                     self.skipped += 1;
                     None
                 }
-                Output::Noticed | Output::StartTls | Output::News(News::Hint) => None,
+                Output::Noticed | Output::Alert(_) | Output::StartTls | Output::News(News::Hint) => None,
             });
         }
     }

@@ -131,9 +131,11 @@ fn modseq(said: &str) -> u64 {
 /// Whether a client that does just this is right in what it believes afterwards.
 fn is_right(quirk: Quirk, client: &mut Unarmed) -> bool {
     match quirk {
-        Quirk::ByeAfterLogin | Quirk::AuthPenalty | Quirk::UserIpLimit | Quirk::MassDisconnect => {
-            is_connection_right(quirk, client)
-        }
+        Quirk::ByeAfterLogin
+        | Quirk::AuthPenalty
+        | Quirk::UserIpLimit
+        | Quirk::ConnectionLimit
+        | Quirk::MassDisconnect => is_connection_right(quirk, client),
         Quirk::StatusFrozenWhenSelected
         | Quirk::NoFlagsInIdle
         | Quirk::ExistsBeforeContinuation
@@ -159,7 +161,7 @@ fn is_connection_right(quirk: Quirk, client: &mut Unarmed) -> bool {
     client.begin();
     match quirk {
         // It opens a second connection to ask on.
-        Quirk::UserIpLimit => {
+        Quirk::UserIpLimit | Quirk::ConnectionLimit => {
             let _first = std::mem::replace(&mut client.session, Session::new(client.settings.clone(), 1));
             (client.log_in(&password) + &client.pass(MOMENT)).contains("a1 OK")
         }

@@ -102,7 +102,7 @@ fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
             if settings.sweep_interval > SWEEP_INTERVAL_WISE {
                 advice.push(("sweep-interval", SWEEP_ADVICE));
             }
-            if matches!(settings.login, Login::Password { .. }) {
+            if matches!(settings.login, Login::Password { .. }) && !settings.login.is_shared() {
                 advice.push((
                     "login",
                     "the same password for every mailbox; for more than one use \"master\" or \"authzid\"",

@@ -4,7 +4,7 @@ use super::secret;
 use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::{Spelling, is_loopback};
-use crate::source::imap::{Login, Mechanism, Settings, Tls, TokenFrom, TokenLogin, Watch};
+use crate::source::imap::{Login, MAILBOX, Mechanism, Settings, Tls, TokenFrom, TokenLogin, Watch};
 use crate::source::names::Names;
 use crate::store::owner_only;
 use secrecy::SecretString;
@@ -86,13 +86,25 @@ fn login(section: &mut Section) -> Option<Login> {
             Some(Login::AuthzId { user, password: password(section)? })
         }
         LoginKind::Password => {
-            let user = section.optional("user", &Spelling::text());
+            let user = section.optional("user", &user());
             Some(Login::Password { user, password: password(section)? })
         }
         LoginKind::Token(mechanism) => {
-            let user = section.optional("user", &Spelling::text());
+            let user = section.optional("user", &user());
             Some(Login::Token(TokenLogin { mechanism, user, from: token_from(section)? }))
         }
+    }
+}
+
+/// A name to log in with. What looks like a placeholder must be the one that there is.
+fn user() -> Spelling<String> {
+    Spelling {
+        expected: format!("a name, with no placeholder but {MAILBOX}, like 'svc@fabrikam.com\\{MAILBOX}'"),
+        parse: Box::new(|text| {
+            let rest = text.replace(MAILBOX, "");
+            let is_placed = rest.split_once('{').is_some_and(|(_, after)| after.contains('}'));
+            (!text.trim().is_empty() && !is_placed).then(|| text.to_owned())
+        }),
     }
 }
 

@@ -42,7 +42,7 @@ pub struct MailHost {
 }
 
 /// Oddities under which a count cannot be learned at all; they end with the faults.
-const BARRIERS: [Quirk; 3] = [Quirk::ByeAfterLogin, Quirk::SilentDrop, Quirk::UserIpLimit];
+const BARRIERS: [Quirk; 2] = [Quirk::ByeAfterLogin, Quirk::SilentDrop];
 
 impl MailHost {
     /// The mailboxes of this plan.

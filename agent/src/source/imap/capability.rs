@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Names we look for; the order is the bit's place.
-const NAMES: [(Capabilities, &str); 11] = [
+const NAMES: [(Capabilities, &str); 12] = [
     (Capabilities::STARTTLS, "STARTTLS"),
     (Capabilities::LOGINDISABLED, "LOGINDISABLED"),
     (Capabilities::AUTH_PLAIN, "AUTH=PLAIN"),
@@ -15,6 +15,7 @@ const NAMES: [(Capabilities, &str); 11] = [
     (Capabilities::ESEARCH, "ESEARCH"),
     (Capabilities::CONDSTORE, "CONDSTORE"),
     (Capabilities::IMAP4REV2, "IMAP4REV2"),
+    (Capabilities::ID, "ID"),
 ];
 
 /// A set of capabilities.
@@ -47,6 +48,8 @@ impl Capabilities {
     pub const AUTH_XOAUTH2: Self = Self(1 << 9);
     /// RFC 7628.
     pub const AUTH_OAUTHBEARER: Self = Self(1 << 10);
+    /// RFC 2971.
+    pub const ID: Self = Self(1 << 11);
 
     /// Reads the words after `CAPABILITY`, whatever their case; unknown ones are passed over.
     pub fn from_words(words: &[u8]) -> Self {
@@ -107,6 +110,7 @@ mod tests {
             ("IMAP4rev1 X-UNKNOWN=3", ""),
             ("IMAP4rev1 idle Notify", "IDLE NOTIFY"),
             ("IMAP4rev1 QRESYNC", "CONDSTORE"),
+            ("IMAP4rev1 + id IDLE", "IDLE ID"),
             ("IMAP4rev2", "SASL-IR IDLE ESEARCH IMAP4REV2"),
             ("STARTTLS LOGINDISABLED  AUTH=plain ", "STARTTLS LOGINDISABLED AUTH=PLAIN"),
         ];

@@ -143,6 +143,18 @@ impl ImapSource {
         self.shared.roster.lock().failure().map(|text| format!("source {name}: {text}"))
     }
 
+    /// What keeps mailboxes from being watched, or from being read in time, with its remedy, for `/status` and `doctor`: a
+    /// server that lets in so many connections only, a log-in rate that is too low.
+    pub fn limit(&self) -> Option<String> {
+        let name = &self.shared.settings.name;
+        self.shared.roster.lock().limit().map(|text| format!("source {name}: {text}"))
+    }
+
+    /// Why a mailbox is not read, in the server's own words: its last refusal, alert, or how its last connection ended.
+    pub fn words(&self, mailbox: MailboxId) -> Option<String> {
+        self.shared.roster.lock().words(mailbox).map(str::to_owned)
+    }
+
     /// Closes every connection and waits until they are closed, 5 s at most.
     pub async fn stop(self) {
         let shared = self.shared;
@@ -219,6 +231,10 @@ impl Shared {
             Output::Ask(mailbox, false) => (mailbox, Wish::Ask),
             Output::Ask(mailbox, true) => (mailbox, Wish::Sweep),
             Output::HangUp(mailbox) => (mailbox, Wish::HangUp),
+            Output::Note(text) => {
+                tracing::warn!(source = %self.settings.name, "{text}");
+                return None;
+            }
         };
         self.desks.tell(mailbox, Order::Wish(mailbox, wish));
         None

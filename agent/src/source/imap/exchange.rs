@@ -49,6 +49,8 @@ pub enum Output {
         /// What the server said, fit for people.
         text: String,
     },
+    /// An alert of the server, fit for people (RFC 9051 §7.1).
+    Alert(String),
     /// Close the connection: nothing follows, every later input is ignored.
     Close(Ending),
 }

@@ -1,6 +1,11 @@
-//! Which log-in may begin now: at most so many per second at one server, none while the shared credential is refused, and
-//! none too early after a failure. Pure: it is asked, and told how each went (sources.md §4.1). What is done with a
-//! connection that was let through is not decided here.
+//! Which log-in may begin now: at most so many per second at one server, one at a time while log-ins are refused (`breaker`),
+//! a bounded number of refused ones a day (`budget`), and none too early after a failure. Pure: it is asked, and receives
+//! how each went (sources.md §4.1). What is done with a connection that was let through is not decided here.
+
+mod breaker;
+mod budget;
+
+pub use budget::REFUSED_PER_DAY_MAX;
 
 use super::exchange::Refusal;
 use crate::event::MailboxId;
@@ -9,6 +14,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use breaker::{Breaker, Doubt, Refused, late_half, room_wait};
+use budget::{Budget, Flight};
+
 /// A connection that lived this long after its log-in has survived: its failures before are forgotten. Longer than a server
 /// that went silent after the log-in takes to be noticed.
 pub const SURVIVED: Duration = Duration::from_mins(2);
@@ -16,15 +24,15 @@ pub const SURVIVED: Duration = Duration::from_mins(2);
 pub const LOGINS_IN_FLIGHT_MAX: usize = 200;
 /// Longest wait after a connection was lost, or the server could not be reached.
 const LOST_WAIT_MAX: Duration = Duration::from_mins(2);
-/// First longest wait after a server refused one mailbox, and the last.
-const REFUSED_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
+/// First longest wait after a server refused one mailbox, and the last: a dead mailbox costs a dozen refused log-ins on its
+/// first day and one or two on each further day.
+const REFUSED_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(24));
 /// First longest wait after a connection was lost.
 const LOST_WAIT: Duration = Duration::from_secs(1);
-/// How long no log-in is tried after the shared credential was refused: at first where it had worked before, else, and most.
-const BREAKER_WAIT: (Duration, Duration, Duration) =
-    (Duration::from_secs(15), Duration::from_mins(5), Duration::from_hours(1));
 /// Log-ins that may begin at once after a quiet time.
 const BURST: u32 = 5;
+/// Log-ins begin one at a time again where none has worked for so long.
+const PROOF_LASTS: Duration = Duration::from_mins(1);
 
 /// How a log-in or a connection went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +41,9 @@ pub enum Failure {
     Unreachable(String),
     /// The log-in was refused.
     Refused(Refusal, String),
-    /// The connection ended after its log-in, or without a word of refusal; lived so long.
+    /// The connection ended during the log-in without a word of refusal: a full server does that (sources.md §4.1).
+    TurnedAway(String),
+    /// The connection ended after its log-in; lived so long.
     Lost(Duration),
 }
 
@@ -43,31 +53,27 @@ struct BackOff {
     failures: u32,
     until: Moment,
     set_at: Moment,
+    /// The last log-in was refused, when so many log-ins of all mailboxes had worked.
+    refused_at: Option<u64>,
 }
 
 impl BackOff {
     /// Exponential with full jitter: anywhere from nothing to the doubled span.
     fn fail(&mut self, now: Moment, first: Duration, most: Duration, rng: &mut fastrand::Rng) {
-        let span = first.saturating_mul(1 << self.failures.min(20)).min(most);
+        let span = self.span(first, most);
         let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.wait(now, Duration::from_micros(rng.u64(0..=micros)));
+    }
+
+    fn span(&self, first: Duration, most: Duration) -> Duration {
+        first.saturating_mul(1 << self.failures.min(20)).min(most)
+    }
+
+    fn wait(&mut self, now: Moment, wait: Duration) {
         self.failures = self.failures.saturating_add(1);
-        self.until = now.after(Duration::from_micros(rng.u64(0..=micros)));
+        self.until = now.after(wait);
         self.set_at = now;
     }
-}
-
-/// Whether the shared credential may be used.
-#[derive(Clone, Debug)]
-enum Breaker {
-    Closed,
-    /// Refused when this mailbox used it. At `until` one log-in tries again, of another mailbox where there is one.
-    Open {
-        culprit: MailboxId,
-        until: Moment,
-        wait: Duration,
-        text: String,
-        trial: Option<MailboxId>,
-    },
 }
 
 /// Lets log-ins through.
@@ -84,13 +90,18 @@ pub struct Governor {
     /// Who must wait until then.
     delayed: BTreeSet<(Moment, MailboxId)>,
     places: HashMap<MailboxId, Place>,
-    in_flight: HashMap<MailboxId, Moment>,
+    in_flight: HashMap<MailboxId, Flight>,
+    /// Log-ins under way, most at this time: one after a refusal, more with each that works.
+    window: usize,
     back_offs: HashMap<MailboxId, BackOff>,
     server: BackOff,
     unreachable: Option<String>,
     breaker: Breaker,
-    /// The mailbox whose log-in worked last.
-    proven: Option<MailboxId>,
+    budget: Budget,
+    /// The mailbox whose log-in worked last, and when.
+    proven: Option<(MailboxId, Moment)>,
+    /// Log-ins that worked.
+    worked: u64,
     arrivals: u64,
 }
 
@@ -112,11 +123,14 @@ impl Governor {
             delayed: BTreeSet::new(),
             places: HashMap::new(),
             in_flight: HashMap::new(),
+            window: 1,
             back_offs: HashMap::new(),
             server: BackOff::default(),
             unreachable: None,
-            breaker: Breaker::Closed,
+            breaker: Breaker::default(),
+            budget: Budget::default(),
             proven: None,
+            worked: 0,
             arrivals: 0,
         }
     }
@@ -128,10 +142,9 @@ impl Governor {
             return;
         }
         self.leave(mailbox);
-        let until = self.back_offs.get(&mailbox).map_or(Moment::START, |back_off| back_off.until);
+        let until = self.free_at(mailbox);
         if until > now {
-            self.delayed.insert((until, mailbox));
-            self.places.insert(mailbox, Place::Delayed(until, weight));
+            self.delay(mailbox, until, weight);
         } else {
             self.enqueue(mailbox, weight);
         }
@@ -142,11 +155,7 @@ impl Governor {
         self.leave(mailbox);
         self.in_flight.remove(&mailbox);
         self.back_offs.remove(&mailbox);
-        if let Breaker::Open { trial, .. } = &mut self.breaker
-            && *trial == Some(mailbox)
-        {
-            *trial = None;
-        }
+        self.breaker.end(mailbox);
     }
 
     /// The next mailbox that may log in now.
@@ -155,12 +164,17 @@ impl Governor {
         if self.gate() > now || self.is_full() {
             return None;
         }
-        let chosen = self.choose()?;
-        if let Breaker::Open { trial, .. } = &mut self.breaker {
-            *trial = Some(chosen);
+        let chosen = self.choose_within_budget(now)?;
+        self.breaker.begin(chosen);
+        let is_charged = self.is_refused(chosen);
+        if is_charged {
+            self.budget.charge(now);
+        }
+        if self.in_flight.is_empty() && self.proven.is_none_or(|(_, at)| now.since(at) > PROOF_LASTS) {
+            self.window = 1;
         }
         self.leave(chosen);
-        self.in_flight.insert(chosen, now);
+        self.in_flight.insert(chosen, Flight { begun: now, is_charged });
         self.full_at = self.full_at.max(now).after(self.spacing);
         Some(chosen)
     }
@@ -168,63 +182,55 @@ impl Governor {
     /// When [`Governor::grant`] may have one.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let delayed = self.delayed.first().map(|(at, _)| *at);
-        let is_stuck = self.queue.is_empty() || self.is_full() || self.is_on_trial();
+        let is_stuck = self.queue.is_empty() || self.is_full() || self.breaker.is_on_trial();
         let queued = (!is_stuck).then(|| self.gate());
         delayed.into_iter().chain(queued).min()
     }
 
     /// The log-in worked. Its failures before are not forgotten: it must survive first.
-    pub fn logged_in(&mut self, mailbox: MailboxId) {
-        self.in_flight.remove(&mailbox);
+    pub fn logged_in(&mut self, mailbox: MailboxId, now: Moment) {
+        self.land(mailbox);
         self.unreachable = None;
-        self.proven = Some(mailbox);
-        self.breaker = Breaker::Closed;
+        self.worked += 1;
+        self.window = (self.window + BURST as usize).min(LOGINS_IN_FLIGHT_MAX);
+        self.proven = Some((mailbox, now));
+        self.breaker.close();
     }
 
     /// The connection did what it was made for and ended: a visit.
     pub fn done(&mut self, mailbox: MailboxId) {
-        self.in_flight.remove(&mailbox);
+        self.land(mailbox);
         self.back_offs.remove(&mailbox);
     }
 
     /// The log-in or the connection failed; the mailbox may ask again at once and will be let wait.
     pub fn failed(&mut self, mailbox: MailboxId, failure: Failure, now: Moment) {
-        let begun = self.in_flight.remove(&mailbox);
-        let is_trial = matches!(&self.breaker, Breaker::Open { trial: Some(trial), .. } if *trial == mailbox);
         match failure {
-            Failure::Unreachable(text) => {
-                // Many attempts fail in the same instant: that is one failure of the server.
-                if begun.is_none_or(|begun| begun >= self.server.set_at) {
-                    self.server.fail(now, LOST_WAIT, LOST_WAIT_MAX, &mut self.rng);
-                }
-                self.unreachable = Some(text);
+            Failure::Refused(refusal @ (Refusal::Source | Refusal::Mailbox), text) => {
+                self.refused(mailbox, refusal, text, now);
             }
-            Failure::Refused(Refusal::Source, text) => self.trip(mailbox, text, is_trial, now),
-            Failure::Refused(Refusal::Mailbox, _) => {
-                self.back_off(mailbox, REFUSED_WAIT.0, REFUSED_WAIT.1, now);
+            Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text) => {
+                self.turned_away(mailbox, text, now);
             }
-            Failure::Refused(Refusal::Busy, _) => self.back_off(mailbox, LOST_WAIT * 5, LOST_WAIT_MAX, now),
+            Failure::Unreachable(text) => self.unreachable(mailbox, text, now),
             Failure::Lost(lived) => {
+                self.land(mailbox);
                 if lived >= SURVIVED {
                     self.back_offs.remove(&mailbox);
                     self.server = BackOff::default();
                 }
-                self.back_off(mailbox, LOST_WAIT, LOST_WAIT_MAX, now);
+                let back_off = self.back_offs.entry(mailbox).or_default();
+                back_off.refused_at = None;
+                back_off.fail(now, LOST_WAIT, LOST_WAIT_MAX, &mut self.rng);
             }
         }
-        if is_trial && let Breaker::Open { trial, .. } = &mut self.breaker {
-            *trial = None;
-        }
+        self.breaker.end(mailbox);
     }
 
-    /// What keeps every log-in of this source from working, for people; `None` when all is well.
-    pub fn failure(&self) -> Option<String> {
-        match &self.breaker {
-            Breaker::Open { text, .. } => Some(format!(
-                "log-ins are stopped, since the server refused the configured credential: {text}"
-            )),
-            Breaker::Closed => self.unreachable.clone(),
-        }
+    /// What keeps every log-in of this source from working, for people; `None` when all is well. `is_anyone_in`: some
+    /// mailbox has a connection.
+    pub fn failure(&self, is_anyone_in: bool) -> Option<String> {
+        self.breaker.failure(is_anyone_in).or_else(|| self.unreachable.clone())
     }
 
     /// How many want to log in and wait for it.
@@ -237,61 +243,123 @@ impl Governor {
         self.back_offs.get(&mailbox).map_or(0, |back_off| back_off.failures)
     }
 
-    fn back_off(&mut self, mailbox: MailboxId, first: Duration, most: Duration, now: Moment) {
-        self.back_offs.entry(mailbox).or_default().fail(now, first, most, &mut self.rng);
+    /// The server refused the log-in: a reason to doubt the shared credential, unless this mailbox was refused before and
+    /// others have logged in since.
+    fn refused(&mut self, mailbox: MailboxId, refusal: Refusal, text: String, now: Moment) {
+        let is_charged = self.in_flight.remove(&mailbox).is_some_and(|flight| flight.is_charged);
+        if !is_charged {
+            self.budget.charge(now);
+        }
+        let back_off = self.back_offs.entry(mailbox).or_default();
+        let wait = late_half(back_off.span(REFUSED_WAIT.0, REFUSED_WAIT.1), &mut self.rng);
+        back_off.wait(now, wait);
+        let first_refused_at = back_off.refused_at;
+        back_off.refused_at = first_refused_at.or(Some(self.worked));
+        let is_its_own = first_refused_at.is_some_and(|worked| worked < self.worked);
+        if is_its_own || (refusal == Refusal::Mailbox && !self.is_shared) {
+            return;
+        }
+        let doubt = if refusal == Refusal::Source { Doubt::Credential } else { Doubt::Mailbox };
+        self.doubt(mailbox, doubt, text, first_refused_at.is_none(), now);
     }
 
-    /// The shared credential was refused. The mailbox itself may be the reason (one that is no more), so another one
-    /// tries next, soon where the credential worked before; when that one is refused too the pauses grow.
-    fn trip(&mut self, mailbox: MailboxId, text: String, is_trial: bool, now: Moment) {
-        self.back_off(mailbox, REFUSED_WAIT.0, REFUSED_WAIT.1, now);
-        let wait = match &self.breaker {
-            Breaker::Open { culprit, wait, .. } if is_trial && *culprit == mailbox => *wait,
-            Breaker::Open { wait, .. } if is_trial => {
-                wait.saturating_mul(2).max(BREAKER_WAIT.1).min(BREAKER_WAIT.2)
-            }
-            // Was on its way when the first one was refused.
-            Breaker::Open { .. } => return,
-            Breaker::Closed if self.proven.is_some() => BREAKER_WAIT.0,
-            Breaker::Closed => BREAKER_WAIT.1,
-        };
-        self.breaker = Breaker::Open { culprit: mailbox, until: now.after(wait), wait, text, trial: None };
+    /// The server has no room for this mailbox, perhaps for any.
+    fn turned_away(&mut self, mailbox: MailboxId, text: String, now: Moment) {
+        self.land(mailbox);
+        let back_off = self.back_offs.entry(mailbox).or_default();
+        let is_new = back_off.failures == 0;
+        let wait = room_wait(back_off.failures, &mut self.rng);
+        back_off.wait(now, wait);
+        back_off.refused_at = None;
+        self.doubt(mailbox, Doubt::Room, text, is_new, now);
     }
 
-    /// Whether as many log-ins are under way as may be. Before the shared credential has worked once it is one, so that
-    /// a wrong one is tried once and not by many mailboxes in the same moment.
+    fn doubt(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, is_new: bool, now: Moment) {
+        self.window = 1;
+        let is_proven = self.proven.is_some();
+        self.breaker.trip(Refused { mailbox, doubt, text, is_new, is_proven }, now, &mut self.rng);
+    }
+
+    fn unreachable(&mut self, mailbox: MailboxId, text: String, now: Moment) {
+        // Many attempts fail in the same instant: that is one failure of the server.
+        let begun = self.land(mailbox);
+        if begun.is_none_or(|begun| begun >= self.server.set_at) {
+            self.server.fail(now, LOST_WAIT, LOST_WAIT_MAX, &mut self.rng);
+        }
+        self.window = 1;
+        self.unreachable = Some(text);
+    }
+
+    /// The log-in is over and was not refused; gives when it began.
+    fn land(&mut self, mailbox: MailboxId) -> Option<Moment> {
+        let flight = self.in_flight.remove(&mailbox)?;
+        if flight.is_charged {
+            self.budget.refund();
+        }
+        Some(flight.begun)
+    }
+
+    /// Whether as many log-ins are under way as may be: one until one has worked, so that a wrong credential is tried
+    /// once and not by many mailboxes in the same moment.
     fn is_full(&self) -> bool {
-        let most = if self.is_shared && self.proven.is_none() { 1 } else { LOGINS_IN_FLIGHT_MAX };
-        self.in_flight.len() >= most
-    }
-
-    fn is_on_trial(&self) -> bool {
-        matches!(self.breaker, Breaker::Open { trial: Some(_), .. })
+        self.in_flight.len() >= self.window
     }
 
     /// Before when nobody may go, whoever it is.
     fn gate(&self) -> Moment {
-        let credential = match &self.breaker {
-            Breaker::Open { until, .. } => *until,
-            Breaker::Closed => Moment::START,
-        };
         let held = self.spacing.saturating_mul(BURST - 1);
         let bucket = Moment::from_micros(self.full_at.micros().saturating_sub(held.as_micros() as u64));
-        credential.max(self.server.until).max(bucket)
+        self.breaker.until().max(self.server.until).max(bucket)
     }
 
-    /// The first in the queue; for a trial the mailbox that worked last, else any but the culprit.
+    /// Whether the mailbox's last log-in was refused.
+    fn is_refused(&self, mailbox: MailboxId) -> bool {
+        self.back_offs.get(&mailbox).is_some_and(|back_off| back_off.refused_at.is_some())
+    }
+
+    /// Before when this mailbox may not go.
+    fn free_at(&self, mailbox: MailboxId) -> Moment {
+        let until = self.back_offs.get(&mailbox).map_or(Moment::START, |back_off| back_off.until);
+        if self.is_refused(mailbox) { until.max(self.budget.free_at()) } else { until }
+    }
+
+    /// The next one; refused ones for which the budget has no room wait on.
+    fn choose_within_budget(&mut self, now: Moment) -> Option<MailboxId> {
+        loop {
+            let chosen = self.choose()?;
+            let until = self.free_at(chosen);
+            if until <= now {
+                return Some(chosen);
+            }
+            let weight = match self.places.get(&chosen) {
+                Some(Place::Queued(weight, _) | Place::Delayed(_, weight)) => *weight,
+                None => 0,
+            };
+            self.leave(chosen);
+            self.delay(chosen, until, weight);
+        }
+    }
+
+    /// The first in the queue; for a trial the mailbox that worked last, else one that was not refused, else any but the
+    /// culprit.
     fn choose(&self) -> Option<MailboxId> {
         let queued = || self.queue.iter().map(|(_, _, mailbox)| *mailbox);
-        match &self.breaker {
-            Breaker::Closed => queued().next(),
-            Breaker::Open { trial: Some(_), .. } => None,
-            Breaker::Open { culprit, .. } => {
-                let proven =
-                    self.proven.filter(|proven| matches!(self.places.get(proven), Some(Place::Queued(..))));
-                proven.or_else(|| queued().find(|mailbox| mailbox != culprit)).or_else(|| queued().next())
-            }
+        let Some(culprit) = self.breaker.culprit() else { return queued().next() };
+        if self.breaker.is_on_trial() {
+            return None;
         }
+        let is_queued = |mailbox| matches!(self.places.get(&mailbox), Some(Place::Queued(..)));
+        let proven = self.proven.map(|(mailbox, _)| mailbox);
+        let proven = proven.filter(|proven| is_queued(*proven) && !self.is_refused(*proven));
+        proven
+            .or_else(|| queued().find(|mailbox| *mailbox != culprit && !self.is_refused(*mailbox)))
+            .or_else(|| queued().find(|mailbox| *mailbox != culprit))
+            .or_else(|| queued().next())
+    }
+
+    fn delay(&mut self, mailbox: MailboxId, until: Moment, weight: u32) {
+        self.delayed.insert((until, mailbox));
+        self.places.insert(mailbox, Place::Delayed(until, weight));
     }
 
     fn enqueue(&mut self, mailbox: MailboxId, weight: u32) {

@@ -1,5 +1,5 @@
 //! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE or LOGIN (RFC 9051 §6.2). What a
-//! mechanism says is `sasl`'s.
+//! mechanism says is `sasl`'s, what follows the log-in before anything else is `id`'s.
 
 use super::capability::Capabilities;
 use super::exchange::{Ending, Output, Refusal};
@@ -7,7 +7,7 @@ use super::reply::{Condition, Kind, Reply};
 use super::sasl;
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin};
+use super::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin, user_of};
 use crate::time::Now;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
@@ -21,9 +21,25 @@ pub(super) struct Opening {
     /// The server told its capabilities, since the log-in was sent where it was.
     is_told: bool,
     is_logged_in: bool,
+    /// How the log-in in flight goes.
+    way: Way,
     /// What goes out at each `+`: a literal, a credential.
     pieces: VecDeque<Zeroizing<Vec<u8>>>,
     token: Option<SecretString>,
+}
+
+/// How a log-in is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// AUTHENTICATE PLAIN.
+    Plain,
+    /// LOGIN.
+    #[default]
+    Login,
+    /// LOGIN, since this server refused PLAIN just now.
+    LoginInstead,
+    /// AUTHENTICATE with an access token.
+    Token,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,22 +92,44 @@ impl Session {
             (Step::Command, Reply::Continue) => self.continued(),
             (Step::Command, Reply::Tagged(_, answer)) => self.opening_answer(now, &answer, is_more_waiting),
             (Step::Greeting, _) => self.skip(),
+            (Step::Command, Reply::Id(fields)) => self.take_id(fields),
             (Step::Command, _) => {}
         }
     }
 
     fn greeted(&mut self, now: Now, greeting: &Condition<'_>) {
-        if greeting.kind != Kind::Ok {
+        if !matches!(greeting.kind, Kind::Ok | Kind::PreAuth) {
             return self.close(Ending::Violation("its greeting is not OK"));
         }
+        if greeting.kind == Kind::PreAuth
+            && let Some(reason) = self.refused_preauth()
+        {
+            return self.refused(Refusal::Source, reason.into());
+        }
+        self.take_greeting(greeting);
         self.take_told(greeting);
         let Phase::Opening(opening) = &mut self.phase else { return };
         opening.step = Step::Command;
-        if opening.is_told {
-            self.opening_next(now);
-        } else {
-            self.opening_command(now, Command::Capability, "CAPABILITY");
+        opening.is_logged_in = greeting.kind == Kind::PreAuth;
+        match (opening.is_told, opening.is_logged_in) {
+            (false, _) => self.opening_command(now, Command::Capability, "CAPABILITY"),
+            (true, false) => self.opening_next(now),
+            (true, true) => self.introduce(now),
         }
+    }
+
+    /// PREAUTH: logged in already, as nobody knows whom (RFC 9051 §7.1.4). That is the mailbox only where the
+    /// configuration has one account, and safe only where no STARTTLS should come first.
+    fn refused_preauth(&self) -> Option<&'static str> {
+        if self.settings.tls == Tls::StartTls {
+            return Some(
+                "server greets with PREAUTH, which leaves no room for STARTTLS; set tls = \"implicit\" and its port",
+            );
+        }
+        (!self.settings.login.is_one_account()).then_some(
+            "server greets with PREAUTH: somebody is logged in, and not as this mailbox; set login = \"password\" and \
+             user to that one account, or the port where the server asks for a log-in",
+        )
     }
 
     /// Capabilities in a response code (RFC 9051 §7.1).
@@ -116,32 +154,74 @@ impl Session {
                 self.tell(Output::StartTls);
             }
             (Some(Command::LogIn), Kind::Ok) => self.logged_in(now, answer),
-            (Some(Command::LogIn), _) => self.refused(self.refusal(answer), answer.for_people()),
-            (Some(Command::Capability), Kind::Ok) if self.is_logged_in() => self.begin(now),
-            (Some(Command::Capability), Kind::Ok) => self.opening_next(now),
+            (Some(Command::LogIn), _) if self.may_login_instead(answer) => self.log_in_instead(now),
+            (Some(Command::LogIn), _) => self.log_in_refused(answer),
+            // Whether it answers or refuses: what was announced before counts, else IMAP4rev1.
+            (Some(Command::Capability), _) if self.is_logged_in() => self.introduce(now),
+            (Some(Command::Capability), _) => self.opening_next(now),
             (Some(Command::StartTls), _) => self.refused(Refusal::Source, "server refuses STARTTLS".into()),
-            _ => self.close(Ending::Violation("CAPABILITY refused")),
+            // Refused or not: the server has heard it.
+            (Some(Command::Id), _) => self.begin(now),
+            _ => {}
         }
+    }
+
+    /// The server offers PLAIN and does not understand it, or cannot do it: no credential was judged, so that LOGIN is
+    /// no second refusal. After a bare NO it might be.
+    fn may_login_instead(&self, answer: &Condition<'_>) -> bool {
+        let Phase::Opening(opening) = &self.phase else { return false };
+        let is_not_judged = answer.kind == Kind::Bad || answer.is_code("CANNOT");
+        opening.way == Way::Plain
+            && is_not_judged
+            && !matches!(self.settings.login, Login::AuthzId { .. })
+            && !self.capabilities.has(Capabilities::LOGINDISABLED)
+    }
+
+    fn log_in_instead(&mut self, now: Now) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.pieces.clear();
+        }
+        self.log_in(now, Way::LoginInstead);
+    }
+
+    fn log_in_refused(&mut self, answer: &Condition<'_>) {
+        if matches!(&self.phase, Phase::Opening(opening) if opening.way == Way::Login) {
+            // Perhaps the server learned PLAIN meanwhile.
+            self.traits.learn_login(false);
+        }
+        self.refused(self.refusal(answer), answer.for_people());
+    }
+
+    /// Logged in, capabilities known: ID where it is offered, then the errand.
+    fn introduce(&mut self, now: Now) {
+        if self.capabilities.has(Capabilities::ID) {
+            return self.send_id(now);
+        }
+        self.begin(now);
     }
 
     /// The capabilities are known, the log-in is not sent.
     fn opening_next(&mut self, now: Now) {
         let Phase::Opening(opening) = &mut self.phase else { return };
+        // A server that tells nothing may offer anything: its refusal says more than a guess.
+        let is_told = std::mem::take(&mut opening.is_told);
         if self.settings.tls == Tls::StartTls && !opening.is_secured {
-            if self.capabilities.has(Capabilities::STARTTLS) {
+            if self.capabilities.has(Capabilities::STARTTLS) || !is_told {
                 return self.opening_command(now, Command::StartTls, "STARTTLS");
             }
             return self.refused(Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
         }
-        opening.is_told = false;
         if let Login::Token(login) = &self.settings.clone().login {
-            return self.show_token(now, login);
+            return self.show_token(now, login, is_told);
         }
         let has_plain = self.capabilities.has(Capabilities::AUTH_PLAIN);
-        if has_plain {
+        let is_login_better =
+            self.traits.needs_login() && !self.capabilities.has(Capabilities::LOGINDISABLED);
+        let is_authzid = matches!(self.settings.login, Login::AuthzId { .. });
+        if (has_plain && (is_authzid || !is_login_better)) || (is_authzid && !is_told) {
             return self.authenticate(now);
         }
-        if matches!(self.settings.login, Login::AuthzId { .. }) {
+        if is_authzid {
             return self.refused(
                 Refusal::Source,
                 "server offers no AUTH=PLAIN; login = \"authzid\" needs it".into(),
@@ -150,7 +230,7 @@ impl Session {
         if self.capabilities.has(Capabilities::LOGINDISABLED) {
             return self.refused(Refusal::Source, "server takes no log-in here; set tls".into());
         }
-        self.log_in(now);
+        self.log_in(now, Way::Login);
     }
 
     fn authenticate(&mut self, now: Now) {
@@ -159,16 +239,17 @@ impl Session {
             return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
         }
         let response = sasl::plain(&authorization, &user, self.password());
+        self.set_way(Way::Plain);
         self.authenticate_by(now, "PLAIN", &response);
     }
 
     /// AUTHENTICATE with the access token. The mechanism's last word is for a server that explains a refusal.
-    fn show_token(&mut self, now: Now, login: &TokenLogin) {
+    fn show_token(&mut self, now: Now, login: &TokenLogin, is_told: bool) {
         let (name, capability) = match login.mechanism {
             Mechanism::XOAuth2 => ("XOAUTH2", Capabilities::AUTH_XOAUTH2),
             Mechanism::OAuthBearer => ("OAUTHBEARER", Capabilities::AUTH_OAUTHBEARER),
         };
-        if !self.capabilities.has(capability) {
+        if is_told && !self.capabilities.has(capability) {
             let text = format!("server offers no AUTH={name}; set login to what it offers");
             return self.refused(Refusal::Source, text);
         }
@@ -176,15 +257,16 @@ impl Session {
         let Some(token) = opening.token.take() else {
             return self.refused(Refusal::Source, "no access token was given".into());
         };
-        let user = login.user.as_deref().unwrap_or(&self.mailbox);
-        if !sasl::is_plain_text(user) {
+        let user = user_of(login.user.as_deref(), &self.mailbox);
+        if !sasl::is_plain_text(&user) {
             return self.refused(Refusal::Mailbox, "a control character in the mailbox's name".into());
         }
         let (host, port) = (self.settings.host.as_str(), self.settings.port);
         let (response, last_word) = match login.mechanism {
-            Mechanism::XOAuth2 => (sasl::xoauth2(user, &token), &b"\r\n"[..]),
-            Mechanism::OAuthBearer => (sasl::oauthbearer(user, host, port, &token), &b"AQ==\r\n"[..]),
+            Mechanism::XOAuth2 => (sasl::xoauth2(&user, &token), &b"\r\n"[..]),
+            Mechanism::OAuthBearer => (sasl::oauthbearer(&user, host, port, &token), &b"AQ==\r\n"[..]),
         };
+        self.set_way(Way::Token);
         self.authenticate_by(now, name, &response);
         self.hold_piece(last_word.to_vec());
     }
@@ -200,7 +282,8 @@ impl Session {
     }
 
     /// LOGIN; what no quoted string may hold goes as a literal (RFC 9051 §9: quoted, literal).
-    fn log_in(&mut self, now: Now) {
+    fn log_in(&mut self, now: Now, way: Way) {
+        self.set_way(way);
         let (_, user) = self.identities();
         let words = [Zeroizing::new(user), Zeroizing::new(self.password().to_owned())];
         if words.iter().any(|word| word.contains('\0')) {
@@ -241,10 +324,9 @@ impl Session {
         match &self.settings.login {
             Login::Master { user, separator, .. } => (String::new(), format!("{mailbox}{separator}{user}")),
             Login::AuthzId { user, .. } => (mailbox.to_owned(), user.clone()),
-            Login::Password { user, .. } => {
-                (String::new(), user.clone().unwrap_or_else(|| mailbox.to_owned()))
+            Login::Password { user, .. } | Login::Token(TokenLogin { user, .. }) => {
+                (String::new(), user_of(user.as_deref(), mailbox))
             }
-            Login::Token(login) => (String::new(), login.user.clone().unwrap_or_else(|| mailbox.to_owned())),
         }
     }
 
@@ -255,6 +337,12 @@ impl Session {
             | Login::Password { password, .. } => password.expose_secret(),
             // Shown by `show_token`, never as a password.
             Login::Token(_) => "",
+        }
+    }
+
+    fn set_way(&mut self, way: Way) {
+        if let Phase::Opening(opening) = &mut self.phase {
+            opening.way = way;
         }
     }
 
@@ -269,7 +357,8 @@ impl Session {
         match opening.pieces.pop_front() {
             Some(piece) => self.send(piece.to_vec()),
             // A challenge where none is due: RFC 9051 §6.2.2 cancels with `*`.
-            None => self.send(b"*\r\n".to_vec()),
+            None if matches!(opening.way, Way::Plain | Way::Token) => self.send(b"*\r\n".to_vec()),
+            None => self.skip(),
         }
     }
 
@@ -277,8 +366,11 @@ impl Session {
         self.take_told(answer);
         let Phase::Opening(opening) = &mut self.phase else { return };
         opening.is_logged_in = true;
+        if opening.way == Way::LoginInstead {
+            self.traits.learn_login(true);
+        }
         if opening.is_told {
-            self.begin(now);
+            self.introduce(now);
         } else {
             self.opening_command(now, Command::Capability, "CAPABILITY");
         }
@@ -295,7 +387,7 @@ impl Session {
     }
 
     /// A command whose deadline is the whole log-in's.
-    fn opening_command(&mut self, now: Now, command: Command, text: &str) {
+    pub(super) fn opening_command(&mut self, now: Now, command: Command, text: &str) {
         let deadline = self.timers;
         self.command(now, command, text);
         self.timers = deadline;

@@ -1,7 +1,7 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
 //! One count's way: the [`driver`] hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
-//! [`reply`] understands a line, `login` (with `sasl`), `notify`, `idle`, `unselected` and `status` say what to do with it. The [`roster`]
+//! [`reply`] understands a line, `login` (with `sasl`, `id`), `notify`, `idle`, `unselected` and `status` say what to do with it. The [`roster`]
 //! decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
@@ -12,6 +12,7 @@ pub mod session;
 pub mod exchange;
 mod login;
 mod sasl;
+mod id;
 mod notify;
 mod idle;
 mod unselected;
@@ -117,7 +118,7 @@ pub enum Login {
     },
     /// The mailbox's own name and this password: one account, or a test server.
     Password {
-        /// The name to log in with; the mailbox's own where it is `None`.
+        /// The name to log in with, with [`MAILBOX`] where the mailbox's goes; the mailbox's own where it is `None`.
         user: Option<String>,
         /// The password.
         password: SecretString,
@@ -131,7 +132,7 @@ pub enum Login {
 pub struct TokenLogin {
     /// How the token is shown.
     pub mechanism: Mechanism,
-    /// The name to log in with; the mailbox's own where it is `None`.
+    /// The name to log in with, with [`MAILBOX`] where the mailbox's goes; the mailbox's own where it is `None`.
     pub user: Option<String>,
     /// Where the token comes from, again and again since it lives an hour or so.
     pub from: TokenFrom,
@@ -180,8 +181,26 @@ impl Login {
 
     /// Whether one credential opens every mailbox, so that its refusal concerns them all (sources.md §4.1).
     pub fn is_shared(&self) -> bool {
-        !matches!(self, Self::Password { .. })
+        match self {
+            Self::Password { user, .. } => user.as_ref().is_some_and(|user| user.contains(MAILBOX)),
+            _ => true,
+        }
     }
+
+    /// Whether it opens one mailbox, whatever is asked for: who is logged in without being asked is that one.
+    pub fn is_one_account(&self) -> bool {
+        match self {
+            Self::Password { user, .. } | Self::Token(TokenLogin { user, .. }) => {
+                user.as_ref().is_some_and(|user| !user.contains(MAILBOX))
+            }
+            Self::Master { .. } | Self::AuthzId { .. } => false,
+        }
+    }
+}
+
+/// The name that `user` means for a mailbox, as the server spells it.
+fn user_of(user: Option<&str>, mailbox: &str) -> String {
+    user.map_or_else(|| mailbox.to_owned(), |user| user.replace(MAILBOX, mailbox))
 }
 
 /// How mailboxes are watched.
@@ -228,6 +247,8 @@ pub enum Method {
     Poll,
 }
 
+/// Where the mailbox's name goes in a `user`: `svc@fabrikam.com\{mailbox}` (Exchange).
+pub const MAILBOX: &str = "{mailbox}";
 /// A line or a line with its literals, longest: a longer one ends the connection. SEARCH answers are counted as they
 /// come and may be of any length.
 pub const LINE_MAX: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! What one line of a server says, as far as it concerns us. One number that is needed decides, not the grammar of the
-//! rest: letter case, spaces, items, codes and texts beside it may be of any kind. All of it is read by hand; imap-codec,
-//! which knows the grammar, is the judge in tests.
+//! rest: letter case, spaces, items, codes and texts beside it may be of any kind. What is needed is read by hand; imap-codec,
+//! which knows the grammar, decodes the rest, and is the judge in tests.
 
 mod status;
 
@@ -28,6 +28,8 @@ pub enum Reply<'a> {
     Bye(Condition<'a>),
     /// `* CAPABILITY`.
     Capability(Capabilities),
+    /// `* ID` with its fields (RFC 2971).
+    Id(&'a [u8]),
     /// `* STATUS INBOX (…)`.
     Status(StatusItems),
     /// How many numbers one `* SEARCH` line holds; a server may send several such lines for one command.
@@ -112,7 +114,7 @@ pub fn decode(line: Line<'_>) -> Option<Reply<'_>> {
     }
     let bytes = line.bytes.trim_ascii();
     match bytes.split_first()? {
-        (b'*', data) => untagged(data, line.folded),
+        (b'*', data) => untagged(bytes, data, line.folded),
         // Some servers leave out the space (libetpan#393).
         (b'+', _) => Some(Reply::Continue),
         (b'a' | b'A', rest) => {
@@ -123,7 +125,8 @@ pub fn decode(line: Line<'_>) -> Option<Reply<'_>> {
     }
 }
 
-fn untagged(data: &[u8], folded: u32) -> Option<Reply<'_>> {
+/// `line` is `*` and `data`.
+fn untagged<'a>(line: &[u8], data: &'a [u8], folded: u32) -> Option<Reply<'a>> {
     let (first, rest) = keyword(data);
     if let Some(count) = count(first) {
         return of_messages(count, rest);
@@ -147,39 +150,16 @@ fn untagged(data: &[u8], folded: u32) -> Option<Reply<'_>> {
     if is("VANISHED") {
         return Some(Reply::Vanished);
     }
+    if is("ID") {
+        return Some(Reply::Id(rest));
+    }
     match condition(data) {
         Some(bye) if bye.kind == Kind::Bye => Some(Reply::Bye(bye)),
         Some(condition) => Some(Reply::Untagged(condition)),
-        None if OTHERS.iter().any(|name| is(name)) => Some(Reply::Other),
-        None => of_some_message(rest),
+        // imap-codec knows the data that does not concern us.
+        None => decode_by_codec(line).or_else(|| of_some_message(rest)),
     }
 }
-
-/// Data of RFC 9051 §7, RFC 3501 and its extensions that concerns us not.
-const OTHERS: [&str; 22] = [
-    "FLAGS",
-    "LIST",
-    "LSUB",
-    "XLIST",
-    "NAMESPACE",
-    "ENABLED",
-    "ID",
-    "SORT",
-    "THREAD",
-    "METADATA",
-    "ANNOTATION",
-    "QUOTA",
-    "QUOTAROOT",
-    "ACL",
-    "LISTRIGHTS",
-    "MYRIGHTS",
-    "LANGUAGE",
-    "COMPARATOR",
-    "CONVERSION",
-    "CONVERTED",
-    "GENURLAUTH",
-    "URLFETCH",
-];
 
 /// `4 EXISTS` and the like. What else such a line holds matters not: that it came is the news.
 fn of_messages(count: u32, rest: &[u8]) -> Option<Reply<'_>> {
@@ -250,7 +230,7 @@ fn esearch(rest: &[u8]) -> Reply<'_> {
     Reply::Other
 }
 
-/// Data as imap-codec decodes it: what this reader is measured against, in tests and benches.
+/// Data as imap-codec decodes it: the rest, and what this reader is measured against in tests and benches.
 #[doc(hidden)]
 pub fn decode_by_codec(bytes: &[u8]) -> Option<Reply<'static>> {
     // It wants the line end.

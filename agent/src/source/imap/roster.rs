@@ -1,5 +1,9 @@
-//! Which mailbox has a connection, and what for: the pure half of the source as a whole. Joins the governor and the sweep;
-//! tells the driver whom to connect, whom to ask, whom to hang up. It holds no session and opens no socket.
+//! Which mailbox has a connection, and what for: the pure half of the source as a whole. Joins the governor, the sweep and
+//! the server's limit of connections (`limit`); orders the driver whom to connect, whom to ask, whom to hang up. It holds
+//! no session and opens no socket.
+
+mod entry;
+mod limit;
 
 use super::exchange::{Ending, Errand, Refusal};
 use super::governor::{Failure, Governor};
@@ -7,6 +11,8 @@ use super::{Method, Settings, Watch};
 use crate::event::MailboxId;
 use crate::source::sweep::Sweep;
 use crate::time::{Moment, Now};
+use entry::{Entry, kept};
+use limit::{Found, Limit};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +52,8 @@ pub enum Report {
     Pushed(u32),
     /// Its log-in was refused; [`Report::Ended`] follows.
     Refused(Refusal, String),
+    /// The server sent an alert for people (RFC 9051 §7.1).
+    Alert(String),
     /// No connection came about.
     Unreachable(String),
     /// It is over.
@@ -72,32 +80,24 @@ pub enum Output {
     Ask(MailboxId, bool),
     /// Close this mailbox's connection.
     HangUp(MailboxId),
-}
-
-/// One mailbox.
-#[derive(Debug)]
-struct Entry {
-    name: Arc<str>,
-    /// Its connection, if there is one.
-    number: Option<u32>,
-    logged_in_at: Option<Moment>,
-    /// Its connections read once and leave: by configuration, or as the last one found out.
-    is_polled: bool,
-    /// It was read at least once, or its watching began.
-    is_covered: bool,
-    /// Asked while a visit was under way, perhaps after its question.
-    is_asked: bool,
-    /// The next visit is the sweep's.
-    is_swept: bool,
-    refused: Option<Box<(Refusal, String)>>,
-    /// How often it was read: the busiest reconnect first.
-    readings: u32,
+    /// Log this: the server's limit of connections was found, or is gone.
+    Note(String),
 }
 
 /// The table of all mailboxes of one source.
 #[derive(Debug)]
 pub struct Roster {
     watch: Watch,
+    login_rate: u32,
+    sweep_interval: Duration,
+    poll_interval: Duration,
+    limit: Limit,
+    /// Mailboxes that have a connection, and those of them that are logged in, and whose connection is to watch.
+    connected: usize,
+    logged_in: usize,
+    watchers: usize,
+    /// Mailboxes that are visited since the server is full.
+    limited: usize,
     governor: Governor,
     sweep: Sweep,
     polls: Sweep,
@@ -115,6 +115,14 @@ impl Roster {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             watch: settings.watch,
+            login_rate: settings.login_rate.max(1),
+            sweep_interval: settings.sweep_interval,
+            poll_interval: settings.poll_interval.min(settings.sweep_interval),
+            limit: Limit::default(),
+            connected: 0,
+            logged_in: 0,
+            watchers: 0,
+            limited: 0,
             governor: Governor::new(settings.login_rate, settings.login.is_shared(), rng.u64(..)),
             sweep: Sweep::new(settings.sweep_interval, rng.u64(..)),
             polls: Sweep::new(settings.poll_interval.min(settings.sweep_interval), rng.u64(..)),
@@ -141,6 +149,7 @@ impl Roster {
             }
             Input::Timeout => {}
         }
+        self.raise_limit(moment);
         self.sweep_due(moment);
         self.connect_granted(moment);
     }
@@ -152,15 +161,45 @@ impl Roster {
 
     /// When to say [`Input::Timeout`].
     pub fn poll_timeout(&self) -> Option<Moment> {
-        [self.governor.poll_timeout(), self.sweep.poll_timeout(), self.polls.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        // While the server is full the end of a connection lets the next one in.
+        let governor = self.governor.poll_timeout().filter(|_| self.has_room());
+        let sweeps = [self.sweep.poll_timeout(), self.polls.poll_timeout(), self.limit.raise_at()];
+        sweeps.into_iter().flatten().chain(governor).min()
     }
 
     /// What keeps the whole source from working, for people.
     pub fn failure(&self) -> Option<String> {
-        self.governor.failure()
+        self.governor.failure(self.logged_in > 0)
+    }
+
+    /// What keeps mailboxes from being watched, or from being read in time, and what to do about it, for people: the
+    /// server's limit of connections, a log-in rate that is too low.
+    pub fn limit(&self) -> Option<String> {
+        let parts = [self.too_slow(), self.limit.report()];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Why the mailbox is not read, in the words of its last refusal or the end of its last connection.
+    pub fn words(&self, mailbox: MailboxId) -> Option<&str> {
+        self.entries.get(mailbox.0 as usize)?.as_ref()?.words.as_deref()
+    }
+
+    /// Whether visits alone are more than the log-in rate lets through in a sweep.
+    fn too_slow(&self) -> Option<String> {
+        let visited = self.mailboxes - self.watchers.min(self.mailboxes);
+        let seconds = self.sweep_interval.as_secs().max(1);
+        let is_limited = self.limit.most() != usize::MAX || self.errand() == Errand::Visit;
+        if !is_limited || visited as u64 <= u64::from(self.login_rate) * seconds {
+            return None;
+        }
+        let rate = (visited as u64).div_ceil(seconds);
+        let interval = (visited as u64).div_ceil(u64::from(self.login_rate));
+        Some(format!(
+            "{visited} mailboxes cannot be read within {seconds}s by {} log-ins a second; set login-rate to at least \
+             {rate} or sweep-interval to at least {interval}s",
+            self.login_rate
+        ))
     }
 
     /// How many mailboxes there are, and how many of them are watched (or, polled and swept, were read).
@@ -174,7 +213,8 @@ impl Roster {
         entry.is_some_and(|entry| entry.number == Some(number))
     }
 
-    /// A mailbox that `auto` could only poll tries to be watched at each visit: servers learn.
+    /// What connections are for where the server is not full. A mailbox that `auto` could only poll tries to be watched at
+    /// each visit: servers learn.
     fn errand(&self) -> Errand {
         if matches!(self.watch, Watch::Poll | Watch::SweepOnly) { Errand::Visit } else { Errand::Watch }
     }
@@ -190,26 +230,18 @@ impl Roster {
         }
         let is_polled = self.errand() == Errand::Visit;
         let Some(place) = self.entries.get_mut(index).filter(|place| place.is_none()) else { return };
-        *place = Some(Box::new(Entry {
-            name,
-            number: None,
-            logged_in_at: None,
-            is_polled,
-            is_covered: false,
-            is_asked: false,
-            is_swept: false,
-            refused: None,
-            readings: 0,
-        }));
+        *place = Some(Box::new(Entry::new(name, is_polled)));
         self.mailboxes += 1;
         self.governor.request(mailbox, 0, now);
     }
 
     fn unwatch(&mut self, mailbox: MailboxId) {
+        let is_connected = self.disconnect(mailbox);
         let Some(entry) = self.entries.get_mut(mailbox.0 as usize).and_then(Option::take) else { return };
         self.mailboxes -= 1;
         self.covered -= usize::from(entry.is_covered);
-        if entry.number.is_some() {
+        self.limited -= usize::from(entry.is_limited);
+        if is_connected {
             self.outputs.push_back(Output::HangUp(mailbox));
         }
         self.governor.forget(mailbox);
@@ -229,22 +261,12 @@ impl Roster {
     fn report(&mut self, mailbox: MailboxId, report: Report, now: Moment) {
         let Some(entry) = self.entry(mailbox) else { return };
         match report {
-            Report::LoggedIn => {
-                entry.logged_in_at = Some(now);
-                self.governor.logged_in(mailbox);
-            }
-            Report::Watching(method) => {
-                entry.is_polled = method == Method::Poll;
-                if entry.is_polled {
-                    self.sweep.remove(mailbox);
-                } else {
-                    self.cover(mailbox, true);
-                    self.sweep.add(mailbox, now);
-                }
-            }
+            Report::LoggedIn => self.logged_in(mailbox, now),
+            Report::Watching(method) => self.watching(mailbox, method, now),
             Report::Corrected => self.sweep.corrected(),
             Report::Read => {
                 entry.readings = entry.readings.saturating_add(1).min(WEIGHT_ASKED - 1);
+                entry.words = None;
                 if !entry.is_polled {
                     self.sweep.read(mailbox, now);
                 }
@@ -254,21 +276,60 @@ impl Roster {
                 entry.readings = entry.readings.saturating_add(readings).min(WEIGHT_ASKED - 1);
             }
             Report::Refused(refusal, text) => entry.refused = Some(Box::new((refusal, text))),
-            Report::Unreachable(text) => self.over(mailbox, Some(Failure::Unreachable(text)), now),
+            Report::Alert(text) => entry.alert(&text),
+            Report::Unreachable(text) => {
+                entry.words = Some(kept(&text));
+                self.over(mailbox, Some(Failure::Unreachable(text)), now);
+            }
             Report::Ended(Ending::Done) => self.over(mailbox, None, now),
-            Report::Ended(_) => {
-                let lived = entry.logged_in_at.map_or(Duration::ZERO, |since| now.since(since));
-                let failure = entry.refused.take().map(|refused| Failure::Refused(refused.0, refused.1));
-                self.over(mailbox, Some(failure.unwrap_or(Failure::Lost(lived))), now);
+            Report::Ended(ending) => {
+                let failure = entry.failure(&ending, now);
+                self.over(mailbox, Some(failure), now);
             }
         }
     }
 
+    fn logged_in(&mut self, mailbox: MailboxId, now: Moment) {
+        let Some(entry) = self.entry(mailbox) else { return };
+        if entry.logged_in_at.replace(now).is_none() {
+            self.logged_in += 1;
+        }
+        self.governor.logged_in(mailbox, now);
+        self.outputs.extend(self.limit.worked(self.logged_in).map(Output::Note));
+    }
+
+    fn watching(&mut self, mailbox: MailboxId, method: Method, now: Moment) {
+        let Some(entry) = self.entry(mailbox) else { return };
+        entry.is_polled = method == Method::Poll;
+        if entry.is_polled {
+            let was = std::mem::replace(&mut entry.errand, Errand::Visit);
+            self.watchers -= usize::from(was == Errand::Watch);
+            self.sweep.remove(mailbox);
+        } else {
+            self.cover(mailbox, true);
+            self.sweep.add(mailbox, now);
+        }
+    }
+
+    /// Forgets the mailbox's connection, if there is one.
+    fn disconnect(&mut self, mailbox: MailboxId) -> bool {
+        let Some(entry) = self.entry(mailbox) else { return false };
+        let is_connected = entry.number.take().is_some();
+        let was_logged_in = entry.logged_in_at.take().is_some();
+        let errand = std::mem::replace(&mut entry.errand, Errand::Visit);
+        self.connected -= usize::from(is_connected);
+        self.logged_in -= usize::from(was_logged_in);
+        self.watchers -= usize::from(is_connected && errand == Errand::Watch);
+        is_connected
+    }
+
     /// A connection is over: well, or by a failure.
     fn over(&mut self, mailbox: MailboxId, failure: Option<Failure>, now: Moment) {
+        self.disconnect(mailbox);
+        if let Some(Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text)) = &failure {
+            self.turned_away(mailbox, text, now);
+        }
         let Some(entry) = self.entry(mailbox) else { return };
-        entry.number = None;
-        entry.logged_in_at = None;
         entry.refused = None;
         let is_asked = std::mem::take(&mut entry.is_asked);
         let (is_polled, weight) = (entry.is_polled, if is_asked { WEIGHT_ASKED } else { entry.readings });
@@ -316,13 +377,88 @@ impl Roster {
         }
     }
 
+    /// The server may be full: then watching connections give way, so that every mailbox is visited.
+    fn turned_away(&mut self, mailbox: MailboxId, words: &str, now: Moment) {
+        let begun_at = self.entry(mailbox).map_or(now, |entry| entry.begun_at);
+        match self.limit.turned_away(mailbox, self.logged_in, words, begun_at, now) {
+            Found::Full => {
+                let holders = self.entries.iter().flatten().filter(|entry| entry.is_holding()).count();
+                for _ in self.watchers_max()..holders {
+                    self.give_way(now);
+                }
+            }
+            Found::Gone => self.note_gone(),
+            Found::Nothing => {}
+        }
+    }
+
+    /// Lets more connections in where it is time to try that.
+    fn raise_limit(&mut self, now: Moment) {
+        if self.limit.raise_at().is_none_or(|at| at > now) {
+            return;
+        }
+        let has_all_tried = self.limited == 0;
+        let is_used = self.watchers >= self.watchers_max();
+        if self.limit.raise(self.mailboxes, has_all_tried, is_used, now) {
+            self.note_gone();
+        }
+    }
+
+    fn note_gone(&mut self) {
+        self.outputs.push_back(Output::Note("server does not limit connections any more".into()));
+    }
+
+    /// Hangs up the quietest watching connection, of these the one that was held longest; its mailbox is visited from now on.
+    fn give_way(&mut self, now: Moment) {
+        let holders = self.entries.iter().zip(0..).filter_map(|(entry, id)| {
+            let entry = entry.as_ref().filter(|entry| entry.is_holding())?;
+            Some((entry.readings, entry.logged_in_at, MailboxId(id)))
+        });
+        let Some((_, _, mailbox)) = holders.min() else { return };
+        self.disconnect(mailbox);
+        self.outputs.push_back(Output::HangUp(mailbox));
+        self.sweep.remove(mailbox);
+        self.governor.done(mailbox);
+        if let Some(entry) = self.entry(mailbox) {
+            entry.is_polled = true;
+        }
+        self.set_limited(mailbox, true);
+        self.next_visit(mailbox, now);
+    }
+
+    fn set_limited(&mut self, mailbox: MailboxId, is_limited: bool) {
+        let Some(entry) = self.entry(mailbox) else { return };
+        let was = std::mem::replace(&mut entry.is_limited, is_limited);
+        self.limited = self.limited + usize::from(is_limited) - usize::from(was);
+    }
+
+    /// How many mailboxes may be watched at once.
+    fn watchers_max(&self) -> usize {
+        self.limit.watchers(self.mailboxes, self.poll_interval)
+    }
+
+    fn has_room(&self) -> bool {
+        self.connected < self.limit.most()
+    }
+
     fn connect_granted(&mut self, now: Moment) {
-        let errand = self.errand();
-        while let Some(mailbox) = self.governor.grant(now) {
+        while self.has_room()
+            && let Some(mailbox) = self.governor.grant(now)
+        {
             let number = self.connections.wrapping_add(1);
+            let is_watched = self.errand() == Errand::Watch;
+            let may_watch = is_watched && self.watchers < self.watchers_max();
+            self.set_limited(mailbox, is_watched && !may_watch);
             let Some(entry) = self.entry(mailbox) else { continue };
+            let errand = if may_watch { Errand::Watch } else { Errand::Visit };
             entry.number = Some(number);
+            entry.begun_at = now;
+            entry.errand = errand;
+            entry.is_polled |= entry.is_limited;
+            entry.is_alerted = false;
             let (name, is_sweep) = (entry.name.clone(), std::mem::take(&mut entry.is_swept));
+            self.connected += 1;
+            self.watchers += usize::from(may_watch);
             self.connections = number;
             self.outputs.push_back(Output::Connect { mailbox, name, errand, is_sweep, number });
         }

@@ -29,6 +29,7 @@ pub(super) enum Command {
     Capability,
     StartTls,
     LogIn,
+    Id,
     Notify,
     Status,
     Examine,
@@ -43,6 +44,7 @@ impl Command {
             Self::Capability => "CAPABILITY",
             Self::StartTls => "STARTTLS",
             Self::LogIn => "log-in",
+            Self::Id => "ID",
             Self::Notify => "NOTIFY",
             Self::Status => "STATUS",
             Self::Examine => "EXAMINE",
@@ -195,6 +197,7 @@ impl Session {
             Reply::Bye(bye) => return self.bye(&bye),
             Reply::Capability(capabilities) => self.capabilities = capabilities,
             Reply::Tagged(tag, _) if !self.is_expected(tag) => return self.skip(),
+            Reply::Untagged(said) if said.is_code("ALERT") => self.tell(Output::Alert(said.for_people())),
             _ => {}
         }
         match &mut self.phase {

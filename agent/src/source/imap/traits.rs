@@ -19,6 +19,10 @@ pub struct Traits {
     refused: Mutex<Option<(u32, Moment)>>,
     /// More mailboxes are watched there than NOTIFY is good for.
     is_crowd: AtomicBool,
+    /// AUTHENTICATE PLAIN was offered and refused, and LOGIN worked.
+    needs_login: AtomicBool,
+    /// How the server names itself, and what it greets with.
+    server: Mutex<(Option<Box<str>>, Option<Box<str>>)>,
 }
 
 impl Traits {
@@ -88,6 +92,29 @@ impl Traits {
                 Some((times, now.after(wait)))
             }
         };
+    }
+
+    /// Whether LOGIN worked where the server had refused AUTHENTICATE PLAIN, which it offers.
+    pub fn needs_login(&self) -> bool {
+        self.needs_login.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn learn_login(&self, is_needed: bool) {
+        self.needs_login.store(is_needed, Ordering::Relaxed);
+    }
+
+    /// The server's name and version from its answer to ID, else its greeting's text.
+    pub fn server_name(&self) -> Option<String> {
+        let server = self.server.lock();
+        server.0.as_ref().or(server.1.as_ref()).map(|name| name.clone().into())
+    }
+
+    pub(super) fn learn_server(&self, name: Box<str>) {
+        self.server.lock().0 = Some(name);
+    }
+
+    pub(super) fn learn_greeting(&self, text: Box<str>) {
+        self.server.lock().1 = Some(text);
     }
 
     pub(super) fn learn_status_in_idle(&self) {

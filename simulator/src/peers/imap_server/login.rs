@@ -152,6 +152,23 @@ impl Session {
         Answer::Later
     }
 
+    /// What a full server does after a good password differs from server to server (sources.md §4.1).
+    fn full(&mut self, step: &mut Step<'_>) -> Answer {
+        match self.seed() % 5 {
+            0 => Answer::no("[LIMIT] Too many connections"),
+            1 => Answer::no("[UNAVAILABLE] Temporary authentication failure."),
+            2 => Answer::no("Internal login failure. Refer to server log for more information."),
+            3 => {
+                self.hang_up(step);
+                Answer::Later
+            }
+            _ => {
+                self.fall_silent();
+                Answer::Later
+            }
+        }
+    }
+
     fn outcome(&mut self, step: &mut Step<'_>, outcome: Result<AccountId, Refusal>) -> Answer {
         match outcome {
             Ok(account) => {
@@ -163,6 +180,7 @@ impl Session {
             Err(Refusal::Limit) => Answer::no(
                 "[LIMIT] Maximum number of connections from user+IP exceeded (mail_max_userip_connections)",
             ),
+            Err(Refusal::Full) => self.full(step),
         }
     }
 }

@@ -154,6 +154,23 @@ impl Session {
         self.wants_close = true;
     }
 
+    /// Closes without a word.
+    pub(super) fn hang_up(&mut self, step: &mut Step<'_>) {
+        self.end(step);
+        self.wants_close = true;
+    }
+
+    /// Stays open, and answers nothing any more.
+    pub(super) fn fall_silent(&mut self) {
+        self.timers.stop_all();
+        self.phase = Phase::Mute;
+    }
+
+    /// Decides what real servers leave to chance.
+    pub(super) const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub(super) fn start_tls_after_answer(&mut self) {
         self.phase = Phase::TlsHandshake;
     }

@@ -52,6 +52,8 @@ pub enum Refusal {
     AuthorizationFailed,
     /// Too many connections of this mailbox.
     Limit,
+    /// Too many connections of all mailboxes.
+    Full,
 }
 
 /// Refused log-ins so far: what Dovecot's anvil keeps per address.
@@ -113,13 +115,27 @@ impl MailStore {
     }
 
     fn admit(&mut self, id: AccountId, limit: u16) -> Result<AccountId, Refusal> {
-        let limit = if self.quirks(id).has(Quirk::UserIpLimit) { 1 } else { limit };
+        let quirks = self.quirks(id);
+        let limit = if quirks.has(Quirk::UserIpLimit) { 1 } else { limit };
+        let is_full = quirks.has(Quirk::ConnectionLimit) && self.connections() >= (self.count() / 2).max(1);
         let account = self.account_mut(id).ok_or(Refusal::AuthorizationFailed)?;
         if account.connections >= limit {
             return Err(Refusal::Limit);
         }
+        if is_full {
+            return Err(Refusal::Full);
+        }
+        let account = self.account_mut(id).ok_or(Refusal::AuthorizationFailed)?;
         account.connections += 1;
         Ok(id)
+    }
+
+    /// Sessions that are logged in.
+    pub fn connections(&self) -> usize {
+        self.names()
+            .filter_map(|(id, _)| self.account(id))
+            .map(|account| usize::from(account.connections))
+            .sum()
     }
 
     fn penalty_now(&mut self, now: Duration) -> Duration {
@@ -181,5 +197,18 @@ mod tests {
         store.log_out(AccountId(0));
         store.set_quirk(Some(AccountId(0)), Quirk::UserIpLimit, true);
         assert_eq!(log_in(&mut store), Err(Refusal::Limit));
+    }
+
+    #[test]
+    fn a_full_server_lets_in_half_as_many_sessions_as_it_has_mailboxes() {
+        let mut store = MailStore::new(4, "");
+        store.set_quirk(None, Quirk::ConnectionLimit, true);
+        let log_in = |store: &mut MailStore, user| store.log_in(Duration::ZERO, user, "", "secret", 10).0;
+        assert!(log_in(&mut store, "user1").is_ok());
+        assert!(log_in(&mut store, "user2").is_ok());
+        assert_eq!(log_in(&mut store, "user3"), Err(Refusal::Full));
+        assert_eq!(store.connections(), 2);
+        store.log_out(AccountId(0));
+        assert!(log_in(&mut store, "user3").is_ok());
     }
 }

@@ -45,6 +45,9 @@ pub enum Quirk {
     ContinuationUnspaced,
     /// STATUS has more spaces than the grammar, where differs from line to line.
     StatusSpaced,
+    /// The server as a whole lets in half as many sessions as it has mailboxes; a further log-in is refused after the
+    /// password, or cut off, or never answered.
+    ConnectionLimit,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -73,7 +76,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -93,6 +96,7 @@ impl Quirk {
         Self::KeepaliveBurst,
         Self::ContinuationUnspaced,
         Self::StatusSpaced,
+        Self::ConnectionLimit,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -128,6 +132,7 @@ impl Quirk {
             Self::KeepaliveBurst => "keepalive-burst",
             Self::ContinuationUnspaced => "continuation-unspaced",
             Self::StatusSpaced => "status-spaced",
+            Self::ConnectionLimit => "connection-limit",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",

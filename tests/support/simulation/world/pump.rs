@@ -53,6 +53,7 @@ impl World {
                         client.handle(now, exchange::Input::Ask);
                     }
                 }
+                roster::Output::Note(text) => tracing::warn!("{text}"),
                 roster::Output::HangUp(mailbox) => {
                     let of_mailbox = self.host.connections.iter_mut().filter(|(_, c)| c.mailbox == mailbox);
                     let numbers: Vec<u32> = of_mailbox
@@ -148,6 +149,7 @@ impl World {
                 Report::LoggedIn
             }
             exchange::Output::Watching(method) => Report::Watching(method),
+            exchange::Output::Alert(text) => Report::Alert(text),
             exchange::Output::LoginRefused { refusal, text } => Report::Refused(refusal, text),
             exchange::Output::Close(ending) => {
                 if let Some(connection) = self.host.connections.get_mut(&number) {

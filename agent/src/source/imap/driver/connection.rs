@@ -222,6 +222,7 @@ impl Connection {
                 self.report(Report::LoggedIn);
             }
             Output::Watching(method) => self.report(Report::Watching(method)),
+            Output::Alert(text) => self.report(Report::Alert(text)),
             Output::LoginRefused { refusal, text } => {
                 counters.logins_refused.one();
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const BUFFER: usize = 16 * 1024;
 
 /// What a log-in on trial found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// What the server offers after the log-in.
     pub capabilities: Capabilities,
@@ -25,6 +25,8 @@ pub struct Checked {
     pub method: Method,
     /// STATUS UNSEEN of INBOX.
     pub unseen: u32,
+    /// How the server names itself: in its answer to ID, else in its greeting.
+    pub server: Option<String>,
 }
 
 /// What happened, for the next step.
@@ -151,5 +153,6 @@ fn found(
     }
     let capabilities = session.capabilities();
     let unseen = unseen.ok_or(Error::Ended(ending))?;
-    Ok(Checked { capabilities, method: settings.watch.method(capabilities, false), unseen })
+    let method = settings.watch.method(capabilities, false);
+    Ok(Checked { capabilities, method, unseen, server: session.server_name() })
 }

@@ -4,6 +4,9 @@ use super::*;
 use crate::source::imap::exchange::Refusal;
 
 const RATE: u32 = 20;
+/// The pause after the credential was refused that never worked, and that worked before.
+const UNPROVEN_WAIT: Duration = Duration::from_mins(5);
+const PROVEN_WAIT: Duration = Duration::from_secs(15);
 
 fn at(ms: u64) -> Moment {
     Moment::from_micros(1_000_000_000 + ms * 1000)
@@ -30,7 +33,7 @@ fn run(governor: &mut Governor, from: Moment, end: Moment) -> Vec<(Moment, Mailb
     let mut now = from;
     loop {
         while let Some(mailbox) = governor.grant(now) {
-            governor.logged_in(mailbox);
+            governor.logged_in(mailbox, now);
             granted.push((now, mailbox));
         }
         match governor.poll_timeout() {
@@ -58,7 +61,7 @@ fn until_the_shared_credential_worked_one_mailbox_tries_it() {
     let mut governor = crowded(10);
     let first = governor.grant(at(0)).unwrap();
     assert_eq!((governor.grant(at(500)), governor.poll_timeout()), (None, None));
-    governor.logged_in(first);
+    governor.logged_in(first, at(500));
     assert_eq!(std::iter::from_fn(|| governor.grant(at(500))).count(), BURST as usize);
 }
 
@@ -80,32 +83,32 @@ fn the_first_refusal_of_the_shared_credential_stops_everybody_and_another_mailbo
     let first = governor.grant(at(0)).unwrap();
     governor.failed(first, refused(Refusal::Source), at(100));
     governor.request(first, 0, at(100));
-    assert!(governor.failure().unwrap().contains("stopped"));
-    let until = after(at(100), BREAKER_WAIT.1);
+    assert!(governor.failure(false).unwrap().contains("stopped"));
+    let until = after(at(100), UNPROVEN_WAIT);
     assert_eq!(run(&mut governor, at(100), Moment::from_micros(until.micros() - 1)), []);
     // One tries, nobody else meanwhile.
     let trial = governor.grant(until).unwrap();
     assert_ne!(trial, first);
     assert_eq!((governor.grant(until), governor.grant(after(until, Duration::from_mins(1)))), (None, None));
     governor.failed(trial, refused(Refusal::Source), until);
-    let later = after(until, BREAKER_WAIT.1 * 2);
+    let later = after(until, UNPROVEN_WAIT * 2);
     assert_eq!(run(&mut governor, until, Moment::from_micros(later.micros() - 1)), []);
     assert_eq!(run(&mut governor, later, after(later, Duration::from_hours(1))).len(), 99);
-    assert_eq!(governor.failure(), None);
+    assert_eq!(governor.failure(false), None);
 }
 
 #[test]
 fn a_credential_that_worked_is_soon_tried_again_by_another_mailbox() {
     let mut governor = crowded(3);
     let good = governor.grant(at(0)).unwrap();
-    governor.logged_in(good);
+    governor.logged_in(good, at(0));
     let bad = governor.grant(at(0)).unwrap();
     for round in 0..5u32 {
         let now = after(at(0), Duration::from_hours(2) * round);
         governor.failed(bad, refused(Refusal::Source), now);
         governor.request(bad, 0, now);
         governor.request(good, 0, now);
-        let granted = run(&mut governor, now, after(now, BREAKER_WAIT.0 + Duration::from_secs(1)));
+        let granted = run(&mut governor, now, after(now, PROVEN_WAIT + Duration::from_secs(1)));
         assert!(granted.iter().any(|(_, mailbox)| *mailbox == good), "round {round}: {granted:?}");
     }
 }
@@ -127,7 +130,7 @@ fn a_refused_mailbox_waits_longer_and_longer_and_nobody_with_it() {
     let (early, late): (Duration, Duration) = (waits[..4].iter().sum(), waits[8..].iter().sum());
     assert!(late > early * 4, "{waits:?}");
     assert!(waits.iter().all(|wait| *wait <= REFUSED_WAIT.1));
-    assert_eq!(governor.failure(), None);
+    assert_eq!(governor.failure(false), None);
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn back_off_grows_until_a_connection_survived_not_until_a_log_in_worked() {
     let mut governor = crowded(1);
     let mailbox = MailboxId(0);
     for expected in 1..=10 {
-        governor.logged_in(mailbox);
+        governor.logged_in(mailbox, at(expected * 1000));
         governor.failed(mailbox, Failure::Lost(Duration::from_secs(2)), at(expected * 1000));
         assert_eq!(u64::from(governor.failures(mailbox)), expected);
     }
@@ -146,7 +149,8 @@ fn back_off_grows_until_a_connection_survived_not_until_a_log_in_worked() {
 #[test]
 fn many_failures_of_one_instant_are_one_failure_of_the_server() {
     let mut governor = crowded(100);
-    governor.proven = Some(MailboxId(0));
+    governor.proven = Some((MailboxId(0), at(0)));
+    governor.window = LOGINS_IN_FLIGHT_MAX;
     let started: Vec<_> = (0..40).filter_map(|step| governor.grant(at(step * 50))).collect();
     assert_eq!(started.len(), 40);
     for mailbox in &started {
@@ -154,9 +158,9 @@ fn many_failures_of_one_instant_are_one_failure_of_the_server() {
         governor.request(*mailbox, 0, at(3000));
     }
     assert_eq!(governor.server.failures, 1);
-    assert_eq!(governor.failure().as_deref(), Some("down"));
+    assert_eq!(governor.failure(false).as_deref(), Some("down"));
     assert!(!run(&mut governor, at(3000), at(4100)).is_empty());
-    assert_eq!(governor.failure(), None);
+    assert_eq!(governor.failure(false), None);
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn a_mailbox_forgotten_while_it_tries_leaves_the_way_free() {
     let mut governor = crowded(3);
     let first = governor.grant(at(0)).unwrap();
     governor.failed(first, refused(Refusal::Source), at(0));
-    let trial = governor.grant(after(at(0), BREAKER_WAIT.1)).unwrap();
+    let trial = governor.grant(after(at(0), UNPROVEN_WAIT)).unwrap();
     governor.forget(trial);
-    assert!(governor.grant(after(at(0), BREAKER_WAIT.1 * 2)).is_some());
+    assert!(governor.grant(after(at(0), UNPROVEN_WAIT * 2)).is_some());
 }

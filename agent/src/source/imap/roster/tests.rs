@@ -4,6 +4,8 @@ use super::*;
 use crate::source::imap::{Login, Settings};
 use std::collections::BTreeMap;
 
+mod refusals;
+
 fn settings(watch: Watch) -> Settings {
     let login =
         Login::Master { user: "agent".into(), separator: "*".into(), password: "secret".to_owned().into() };
@@ -19,6 +21,7 @@ struct Played {
     asked: Vec<MailboxId>,
     visits: Vec<(Moment, MailboxId)>,
     hung_up: Vec<MailboxId>,
+    notes: Vec<String>,
 }
 
 impl Played {
@@ -32,6 +35,7 @@ impl Played {
             asked: Vec::new(),
             visits: Vec::new(),
             hung_up: Vec::new(),
+            notes: Vec::new(),
         };
         for id in 0..mailboxes {
             played.tell(Input::Watch(MailboxId(id), format!("u{id}").into()));
@@ -72,6 +76,7 @@ impl Played {
                     self.report(mailbox, number, Report::Read);
                 }
                 Output::HangUp(mailbox) => self.hung_up.push(mailbox),
+                Output::Note(text) => self.notes.push(text),
             }
         }
     }

@@ -83,6 +83,8 @@ impl Header {
             "master" => Login::Master { user: "agent".into(), separator: "*".into(), password },
             "authzid" => Login::AuthzId { user: "agent".into(), password },
             "password" => Login::Password { user: None, password },
+            "one-account" => Login::Password { user: Some("u1".into()), password },
+            "delegate" => Login::Password { user: Some("svc@fabrikam.com\\{mailbox}".into()), password },
             "xoauth2" => token(Mechanism::XOAuth2),
             "oauthbearer" => token(Mechanism::OAuthBearer),
             other => panic!("unknown login {other}"),
@@ -138,6 +140,7 @@ fn written(output: &Output) -> String {
         Output::Noticed => "= noticed".into(),
         Output::Skipped => "= skipped".into(),
         Output::LoginRefused { refusal, text } => format!("= refused {refusal:?}: {text}"),
+        Output::Alert(text) => format!("= alert {text}"),
         Output::Close(ending) => format!("= close {ending}"),
     }
 }

@@ -1,0 +1,163 @@
+//! How many connections the server lets in at once, as far as it was found out: a full server is not told by one word, so
+//! what counts is that log-ins do not work while others are connected. The roster then closes a watching connection, and a
+//! log-in that works proves the limit. A limit is tried upward after a while, since servers are reconfigured. Pure.
+
+use crate::event::MailboxId;
+use crate::time::Moment;
+use std::time::Duration;
+
+/// Log-ins turned away in a row, of different mailboxes, until the server is taken for full; one more of the same mailbox.
+const TURNED_AWAY_MIN: u32 = 2;
+/// A limit is tried upward after so long.
+pub(super) const RAISED_AFTER: Duration = Duration::from_hours(1);
+/// After a trial that met no limit the next one, twice as far, follows so soon.
+const RAISED_AGAIN_AFTER: Duration = Duration::from_mins(2);
+/// No limit is supposed for so long after one was that did not prove true: at first, and most.
+const DOUBTED: (Duration, Duration) = (Duration::from_mins(10), Duration::from_hours(8));
+/// What a visit may take, for how many connections are kept free for visits.
+const VISIT: Duration = Duration::from_secs(2);
+
+/// What is known of the server's limit.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    known: Option<Known>,
+    /// Log-ins turned away since the last that worked.
+    turned_away: u32,
+    /// The mailbox of the last one, and whether there was another.
+    last: Option<MailboxId>,
+    is_several: bool,
+    /// Until when no limit is supposed, and for how long after the next one that is wrong.
+    doubted: Option<(Moment, Duration)>,
+    /// The limit was reported, and not that it is gone.
+    is_noted: bool,
+    /// When connections gave way last.
+    gave_way_at: Moment,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// Connections at once.
+    most: usize,
+    /// The server's words for it.
+    words: Box<str>,
+    /// A log-in worked after a connection was closed for it.
+    is_proven: bool,
+    raise_at: Moment,
+    /// How much further the next trial goes.
+    step: usize,
+}
+
+/// What follows from a log-in that was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing yet, or what was taken for a limit was none.
+    Nothing,
+    /// The server is full: connections must give way.
+    Full,
+    /// The limit that was reported is none.
+    Gone,
+}
+
+impl Limit {
+    /// A log-in that had begun at `begun_at` was turned away while `held` mailboxes were logged in.
+    pub(super) fn turned_away(
+        &mut self,
+        mailbox: MailboxId,
+        held: usize,
+        words: &str,
+        begun_at: Moment,
+        now: Moment,
+    ) -> Found {
+        if begun_at < self.gave_way_at {
+            // It was on its way before connections gave way.
+            return Found::Nothing;
+        }
+        self.turned_away += 1;
+        self.is_several |= self.last.is_some_and(|last| last != mailbox);
+        self.last = Some(mailbox);
+        let enough = TURNED_AWAY_MIN + u32::from(!self.is_several);
+        if held == 0 || self.turned_away < enough {
+            return Found::Nothing;
+        }
+        (self.turned_away, self.is_several) = (0, false);
+        if self.doubted.is_some_and(|(until, _)| now < until) {
+            return Found::Nothing;
+        }
+        if self.known.as_ref().is_some_and(|known| !known.is_proven) {
+            self.known = None;
+            let wait = self.doubted.map_or(DOUBTED.0, |(_, wait)| wait);
+            self.doubted = Some((now.after(wait), (wait * 2).min(DOUBTED.1)));
+            return if std::mem::take(&mut self.is_noted) { Found::Gone } else { Found::Nothing };
+        }
+        let (words, raise_at) = (words.into(), now.after(RAISED_AFTER));
+        self.known = Some(Known { most: held, words, is_proven: false, raise_at, step: 1 });
+        self.gave_way_at = now;
+        Found::Full
+    }
+
+    /// A log-in worked: `held` mailboxes are logged in now. Gives the report of a limit that this proves, once.
+    pub(super) fn worked(&mut self, held: usize) -> Option<String> {
+        (self.turned_away, self.is_several, self.last) = (0, false, None);
+        let known = self.known.as_mut()?;
+        known.most = known.most.max(held);
+        known.is_proven = true;
+        self.doubted = None;
+        let is_new = !std::mem::replace(&mut self.is_noted, true);
+        self.report().filter(|_| is_new)
+    }
+
+    /// How many connections there may be at once.
+    pub(super) fn most(&self) -> usize {
+        self.known.as_ref().map_or(usize::MAX, |known| known.most)
+    }
+
+    /// How many of them may watch, where `mailboxes` have to be read every `interval`: some are kept free for visits.
+    pub(super) fn watchers(&self, mailboxes: usize, interval: Duration) -> usize {
+        let Some(known) = &self.known else { return usize::MAX };
+        if mailboxes <= known.most {
+            // Visits need no room of their own where everybody may watch.
+            return known.most;
+        }
+        let visited = mailboxes - known.most;
+        let busy = VISIT.as_millis() as usize * visited / (interval.as_millis() as usize).max(1);
+        let spare = (busy + 1).min(known.most.div_ceil(2));
+        known.most - spare
+    }
+
+    /// When [`Limit::raise`] does something.
+    pub(super) fn raise_at(&self) -> Option<Moment> {
+        self.known.as_ref().map(|known| known.raise_at)
+    }
+
+    /// Tries more, where the time has come. `has_all_tried`: nobody is visited for the limit's sake; `is_used`: all the
+    /// watching connections that there may be are there. True: the limit was reported and is gone.
+    pub(super) fn raise(
+        &mut self,
+        mailboxes: usize,
+        has_all_tried: bool,
+        is_used: bool,
+        now: Moment,
+    ) -> bool {
+        let Some(known) = self.known.as_mut().filter(|known| known.raise_at <= now) else { return false };
+        if known.most >= mailboxes && has_all_tried {
+            self.known = None;
+            return std::mem::take(&mut self.is_noted);
+        }
+        if is_used || has_all_tried {
+            known.most = known.most.saturating_add(known.step);
+            known.step = known.step.saturating_mul(2);
+        }
+        known.raise_at = now.after(RAISED_AGAIN_AFTER);
+        false
+    }
+
+    /// For people: the limit, the server's words for it, the remedy.
+    pub(super) fn report(&self) -> Option<String> {
+        let known = self.known.as_ref().filter(|known| known.is_proven)?;
+        let Known { most, words, .. } = known;
+        Some(format!(
+            "server lets in {most} connections at once: {words}; raise mail_max_userip_connections or process_limit \
+             there, or leave it: the other mailboxes are polled"
+        ))
+    }
+}
