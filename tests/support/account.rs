@@ -18,9 +18,9 @@ impl Account {
         Self::find(root, |account| account.name == name, name)
     }
 
-    /// This machine's account of this user id.
-    pub(crate) fn of(uid: u32) -> io::Result<Self> {
-        Self::find(Path::new("/"), |account| account.uid == uid, &uid.to_string())
+    /// The account of this user id below `root`.
+    pub(crate) fn of(root: &Path, uid: u32) -> io::Result<Self> {
+        Self::find(root, |account| account.uid == uid, &uid.to_string())
     }
 
     fn find(root: &Path, is_it: impl Fn(&Self) -> bool, sought: &str) -> io::Result<Self> {

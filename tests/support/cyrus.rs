@@ -151,7 +151,11 @@ impl Cyrus {
     /// Whose processes and mail.
     fn owner(&self) -> io::Result<Account> {
         let made = fs::metadata(self.folder.path())?;
-        if made.uid() == 0 { self.generation.account("cyrus") } else { Account::of(made.uid()) }
+        if made.uid() == 0 {
+            self.generation.account("cyrus")
+        } else {
+            self.generation.account_of(made.uid())
+        }
     }
 
     fn configure(&self) -> io::Result<()> {

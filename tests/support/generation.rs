@@ -86,6 +86,11 @@ impl Generation {
         Account::named(&self.root(), name)
     }
 
+    /// The account of this user id, as the servers know it.
+    pub(crate) fn account_of(self, uid: u32) -> io::Result<Account> {
+        Account::of(&self.root(), uid)
+    }
+
     /// The name of the group with this id, as the servers know it.
     pub(crate) fn group_name(self, gid: u32) -> io::Result<String> {
         group_name(&self.root(), gid)

@@ -1,7 +1,6 @@
 //! `dovecot.conf` in the words of 2.3 and of 2.4.
 
 use super::{DoveadmApi, Format, Options};
-use crate::account::{Account, group_name};
 use crate::generation::Generation;
 use std::fs;
 use std::io;
@@ -251,8 +250,8 @@ impl Owner {
             let nobody = generation.account("nobody")?;
             return Ok(Self { uid: nobody.uid, gid: nobody.gid, configuration: String::new() });
         }
-        let own = Account::of(made.uid())?;
-        let (name, group, gid) = (&own.name, group_name(Path::new("/"), made.gid())?, made.gid());
+        let own = generation.account_of(made.uid())?;
+        let (name, group, gid) = (&own.name, generation.group_name(made.gid())?, made.gid());
         let configuration = format!(
             "default_internal_user = {name}\ndefault_login_user = {name}\ndefault_internal_group = {group}\n"
         );
