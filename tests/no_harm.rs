@@ -4,12 +4,12 @@
 use std::fs;
 use std::time::Duration;
 use support::cloud::Cloud;
-use support::cyrus::{self, Cyrus};
+use support::cyrus::Cyrus;
 use support::dovecot::{Dovecot, Options};
+use support::generation::Generation;
 use support::host::{Host, badges};
 use support::lmtp::LmtpClient;
 use support::process::{signal, wait_until};
-use support::required;
 use support::supervisor::Supervisor;
 
 /// Longest wait for a badge on a busy machine.
@@ -31,13 +31,13 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    fn new(generation: Generation) -> Self {
         let cloud = Cloud::start();
-        let host = Host::new();
+        let host = Host::beside(generation);
         host.configure(&cloud, &host.dovecot_source());
         host.subscribe(&["u1".to_owned()]);
         let supervisor = Supervisor::start(host.folder(), &host.folder().join("dict.sock"), "dovecot");
-        let dovecot = Dovecot::start(Options { dict: Some(host.dict()), ..Options::default() });
+        let dovecot = Dovecot::start(Options { generation, dict: Some(host.dict()), ..Options::default() });
         let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
         lmtp.deliver("u1").expect("delivery");
         let scene = Self { supervisor, lmtp, cloud, _host: host, _dovecot: dovecot };
@@ -60,12 +60,10 @@ fn median(mut of: Vec<Duration>) -> Duration {
     *of.get(of.len() / 2).expect("some")
 }
 
-#[test]
-fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_loses_no_count() {
-    if !required("dovecot") {
-        return;
-    }
-    let mut scene = Scene::new();
+fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_loses_no_count(
+    generation: Generation,
+) {
+    let mut scene = Scene::new(generation);
     let healthy = median((0..ROUNDS).map(|_| scene.deliver()).collect());
     let mut killed = Vec::new();
     for round in 1..=ROUNDS {
@@ -79,12 +77,8 @@ fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_los
     scene.wait_shown(1 + 2 * ROUNDS);
 }
 
-#[test]
-fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s() {
-    if !required("dovecot") {
-        return;
-    }
-    let mut scene = Scene::new();
+fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s(generation: Generation) {
+    let mut scene = Scene::new(generation);
     signal(scene.supervisor.pid(), "STOP").expect("its pid is ours");
     let took = scene.deliver();
     println!("a delivery to a frozen agent took {took:?}");
@@ -98,16 +92,12 @@ fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s() 
 const FLOOD: u32 = 40;
 
 /// Cyrus's socket is the agent's own: what happens while nobody reads it is lost, and read again after the start.
-#[test]
-fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one() {
-    if !cyrus::required() {
-        return;
-    }
+fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation: Generation) {
     let cloud = Cloud::start();
-    let host = Host::new();
+    let host = Host::beside(generation);
     let shipped = include_str!("../packaging/cyrus/imapd.conf");
     let socket = host.cyrus_socket().display().to_string();
-    let cyrus = Cyrus::start(1, &shipped.replace("/run/mailbadge/cyrus.sock", &socket));
+    let cyrus = Cyrus::start(generation, 1, &shipped.replace("/run/mailbadge/cyrus.sock", &socket));
     // The supervisor hands a socket over, as the shipped units do: Dovecot's, which nobody uses here.
     let sources = [host.dovecot_source(), host.cyrus_source(), host.cyrus_sweep(&cyrus)].concat();
     host.configure(&cloud, &sources);
@@ -172,4 +162,13 @@ fn the_shipped_units_agree_with_the_agents_defaults_and_with_dovecots_configurat
     // A stopped process takes no signal but KILL, and is to be ended well within the 5 s.
     assert!(SERVICE.contains("WatchdogSignal=SIGKILL\n") && SERVICE.contains("WatchdogSec=3\n"));
     assert!(SERVICE.contains("Type=notify\n") && SERVICE.contains("Restart=always\n"));
+}
+
+support::each_dovecot! {
+    a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_loses_no_count,
+    a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s,
+}
+
+support::each_cyrus! {
+    cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one,
 }

@@ -15,8 +15,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 use support::cloud::Cloud;
-use support::cyrus::{Cyrus, PASSWORD, required};
+use support::cyrus::{Cyrus, PASSWORD};
 use support::delivery::costs_next_to_nothing;
+use support::generation::Generation;
 use support::host::Host;
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
@@ -51,9 +52,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
+    fn new(generation: Generation) -> Self {
+        let folder = generation.folder();
         Self { source: None, recorder: Arc::default(), counters: Arc::default(), folder }
     }
 
@@ -70,15 +70,11 @@ impl Bench {
     }
 }
 
-#[test]
-fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
-    if !required() {
-        return;
-    }
+fn every_change_of_a_mailbox_arrives_with_the_count_of_status(generation: Generation) {
     let _others = MEASURING.read();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(generation);
     bench.start();
-    let cyrus = Cyrus::start(2, &shipped(&bench.socket()));
+    let cyrus = Cyrus::start(generation, 2, &shipped(&bench.socket()));
     let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
     let mut imap = ImapClient::connect(cyrus.imap(), "u1", PASSWORD).expect("imap");
     let mut witness = ImapClient::connect(cyrus.imap(), "u1", PASSWORD).expect("imap");
@@ -106,14 +102,11 @@ fn scene<'a>(cloud: &'a Cloud, cyrus: &Cyrus, host: &'a Host) -> Scene<'a> {
     Scene { cloud, host, imap, lmtp, password: PASSWORD, mailboxes: names() }
 }
 
-fn every_step_reaches_every_device(sweeps: bool) {
-    if !required() {
-        return;
-    }
+fn every_step_reaches_every_device(generation: Generation, sweeps: bool) {
     let _others = MEASURING.read();
     let cloud = Cloud::start();
-    let mut host = Host::new();
-    let cyrus = Cyrus::start(MAILBOXES, &shipped(&host.cyrus_socket()));
+    let mut host = Host::beside(generation);
+    let cyrus = Cyrus::start(generation, MAILBOXES, &shipped(&host.cyrus_socket()));
     let sweep = if sweeps { host.cyrus_sweep(&cyrus) } else { String::new() };
     host.configure(&cloud, &format!("{}{sweep}", host.cyrus_source()));
     host.subscribe(&names());
@@ -132,29 +125,25 @@ fn every_step_reaches_every_device(sweeps: bool) {
     host.stop();
 }
 
-#[test]
-fn with_the_cyrus_source_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(false);
+fn with_the_cyrus_source_alone_every_device_shows_status_unseen_after_each_step(generation: Generation) {
+    every_step_reaches_every_device(generation, false);
 }
 
-#[test]
-fn with_imap_sweeping_beside_it_every_device_shows_status_unseen_after_each_step_and_after_a_kill() {
-    every_step_reaches_every_device(true);
+fn with_imap_sweeping_beside_it_every_device_shows_status_unseen_after_each_step_and_after_a_kill(
+    generation: Generation,
+) {
+    every_step_reaches_every_device(generation, true);
 }
 
 /// Deliveries that fill any queue of datagrams, at two datagrams each.
 const FLOOD: usize = 60;
 
-#[test]
-fn cyrus_waits_for_one_who_does_not_read_and_never_for_one_who_is_gone() {
-    if !required() {
-        return;
-    }
+fn cyrus_waits_for_one_who_does_not_read_and_never_for_one_who_is_gone(generation: Generation) {
     let _others = MEASURING.read();
-    let bench = Bench::new();
+    let bench = Bench::new(generation);
     let deaf = UnixDatagram::bind(bench.socket()).expect("a free path");
     fs::set_permissions(bench.socket(), Permissions::from_mode(0o666)).expect("own file");
-    let cyrus = Cyrus::start(1, &shipped(&bench.socket()));
+    let cyrus = Cyrus::start(generation, 1, &shipped(&bench.socket()));
     let mut lmtp = LmtpClient::connect(cyrus.lmtp()).expect("lmtp");
     let (told, delivered) = mpsc::channel();
     let delivering = thread::spawn(move || {
@@ -174,15 +163,22 @@ fn cyrus_waits_for_one_who_does_not_read_and_never_for_one_who_is_gone() {
     delivering.join().expect("every delivery went through");
 }
 
-#[test]
-fn a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99() {
-    if !required() {
-        return;
-    }
+fn a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99(
+    generation: Generation,
+) {
     let _alone = MEASURING.write();
-    let (mut bench, nobody) = (Bench::new(), Bench::new());
+    let (mut bench, nobody) = (Bench::new(generation), Bench::new(generation));
     bench.start();
-    let [with, without] = [&bench, &nobody].map(|bench| Cyrus::start(1, &shipped(&bench.socket())));
+    let [with, without] =
+        [&bench, &nobody].map(|bench| Cyrus::start(generation, 1, &shipped(&bench.socket())));
     let clients = [&with, &without].map(|cyrus| LmtpClient::connect(cyrus.lmtp()).expect("lmtp"));
     costs_next_to_nothing(clients, &["u1"]);
+}
+
+support::each_cyrus! {
+    every_change_of_a_mailbox_arrives_with_the_count_of_status,
+    cyrus_waits_for_one_who_does_not_read_and_never_for_one_who_is_gone,
+    a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99,
+    with_the_cyrus_source_alone_every_device_shows_status_unseen_after_each_step,
+    with_imap_sweeping_beside_it_every_device_shows_status_unseen_after_each_step_and_after_a_kill,
 }

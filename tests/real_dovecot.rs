@@ -7,16 +7,17 @@ use mailbadge::event::{Observer, SourceId};
 use mailbadge::source::dovecot::{DovecotSource, Listen, Settings, start};
 use mailbadge::time::driver::Clock;
 use parking_lot::RwLock;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
 use support::delivery::costs_next_to_nothing;
-use support::dovecot::{Dovecot, Options, USER_PASSWORD};
+use support::dovecot::{Dovecot, Format, Options, USER_PASSWORD};
+use support::generation::Generation;
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
 use support::recorder::Recorder;
 use support::script::STEPS;
-use support::{required, wait_until};
+use support::wait_until;
 use tempfile::TempDir;
 
 /// How long a change may take to arrive; far above what it takes.
@@ -31,18 +32,24 @@ struct Bench {
     recorder: Arc<Recorder>,
     counters: Arc<SourceCounters>,
     settings: Settings,
+    generation: Generation,
     folder: TempDir,
 }
 
 impl Bench {
-    fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
-        open_to_all(&folder);
+    fn new(generation: Generation) -> Self {
+        let folder = generation.folder();
         let listen = Listen::Unix(folder.path().join("dict.sock"));
         // Mail processes run as somebody else when the test runs as root.
         let settings = Settings { mode: 0o666, ..Settings::new("dovecot", listen) };
-        let mut bench =
-            Self { source: None, recorder: Arc::default(), counters: Arc::default(), settings, folder };
+        let mut bench = Self {
+            source: None,
+            recorder: Arc::default(),
+            counters: Arc::default(),
+            settings,
+            generation,
+            folder,
+        };
         bench.start();
         bench
     }
@@ -64,21 +71,17 @@ impl Bench {
     }
 
     fn dovecot(&self) -> Dovecot {
-        Dovecot::start(Options { dict: Some(self.dict()), ..Options::default() })
+        Dovecot::start(Options { dict: Some(self.dict()), ..self.options() })
+    }
+
+    fn options(&self) -> Options {
+        Options { generation: self.generation, ..Options::default() }
     }
 }
 
-fn open_to_all(folder: &TempDir) {
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("own folder");
-}
-
-#[test]
-fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
-    if !required("dovecot") {
-        return;
-    }
+fn every_change_of_a_mailbox_arrives_with_the_count_of_status(generation: Generation) {
     let _others = MEASURING.read();
-    let bench = Bench::new();
+    let bench = Bench::new(generation);
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
@@ -97,13 +100,9 @@ fn every_change_of_a_mailbox_arrives_with_the_count_of_status() {
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn a_delivery_does_not_wait_for_an_observer_that_stands_still() {
-    if !required("dovecot") {
-        return;
-    }
+fn a_delivery_does_not_wait_for_an_observer_that_stands_still(generation: Generation) {
     let _others = MEASURING.read();
-    let bench = Bench::new();
+    let bench = Bench::new(generation);
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     lmtp.deliver("u1").expect("delivery");
@@ -121,19 +120,17 @@ fn a_delivery_does_not_wait_for_an_observer_that_stands_still() {
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted() {
-    if !required("dovecot") {
-        return;
-    }
+fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted(
+    generation: Generation,
+) {
     let _others = MEASURING.read();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(generation);
     bench.stop();
     bench.settings.connections_max = 1;
     bench.start();
     // Else 2.3.19 ends each connection after its commit.
     let dict = bench.dict().replacen("proxy:", "proxy:idle_msecs=60000:", 1);
-    let dovecot = Dovecot::start(Options { dict: Some(dict), ..Options::default() });
+    let dovecot = Dovecot::start(Options { dict: Some(dict), ..bench.options() });
     let mut sessions: Vec<_> = ["u1", "u2", "u3"]
         .map(|user| ImapClient::connect(dovecot.imap(), user, USER_PASSWORD).expect("imap"))
         .into();
@@ -149,29 +146,38 @@ fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-/// The plugin's configuration as it is shipped for 2.3.
-const SHIPPED: &str = include_str!("../packaging/dovecot/mailbadge-2.3.conf");
-
-/// The same for 2.4, which no test machine has.
-const SHIPPED_2_4: &str = include_str!("../packaging/dovecot/mailbadge-2.4.conf");
-
-/// Where both look for the agent.
+/// Where the shipped files look for the agent.
 const SHIPPED_PATH: &str = "/run/mailbadge/dict.sock";
 
-#[test]
-fn the_shipped_configuration_loads_and_tells_of_a_delivery_through_a_socket_of_mode_0660() {
-    if !required("dovecot") {
-        return;
+/// The plugin's configuration as it is shipped.
+fn shipped(generation: Generation) -> &'static str {
+    match generation {
+        Generation::Debian12 => include_str!("../packaging/dovecot/mailbadge-2.3.conf"),
+        Generation::Debian13 => include_str!("../packaging/dovecot/mailbadge-2.4.conf"),
     }
+}
+
+fn the_shipped_configuration_reports_each_change_through_a_socket_of_mode_0660(generation: Generation) {
+    check_shipped(generation, "");
+}
+
+fn the_shipped_configuration_reports_each_change_where_the_inbox_namespace_has_a_prefix(
+    generation: Generation,
+) {
+    check_shipped(generation, "INBOX.");
+}
+
+fn check_shipped(generation: Generation, prefix: &'static str) {
     let _others = MEASURING.read();
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(generation);
     bench.stop();
     bench.settings.mode = 0o660;
     bench.start();
     let path = bench.folder.path().join("dict.sock");
-    let mut extra = SHIPPED.replace(SHIPPED_PATH, &path.display().to_string());
+    let text = shipped(generation);
+    let mut extra = text.replace(SHIPPED_PATH, &path.display().to_string());
     let groups = "mail_access_groups = mailbadge\n";
-    assert!(extra.contains(groups) && SHIPPED.contains(SHIPPED_PATH));
+    assert!(extra.contains(groups) && text.contains(SHIPPED_PATH));
     if std::fs::metadata(&path).expect("the socket").uid() == 0 {
         // Mail processes run as nobody: only the group can let them in.
         chown(&path, None, Some(group_id("daemon"))).expect("root may");
@@ -179,25 +185,36 @@ fn the_shipped_configuration_loads_and_tells_of_a_delivery_through_a_socket_of_m
     } else {
         extra = extra.replace(groups, "");
     }
-    let dovecot = Dovecot::start(Options { extra, ..Options::default() });
-    LmtpClient::connect(dovecot.lmtp()).and_then(|mut lmtp| lmtp.deliver("u1")).expect("delivery");
-    wait_until("the reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 1));
+    let dovecot = Dovecot::start(Options { extra, prefix, ..bench.options() });
+    let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     let mut imap = ImapClient::connect(dovecot.imap(), "u1", USER_PASSWORD).expect("imap");
+    let arrives = |unseen: u32, step: &str| {
+        wait_until(step, LIMIT, || bench.recorder.last(1).filter(|last| last.1 == unseen));
+    };
+    lmtp.deliver("u1").expect("delivery");
+    arrives(1, "a delivery");
     imap.select("INBOX").and_then(|_| imap.store("1", '+', "\\Seen")).expect("a flag");
-    wait_until("the reading", LIMIT, || bench.recorder.last(1).filter(|last| last.1 == 0));
-    let told = bench.recorder.readings();
-    assert!(told.iter().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
+    arrives(0, "a message that was read");
+    // Changes of other folders, where they are reported, are not INBOX's.
+    imap.append(&format!("{prefix}Trash"), "", 3).expect("append");
+    lmtp.deliver("u1").expect("delivery");
+    arrives(1, "a delivery after changes of another folder");
+    let counts: Vec<u32> = bench.recorder.readings().iter().map(|reading| reading.unseen).collect();
+    assert!(counts.iter().all(|unseen| *unseen <= 1), "{counts:?}");
+    let readings = bench.recorder.readings();
+    assert!(readings.iter().all(|reading| reading.uid_validity.is_some() && reading.modseq.is_some()));
     assert_eq!((bench.counters.skipped.get(), dovecot.complaints()), (0, Vec::new()));
 }
 
 #[test]
-fn the_shipped_configuration_for_2_4_names_the_same_socket_and_values() {
+fn the_shipped_configurations_name_the_same_socket_and_values() {
+    let [older, newer] = [Generation::Debian12, Generation::Debian13].map(shipped);
     let value = |text: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix("notify_status_value = "));
         line.expect("a value").trim_matches('\'').replace("%%", "%")
     };
-    assert_eq!(value(SHIPPED_2_4), value(SHIPPED));
-    assert!(SHIPPED_2_4.contains(&format!("socket_path = {SHIPPED_PATH}\n")));
+    assert_eq!(value(newer), value(older));
+    assert!(newer.contains(&format!("socket_path = {SHIPPED_PATH}\n")));
 }
 
 fn group_id(name: &str) -> u32 {
@@ -211,17 +228,23 @@ fn group_id(name: &str) -> u32 {
 
 /// With dbox the plugin's own part is small and the difference is ours. With Maildir it is larger, and grows with the
 /// mailbox: the plugin has Dovecot read the whole folder once more in each delivery, whoever listens.
-#[test]
-fn a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99() {
-    if !required("dovecot") {
-        return;
-    }
+fn a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99(
+    generation: Generation,
+) {
     let _alone = MEASURING.write();
-    let bench = Bench::new();
-    let dbox = "mail_location = sdbox:~/sdbox\n".to_owned();
-    let with =
-        Dovecot::start(Options { dict: Some(bench.dict()), extra: dbox.clone(), ..Options::default() });
-    let without = Dovecot::start(Options { extra: dbox, ..Options::default() });
+    let bench = Bench::new(generation);
+    let options = Options { format: Format::Sdbox, ..bench.options() };
+    let with = Dovecot::start(Options { dict: Some(bench.dict()), ..options.clone() });
+    let without = Dovecot::start(options);
     let clients = [&with, &without].map(|dovecot| LmtpClient::connect(dovecot.lmtp()).expect("lmtp"));
     costs_next_to_nothing(clients, &["u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8"]);
+}
+
+support::each_dovecot! {
+    every_change_of_a_mailbox_arrives_with_the_count_of_status,
+    a_delivery_does_not_wait_for_an_observer_that_stands_still,
+    dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted,
+    the_shipped_configuration_reports_each_change_through_a_socket_of_mode_0660,
+    the_shipped_configuration_reports_each_change_where_the_inbox_namespace_has_a_prefix,
+    a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99,
 }

@@ -1,7 +1,8 @@
-//! Accounts of this machine, as `/etc/passwd` and `/etc/group` tell them.
+//! Accounts of this machine, or of a tree, as `etc/passwd` and `etc/group` tell them.
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// A line of `/etc/passwd`.
 #[derive(Clone, Debug)]
@@ -12,18 +13,18 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The account of this name.
-    pub(crate) fn named(name: &str) -> io::Result<Self> {
-        Self::find(|account| account.name == name, name)
+    /// The account of this name below `root`.
+    pub(crate) fn named(root: &Path, name: &str) -> io::Result<Self> {
+        Self::find(root, |account| account.name == name, name)
     }
 
-    /// The account of this user id.
-    pub(crate) fn of(uid: u32) -> io::Result<Self> {
-        Self::find(|account| account.uid == uid, &uid.to_string())
+    /// The account of this user id below `root`.
+    pub(crate) fn of(root: &Path, uid: u32) -> io::Result<Self> {
+        Self::find(root, |account| account.uid == uid, &uid.to_string())
     }
 
-    fn find(is_it: impl Fn(&Self) -> bool, sought: &str) -> io::Result<Self> {
-        let accounts = fs::read_to_string("/etc/passwd")?;
+    fn find(root: &Path, is_it: impl Fn(&Self) -> bool, sought: &str) -> io::Result<Self> {
+        let accounts = fs::read_to_string(root.join("etc/passwd"))?;
         let parse = |line: &str| {
             let fields: Vec<&str> = line.split(':').collect();
             let number = |at: usize| fields.get(at)?.parse().ok();
@@ -34,9 +35,9 @@ impl Account {
     }
 }
 
-/// The name of the group with this id.
-pub(crate) fn group_name(gid: u32) -> io::Result<String> {
-    let groups = fs::read_to_string("/etc/group")?;
+/// The name of the group with this id below `root`.
+pub(crate) fn group_name(root: &Path, gid: u32) -> io::Result<String> {
+    let groups = fs::read_to_string(root.join("etc/group"))?;
     let found = groups.lines().map(|line| line.split(':').collect::<Vec<_>>()).find_map(|fields| {
         let is_it = fields.get(2)?.parse() == Ok(gid);
         is_it.then(|| fields.first().map(ToString::to_string))?

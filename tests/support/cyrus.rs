@@ -2,12 +2,12 @@
 //!
 //! Debian's `cyrus-imapd` conflicts with `dovecot-imapd`, so it is unpacked beside the installed packages (sources.md
 //! §8): `MAILBADGE_CYRUS` names the folder, by default `target/cyrus`. As root it runs as `cyrus`, else as whoever runs
-//! the test.
+//! the test. Debian 13's runs in its tree.
 
-use crate::account::{Account, group_name};
+use crate::account::Account;
+use crate::generation::Generation;
 use crate::imap_client::ImapClient;
 use crate::process::{Running, free_address, greets, show_tail, try_until};
-use crate::requirement::required_if;
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -44,21 +44,11 @@ const PORT_ATTEMPTS: usize = 4;
 /// Folders that Cyrus wants below its `configdirectory`.
 const FOLDERS: [&str; 9] = ["db", "socket", "proc", "log", "msg", "lock", "sync", "user", "quota"];
 
-/// Whether Cyrus is there, so that the test can run; see [`required`](crate::required).
-pub fn required() -> bool {
-    let is_there =
-        ["imapd", "idled", "lmtpd", "master", "ctl_cyrusdb"].iter().all(|name| find(name).is_some());
-    required_if("cyrus", "cyrus-imapd", is_there && saslpasswd().is_some())
-}
-
-fn find(program: &str) -> Option<PathBuf> {
+/// The program of Debian's package, unpacked or installed.
+pub(crate) fn find_unpacked(program: &str) -> Option<PathBuf> {
     let unpacked = env::var_os("MAILBADGE_CYRUS").map_or_else(|| PathBuf::from(UNPACKED), PathBuf::from);
     let places = [unpacked, PathBuf::from("/")].map(|root| root.join(PROGRAMS).join(program));
     places.into_iter().find(|file| file.is_file())
-}
-
-fn saslpasswd() -> Option<PathBuf> {
-    crate::requirement::find("saslpasswd2")
 }
 
 /// A running server with users `u1`, `u2`, …, each with an INBOX and a Trash.
@@ -66,6 +56,7 @@ fn saslpasswd() -> Option<PathBuf> {
 pub struct Cyrus {
     imap: SocketAddr,
     lmtp: SocketAddr,
+    generation: Generation,
     extra: String,
     running: Option<Running>,
     folder: TempDir,
@@ -74,15 +65,14 @@ pub struct Cyrus {
 impl Cyrus {
     /// Starts one with so many users; `extra` is put last into its `imapd.conf`. Panics, with its output, where it does
     /// not answer.
-    pub fn start(users: u32, extra: &str) -> Self {
-        // Short, since Unix sockets allow 107 bytes.
-        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
+    pub fn start(generation: Generation, users: u32, extra: &str) -> Self {
         let mut server = Self {
             imap: free_address(),
             lmtp: free_address(),
+            generation,
             extra: extra.to_owned(),
             running: None,
-            folder,
+            folder: generation.folder(),
         };
         server.furnish(users).unwrap_or_else(|error| panic!("cyrus cannot be set up: {error}"));
         for attempt in 1.. {
@@ -104,7 +94,7 @@ impl Cyrus {
     pub fn start_again(&mut self) -> io::Result<()> {
         self.configure()?;
         let folder = self.folder.path();
-        let mut command = Command::new(program("master")?);
+        let mut command = self.generation.command("master")?;
         command.arg("-C").arg(folder.join("imapd.conf"));
         command.arg("-M").arg(folder.join("cyrus.conf")).arg("-p").arg(folder.join("pid"));
         // When it ends it tells its whole process group to.
@@ -145,7 +135,7 @@ impl Cyrus {
         let owner = self.owner()?;
         let passwords = folder.join("sasldb2");
         for user in (1..=users).map(|number| format!("u{number}")).chain([PROXY_USER.into(), ADMIN.into()]) {
-            set_password(&passwords, &user)?;
+            self.set_password(&passwords, &user)?;
         }
         let mut ours = vec![folder.to_owned(), folder.join("spool"), folder.join("conf")];
         ours.extend(FOLDERS.map(|name| folder.join("conf").join(name)));
@@ -161,13 +151,17 @@ impl Cyrus {
     /// Whose processes and mail.
     fn owner(&self) -> io::Result<Account> {
         let made = fs::metadata(self.folder.path())?;
-        if made.uid() == 0 { Account::named("cyrus") } else { Account::of(made.uid()) }
+        if made.uid() == 0 {
+            self.generation.account("cyrus")
+        } else {
+            self.generation.account_of(made.uid())
+        }
     }
 
     fn configure(&self) -> io::Result<()> {
         let folder = self.folder.path();
         let owner = self.owner()?;
-        let (name, group) = (&owner.name, group_name(owner.gid)?);
+        let (name, group) = (&owner.name, self.generation.group_name(owner.gid)?);
         let path = folder.display();
         let settings = format!(
             "\
@@ -201,7 +195,8 @@ mboxname_lockpath: {path}/conf/lock
     fn services(&self) -> io::Result<String> {
         let settings = self.folder.path().join("imapd.conf");
         let command = |name: &str| {
-            Ok::<_, io::Error>(format!("{} -C {}", program(name)?.display(), settings.display()))
+            let program = self.generation.program(name)?;
+            Ok::<_, io::Error>(format!("{} -C {}", program.display(), settings.display()))
         };
         Ok(format!(
             "START {{\n  recover cmd=\"{} -r\"\n}}\nSERVICES {{\n  imap cmd=\"{}\" listen=\"{}\" prefork=0\n  \
@@ -213,6 +208,21 @@ mboxname_lockpath: {path}/conf/lock
             self.lmtp,
             command("idled")?
         ))
+    }
+
+    fn set_password(&self, passwords: &Path, user: &str) -> io::Result<()> {
+        let mut command = self.generation.command("saslpasswd2")?;
+        command.args(["-p", "-c", "-u", "localhost", "-f"]).arg(passwords).arg(user);
+        let mut running = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut input = running.stdin.take().ok_or(ErrorKind::BrokenPipe)?;
+        input.write_all(PASSWORD.as_bytes())?;
+        drop(input);
+        let status = running.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("saslpasswd2 for {user}: {status}")))
+        }
     }
 
     fn make_mailboxes(&self, users: u32) -> io::Result<()> {
@@ -232,19 +242,4 @@ impl Drop for Cyrus {
             show_tail("cyrus", &self.log());
         }
     }
-}
-
-fn program(name: &str) -> io::Result<PathBuf> {
-    find(name).ok_or_else(|| io::Error::new(ErrorKind::NotFound, format!("{name} of Cyrus is not installed")))
-}
-
-fn set_password(passwords: &Path, user: &str) -> io::Result<()> {
-    let mut command = Command::new(saslpasswd().ok_or(ErrorKind::NotFound)?);
-    command.args(["-p", "-c", "-u", "localhost", "-f"]).arg(passwords).arg(user);
-    let mut running = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let mut input = running.stdin.take().ok_or(ErrorKind::BrokenPipe)?;
-    input.write_all(PASSWORD.as_bytes())?;
-    drop(input);
-    let status = running.wait()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("saslpasswd2 for {user}: {status}"))) }
 }

@@ -1,17 +1,18 @@
 //! A private real Dovecot on free loopback ports, in a short temporary folder, gone when dropped.
 //!
-//! Works for root (mail belongs to `nobody`) and for anybody else (all belongs to them).
+//! Works for root (mail belongs to `nobody`) and for anybody else (all belongs to them). Version 2.4 runs in its tree.
 
-use crate::account::{Account, group_name};
+mod configuration;
+
+use crate::generation::Generation;
 use crate::process::{Running, free_address, greets, show_tail, try_until};
-use crate::requirement;
+use configuration::{Configuration, Owner};
 use std::fmt::Write as _;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,10 +35,16 @@ const PORT_ATTEMPTS: usize = 4;
 /// What kind of server it shall be.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Whose version it is.
+    pub generation: Generation,
     /// Users are `u1` to this number.
     pub users: u32,
-    /// Where `notify_status` writes to, as Dovecot spells it (`proxy:<path>:unseen`); `None`: no plugin.
+    /// Where `notify_status` writes to, as Dovecot 2.3 spells it (`proxy:<path>:unseen`); `None`: no plugin.
     pub dict: Option<String>,
+    /// The prefix of the namespace that holds INBOX (`INBOX.`), or nothing.
+    pub prefix: &'static str,
+    /// How mail is stored.
+    pub format: Format,
     /// doveadm's HTTP API, where it is to be served.
     pub doveadm: Option<DoveadmApi>,
     /// More configuration, put last.
@@ -46,8 +53,25 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { users: 8, dict: None, doveadm: None, extra: String::new() }
+        Self {
+            generation: Generation::default(),
+            users: 8,
+            dict: None,
+            prefix: "",
+            format: Format::Maildir,
+            doveadm: None,
+            extra: String::new(),
+        }
     }
+}
+
+/// How Dovecot stores a user's mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `~/Maildir`.
+    Maildir,
+    /// `~/sdbox`: Dovecot's own, one file a message.
+    Sdbox,
 }
 
 /// How doveadm's HTTP API is served.
@@ -73,9 +97,7 @@ pub struct Dovecot {
 impl Dovecot {
     /// Starts one and waits until it answers. Panics, with its log, where it does not.
     pub fn start(options: Options) -> Self {
-        // Short, since Unix sockets allow 107 bytes.
-        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
+        let folder = options.generation.folder();
         let [imap, lmtp, http] = [(); 3].map(|()| free_address());
         let mut server = Self { imap, lmtp, http, options, running: None, folder };
         for attempt in 1.. {
@@ -93,8 +115,7 @@ impl Dovecot {
     /// Starts it once more after [`Dovecot::stop`] or [`Dovecot::kill`], on the same ports with the same mail.
     pub fn start_again(&mut self) -> io::Result<()> {
         self.configure()?;
-        let program = requirement::find("dovecot").ok_or(ErrorKind::NotFound)?;
-        let mut command = Command::new(program);
+        let mut command = self.options.generation.command("dovecot")?;
         command.arg("-F").arg("-c").arg(self.folder.path().join("dovecot.conf"));
         let mut running = Running::start("dovecot", command, &self.folder.path().join("output"))?;
         let is_up = try_until(PATIENCE, || match running.ended() {
@@ -138,6 +159,11 @@ impl Dovecot {
         self.http
     }
 
+    /// Its folder, with `dovecot.conf`, and `mail/<user>` of each user.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Where a user's Maildir is, as a source of the kind `maildir` spells it.
     pub fn maildirs(&self) -> String {
         format!("{}/mail/{{user}}/Maildir", self.folder.path().display())
@@ -159,12 +185,9 @@ impl Dovecot {
 
     /// Runs `doveadm` on this server; gives what it printed.
     pub fn doveadm(&self, arguments: &[&str]) -> io::Result<String> {
-        let program = requirement::find("doveadm").ok_or(ErrorKind::NotFound)?;
-        let output = Command::new(program)
-            .arg("-c")
-            .arg(self.folder.path().join("dovecot.conf"))
-            .args(arguments)
-            .output()?;
+        let mut command = self.options.generation.command("doveadm")?;
+        let output =
+            command.arg("-c").arg(self.folder.path().join("dovecot.conf")).args(arguments).output()?;
         if !output.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
@@ -181,81 +204,19 @@ impl Dovecot {
         let listed = (1..=self.options.users).map(|number| format!("u{number}::1:1::/nowhere::\n"));
         fs::write(folder.join("listed"), listed.collect::<String>())?;
         fs::write(folder.join("masters"), format!("{MASTER_USER}:{{PLAIN}}{MASTER_PASSWORD}\n"))?;
-        let owner = Owner::find(folder)?;
+        let owner = Owner::find(self.options.generation, folder)?;
         let mail = folder.join("mail");
         fs::create_dir_all(&mail)?;
         chown(&mail, Some(owner.uid), Some(owner.gid))?;
-        fs::write(folder.join("dovecot.conf"), self.configuration(&owner))
-    }
-
-    fn configuration(&self, owner: &Owner) -> String {
-        let folder = self.folder.path().display();
-        let (imap, lmtp) = (self.imap.port(), self.lmtp.port());
-        let (uid, gid) = (owner.uid, owner.gid);
-        let mut text = format!(
-            "\
-base_dir = {folder}/run
-state_dir = {folder}/state
-log_path = {folder}/log
-protocols = imap lmtp
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-auth_master_user_separator = *
-first_valid_uid = 1
-first_valid_gid = 1
-mail_location = maildir:~/Maildir
-mail_max_userip_connections = 1000
-passdb {{
-  driver = passwd-file
-  args = {folder}/masters
-  master = yes
-  result_success = continue
-}}
-passdb {{
-  driver = passwd-file
-  args = {folder}/users
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}/mail/%u
-}}
-service imap-login {{
-  chroot =
-  service_count = 0
-  client_limit = 4000
-  inet_listener imap {{
-    port = {imap}
-  }}
-  inet_listener imaps {{
-    port = 0
-  }}
-}}
-service imap {{
-  process_limit = 4000
-}}
-service lmtp {{
-  inet_listener lmtp {{
-    address = 127.0.0.1
-    port = {lmtp}
-  }}
-}}
-service anvil {{
-  chroot =
-}}
-namespace inbox {{
-  inbox = yes
-  mailbox Trash {{
-    auto = create
-    special_use = \\Trash
-  }}
-}}
-"
-        );
-        text += &owner.configuration;
-        text.extend(self.options.dict.as_deref().map(notify_status));
-        text.extend(self.options.doveadm.map(|api| api.configuration(self.http, self.folder.path())));
-        text + &self.options.extra
+        let configuration = Configuration {
+            folder,
+            owner: &owner,
+            imap: self.imap,
+            lmtp: self.lmtp,
+            http: self.http,
+            options: &self.options,
+        };
+        fs::write(folder.join("dovecot.conf"), configuration.text())
     }
 }
 
@@ -265,66 +226,5 @@ impl Drop for Dovecot {
         if thread::panicking() {
             show_tail("dovecot", &self.log());
         }
-    }
-}
-
-impl DoveadmApi {
-    /// Who is looked up is found in the static userdb before; the other one can also be listed.
-    fn configuration(self, address: SocketAddr, folder: &Path) -> String {
-        let listing =
-            format!("userdb {{\n  driver = passwd-file\n  args = {}/listed\n}}\n", folder.display());
-        format!(
-            "\
-doveadm_api_key = {}
-service doveadm {{
-  inet_listener http {{
-    address = 127.0.0.1
-    port = {}
-  }}
-}}
-{}",
-            self.key,
-            address.port(),
-            if self.lists_users { &listing } else { "" }
-        )
-    }
-}
-
-/// The plugin's part of the configuration, 2.3.
-pub fn notify_status(dict: &str) -> String {
-    format!(
-        "\
-mail_plugins = $mail_plugins notify notify_status
-plugin {{
-  notify_status_dict = {dict}
-  notify_status_mailbox = INBOX
-  notify_status_value = {{\"messages\":%%{{messages}},\"unseen\":%%{{unseen}},\"uidnext\":%%{{uidnext}},\
-\"uidvalidity\":%%{{uidvalidity}},\"modseq\":%%{{highest_modseq}}}}
-}}
-"
-    )
-}
-
-/// Whose processes and whose mail.
-struct Owner {
-    uid: u32,
-    gid: u32,
-    configuration: String,
-}
-
-impl Owner {
-    /// Dovecot never serves root's mail; everybody else serves their own.
-    fn find(folder: &Path) -> io::Result<Self> {
-        let made = fs::metadata(folder)?;
-        if made.uid() == 0 {
-            let nobody = Account::named("nobody")?;
-            return Ok(Self { uid: nobody.uid, gid: nobody.gid, configuration: String::new() });
-        }
-        let own = Account::of(made.uid())?;
-        let (name, group, gid) = (&own.name, group_name(made.gid())?, made.gid());
-        let configuration = format!(
-            "default_internal_user = {name}\ndefault_login_user = {name}\ndefault_internal_group = {group}\n"
-        );
-        Ok(Self { uid: own.uid, gid, configuration })
     }
 }

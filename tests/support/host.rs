@@ -3,6 +3,7 @@
 use crate::cloud::{Cloud, ORGANIZATION};
 use crate::cyrus::{Cyrus, PASSWORD, PROXY_USER};
 use crate::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER};
+use crate::generation::Generation;
 use crate::process::{Running, program, signal, spawn_agent, try_until};
 use mailbadge_sim::peers::device::App;
 use std::fmt::Write as _;
@@ -33,10 +34,12 @@ pub struct Host {
 impl Host {
     /// A folder for an agent; nothing is configured yet.
     pub fn new() -> Self {
-        // Short, since Unix sockets allow 107 bytes.
-        let folder = tempfile::Builder::new().prefix("mb").tempdir_in("/tmp").expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("own folder");
-        Self { running: None, environment: Vec::new(), endpoint: "off", folder }
+        Self::beside(Generation::default())
+    }
+
+    /// The same where servers of this generation reach its sockets.
+    pub fn beside(generation: Generation) -> Self {
+        Self { running: None, environment: Vec::new(), endpoint: "off", folder: generation.folder() }
     }
 
     /// Gives the daemon a variable of its environment, from its next start on.

@@ -9,6 +9,7 @@ pub mod cyrus;
 pub mod deeds;
 pub mod delivery;
 pub mod dovecot;
+pub mod generation;
 pub mod grammar;
 pub mod host;
 pub mod imap_client;
