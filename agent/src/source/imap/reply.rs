@@ -27,8 +27,10 @@ pub enum Reply<'a> {
     Capability(Capabilities),
     /// `* STATUS INBOX (…)`.
     Status(StatusItems),
-    /// The number of messages in a SEARCH or ESEARCH answer.
+    /// How many messages one SEARCH line lists, or an ESEARCH line's ALL; an answer may have several such lines.
     Found(u32),
+    /// An ESEARCH line's COUNT: the whole number.
+    Counted(u32),
     /// `* n EXISTS`.
     Exists(u32),
     /// `* n EXPUNGE`.
@@ -116,7 +118,7 @@ fn untagged<'a>(data: &'a [u8], line: Line<'a>) -> Option<Reply<'a>> {
     let (first, rest) = word(data);
     match first {
         b"STATUS" => fast_status(rest).map(Reply::Status).or_else(|| by_codec(line.bytes)),
-        b"ESEARCH" => Some(esearch(rest)),
+        _ if first.eq_ignore_ascii_case(b"ESEARCH") => esearch(rest),
         _ if first.eq_ignore_ascii_case(b"SEARCH") => search(rest, line.folded),
         _ if first.eq_ignore_ascii_case(b"CAPABILITY") => {
             Some(Reply::Capability(Capabilities::from_words(rest)))
@@ -182,11 +184,31 @@ fn search(numbers: &[u8], folded: u32) -> Option<Reply<'_>> {
     Some(Reply::Found(count))
 }
 
-/// `(TAG "a5") UID COUNT 3` (RFC 4731 §3.1). Without COUNT it answers no question of ours.
-fn esearch(rest: &[u8]) -> Reply<'_> {
-    let mut words = rest.split(|byte| *byte == b' ').skip_while(|word| !word.eq_ignore_ascii_case(b"COUNT"));
-    let count = words.nth(1).and_then(number).and_then(|count| u32::try_from(count).ok());
-    count.map_or(Reply::Other, Reply::Found)
+/// `(TAG "a5") UID COUNT 3` (RFC 4731 §3.1), or `ALL 1:3,7` where no count was asked for (RFC 9051 §7.3.4). With neither,
+/// nothing was found or nothing was answered.
+fn esearch(rest: &[u8]) -> Option<Reply<'_>> {
+    let after = |name: &[u8]| {
+        let mut words = rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        words.find(|word| word.eq_ignore_ascii_case(name)).map(|_| words.next().unwrap_or_default())
+    };
+    if let Some(count) = after(b"COUNT") {
+        return Some(Reply::Counted(u32::try_from(number(count)?).ok()?));
+    }
+    match after(b"ALL") {
+        Some(set) => Some(Reply::Found(set_size(set)?)),
+        None => Some(Reply::Other),
+    }
+}
+
+/// How many numbers a sequence set names: 4 in `1:3,7`.
+fn set_size(set: &[u8]) -> Option<u32> {
+    set.split(|byte| *byte == b',').try_fold(0_u32, |sum, part| {
+        let mut ends = part.splitn(2, |byte| *byte == b':').map(number);
+        let first = ends.next()??;
+        let last = ends.next().unwrap_or(Some(first))?;
+        let size = first.abs_diff(last).saturating_add(1);
+        sum.checked_add(u32::try_from(size).ok()?)
+    })
 }
 
 /// Exactly what a server pushes by the thousand: `INBOX (NAME number …)`, known names in capitals, single spaces. Anything
@@ -314,7 +336,7 @@ mod tests {
             argument,
             text,
         };
-        let cases: [(&[u8], Option<Reply<'_>>); 27] = [
+        let cases: [(&[u8], Option<Reply<'_>>); 31] = [
             (b"* STATUS INBOX (MESSAGES 3 UNSEEN 2 UIDVALIDITY 9)", Some(items(Some(2), Some(3), 9, 0))),
             (b"* STATUS INBOX (UNSEEN 4 HIGHESTMODSEQ 7)", Some(items(Some(4), None, 0, 7))),
             (b"* STATUS \"inbox\" (unseen 4)", Some(items(Some(4), None, 0, 0))),
@@ -329,7 +351,11 @@ mod tests {
             (b"* SEARCH 1 22 333 ", Some(Reply::Found(3))),
             (b"* search 1 (MODSEQ 99)", Some(Reply::Found(1))),
             (b"* SEARCH 1 x", None),
-            (b"* ESEARCH (TAG \"a5\") UID COUNT 17", Some(Reply::Found(17))),
+            (b"* ESEARCH (TAG \"a5\") UID COUNT 17", Some(Reply::Counted(17))),
+            (b"* esearch uid count 17 all 3:5,9", Some(Reply::Counted(17))),
+            (b"* ESEARCH (TAG \"a5\") ALL 3:5,9", Some(Reply::Found(4))),
+            (b"* ESEARCH (TAG \"a5\") UID COUNT x", None),
+            (b"* ESEARCH (TAG \"a5\") ALL 3:*", None),
             (b"* ESEARCH (TAG \"a5\") UID", Some(Reply::Other)),
             (b"* 4 EXISTS", Some(Reply::Exists(4))),
             (b"* 4 EXPUNGE", Some(Reply::Expunge)),

@@ -227,7 +227,8 @@ impl Session {
 
     fn carry_out(&mut self, step: &mut Step<'_>, command: Command) {
         let Command { tag, name, args } = command;
-        let mut rules = SyncRules::ALL;
+        let quirks = self.quirks(step.store);
+        let (mut rules, mut is_frozen) = (SyncRules::ALL, false);
         let answer = match (name.as_str(), self.account) {
             ("CAPABILITY", _) => self.capability(),
             ("NOOP" | "CHECK", _) => {
@@ -246,10 +247,11 @@ impl Session {
             ("IDLE", Some(_)) if self.settings.offers_idle => return self.enter_idle(step, tag),
             (_, Some(account)) => {
                 rules.tells_expunges = !matches!(name.as_str(), "SEARCH" | "FETCH" | "STORE");
+                is_frozen = quirks.has(Quirk::FrozenView) && does_not_change(&name);
                 self.after_login(step, account, &tag, &name, args)
             }
         };
-        if !matches!(answer, Answer::Later) {
+        if !matches!(answer, Answer::Later) && !is_frozen {
             self.sync(step, rules);
         }
         if self.phase != Phase::Ended {
@@ -268,6 +270,18 @@ impl Session {
 
     fn enter_idle(&mut self, step: &mut Step<'_>, tag: String) {
         let quirks = self.quirks(step.store);
+        if quirks.has(Quirk::ByeAtIdle) {
+            return self.bye(step, "Server is too busy for IDLE.");
+        }
+        if quirks.has(Quirk::IdleNeverBegins) {
+            self.idle_tag = Some(tag.into());
+            return;
+        }
+        if quirks.has(Quirk::IdleForgetsGap)
+            && let Some(account) = self.account.filter(|_| self.notify.is_none())
+        {
+            self.told_version = step.store.version(account);
+        }
         if let Some(selected) =
             self.selected.as_deref().filter(|_| quirks.has(Quirk::ExistsBeforeContinuation))
         {
@@ -277,16 +291,21 @@ impl Session {
         self.say(format_args!("+ idling"));
         self.idle_tag = Some(tag.into());
         self.timers.set(Timer::Keepalive, step.now + self.settings.keepalive);
-        self.look(step);
+        // Dovecot looks at once what a selected mailbox missed between two commands, without its window.
+        if self.selected.is_some() && self.notify.is_none() { self.flush(step) } else { self.look(step) }
     }
 
     fn leave_idle(&mut self, step: &mut Step<'_>, tag: &str, line: &[u8]) {
         self.timers.stop(Timer::Keepalive);
         self.timers.stop(Timer::Window);
-        self.sync(step, SyncRules::ALL);
+        let quirks = self.quirks(step.store);
+        if !quirks.has(Quirk::FrozenView) {
+            self.sync(step, SyncRules::ALL);
+        }
         if self.phase == Phase::Ended {
             return;
         }
+        let tag = if quirks.has(Quirk::DoneUntagged) { "*" } else { tag };
         let answer = if line.eq_ignore_ascii_case(b"DONE") {
             Answer::ok("Idle completed.")
         } else {
@@ -367,4 +386,9 @@ impl Session {
         self.timers.stop_all();
         self.phase = Phase::Ended;
     }
+}
+
+/// Commands after which a session with the quirk `frozen-view` has not looked at the mailbox.
+fn does_not_change(command: &str) -> bool {
+    matches!(command, "SEARCH" | "UID SEARCH" | "STATUS" | "FETCH" | "UID FETCH" | "LIST" | "NAMESPACE" | "ENABLE")
 }
