@@ -79,6 +79,7 @@ impl Session {
         idle.step = Step::Searching(search);
         idle.found = Found::default();
         idle.is_moving &= search == Search::Check;
+        idle.gap.asking();
         self.questioning(now);
         let text = match search {
             Search::Plain => "SEARCH UNSEEN",

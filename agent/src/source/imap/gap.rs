@@ -12,15 +12,17 @@ const GAP_WAIT_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
 /// What is known of the gap before an IDLE.
 #[derive(Debug)]
 pub(super) struct Gap {
-    /// A change was reported since the last count: changes come in bursts.
+    /// A change was reported since the last count was asked for: changes come in bursts.
     is_told: bool,
+    /// One was reported before that, which the count covers.
+    was_told: bool,
     /// The last count found nothing new.
     is_quiet: bool,
 }
 
 impl Default for Gap {
     fn default() -> Self {
-        Self { is_told: true, is_quiet: false }
+        Self { is_told: true, was_told: false, is_quiet: false }
     }
 }
 
@@ -30,11 +32,16 @@ impl Gap {
         self.is_told = true;
     }
 
-    /// A count is done. Says whether it found something that was never reported.
+    /// A count is asked for.
+    pub(super) fn asking(&mut self) {
+        self.was_told |= std::mem::take(&mut self.is_told);
+    }
+
+    /// The count is done. Says whether it found something that was never reported.
     pub(super) fn counted(&mut self, is_other: bool) -> bool {
-        let was_told = std::mem::take(&mut self.is_told);
-        self.is_quiet = !was_told && !is_other;
-        is_other && !was_told
+        let is_told = std::mem::take(&mut self.was_told) || self.is_told;
+        self.is_quiet = !is_told && !is_other;
+        is_other && !is_told
     }
 
     /// IDLE begins anew without a count.
@@ -65,16 +72,21 @@ mod tests {
     #[test]
     fn a_gap_is_looked_into_until_a_count_finds_nothing_new() {
         let mut gap = Gap::default();
-        assert!(!gap.counted(true), "the first count is no surprise");
-        assert!(!gap.is_quiet);
-        assert!(!gap.counted(false));
-        assert!(gap.is_quiet);
+        let count = |gap: &mut Gap, is_other| {
+            gap.asking();
+            (gap.counted(is_other), gap.is_quiet)
+        };
+        assert_eq!(count(&mut gap, true), (false, false), "the first count is no surprise");
+        assert_eq!(count(&mut gap, false), (false, true));
         gap.told();
-        assert!(!gap.counted(false));
-        assert!(!gap.is_quiet, "a count after news is followed by one more");
-        assert!(gap.counted(true), "found, and reported by nobody");
-        assert!(!gap.is_quiet);
-        gap.counted(false);
+        assert_eq!(count(&mut gap, false), (false, false), "a count after news is followed by one more");
+        assert_eq!(count(&mut gap, true), (true, false), "found, and reported by nobody");
+        assert_eq!(count(&mut gap, false), (false, true));
+        gap.asking();
+        gap.told();
+        assert!(!gap.counted(false) && !gap.is_quiet, "reported while the count was under way");
+        assert_eq!(count(&mut gap, true), (false, false), "and found by the next");
+        count(&mut gap, false);
         gap.opened();
         assert!(!gap.is_quiet);
     }

@@ -157,6 +157,7 @@ impl Session {
         } else if self.may_question(now) {
             if let Phase::Unselected(unselected) = &mut self.phase {
                 unselected.step = Step::Asking;
+                unselected.gap.asking();
             }
             self.ask_status(now);
         } else {

@@ -138,10 +138,11 @@ impl Session {
     /// Tells what changed in the window that is over.
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         let quirks = self.quirks(step.store);
+        let told_version = self.told_version;
         self.flush_notify(step);
         let Some(account) = self.account().filter(|_| self.is_idling()) else { return };
         if self.selected.is_some() {
-            let is_changed = step.store.version(account) != self.told_version;
+            let is_changed = step.store.version(account) != told_version;
             if is_changed && quirks.has(Quirk::StatusInIdle) {
                 self.push_status(step, account, Items { modseq: false, ..self.all_items() });
             }

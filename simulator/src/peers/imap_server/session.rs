@@ -277,11 +277,6 @@ impl Session {
             self.idle_tag = Some(tag.into());
             return;
         }
-        if quirks.has(Quirk::IdleForgetsGap)
-            && let Some(account) = self.account.filter(|_| self.notify.is_none())
-        {
-            self.told_version = step.store.version(account);
-        }
         if let Some(selected) =
             self.selected.as_deref().filter(|_| quirks.has(Quirk::ExistsBeforeContinuation))
         {
@@ -291,8 +286,14 @@ impl Session {
         self.say(format_args!("+ idling"));
         self.idle_tag = Some(tag.into());
         self.timers.set(Timer::Keepalive, step.now + self.settings.keepalive);
-        // Dovecot looks at once what a selected mailbox missed between two commands, without its window.
-        if self.selected.is_some() && self.notify.is_none() { self.flush(step) } else { self.look(step) }
+        match self.account.filter(|_| self.notify.is_none()) {
+            Some(account) if quirks.has(Quirk::IdleForgetsGap) => {
+                self.told_version = step.store.version(account);
+            }
+            // Dovecot tells at once what a selected mailbox missed between two commands, without its window.
+            Some(_) if self.selected.is_some() => self.flush(step),
+            _ => self.look(step),
+        }
     }
 
     fn leave_idle(&mut self, step: &mut Step<'_>, tag: &str, line: &[u8]) {
