@@ -297,8 +297,7 @@ fn check(watch: Watch, quirks: &[Quirk], seed: u64) -> Result<(), String> {
     if world.unseen != Some(truth) {
         return Err(format!("{story}: {:?} and not {truth}", world.unseen));
     }
-    let commands_max =
-        if quirks.contains(&Quirk::IdleForgetsGap) { COMMANDS_MAX_GAPS } else { COMMANDS_MAX };
+    let commands_max = if quirks.contains(&Quirk::IdleForgetsGap) { COMMANDS_MAX_GAPS } else { COMMANDS_MAX };
     if world.commands > commands_max || world.logins > LOGINS_MAX || world.skipped > 0 {
         return Err(story);
     }
@@ -332,7 +331,9 @@ fn check_pairs(watch: Watch, quirks: &[Quirk], seed: u64, within: Duration) -> R
         let truth = world.store.status(ACCOUNT).unwrap().unseen;
         if world.unseen != Some(truth) {
             let known = world.unseen;
-            return Err(format!("{watch:?} {quirks:?} seed {seed}: {known:?} and not {truth} after pair {pair}"));
+            return Err(format!(
+                "{watch:?} {quirks:?} seed {seed}: {known:?} and not {truth} after pair {pair}"
+            ));
         }
     }
     Ok(())

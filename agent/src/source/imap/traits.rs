@@ -1,6 +1,6 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
-use super::{IDLE_AGAIN, IDLE_FAILURES_MAX, IDLE_FAILURES_APART, NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
+use super::{IDLE_AGAIN, IDLE_FAILURES_APART, IDLE_FAILURES_MAX, NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
 use crate::time::Moment;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};

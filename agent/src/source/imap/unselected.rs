@@ -46,13 +46,15 @@ impl Unselected {
 impl Session {
     /// The count is asked for first.
     pub(super) fn unselected_begin(&mut self, now: Now) {
+        let mut gap = Gap::default();
+        gap.asking();
         self.phase = Phase::Unselected(Unselected {
             step: Step::Asking,
             wants_renewal: false,
             unseen: None,
             untold: 0,
             ends: ShortEnds::default(),
-            gap: Gap::default(),
+            gap,
         });
         self.ask_status(now);
     }

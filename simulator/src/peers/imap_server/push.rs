@@ -113,7 +113,8 @@ impl Session {
             self.say(format_args!("* STATUS INBOX ({items})"));
         }
         let log = self.told_version / self.settings.rotation_changes.max(1);
-        self.notify = Some(Box::new(Notify { tells_messages, tells_flags, told, log, is_off: toggles && was_on }));
+        self.notify =
+            Some(Box::new(Notify { tells_messages, tells_flags, told, log, is_off: toggles && was_on }));
         Answer::ok("NOTIFY completed.")
     }
 

@@ -391,5 +391,8 @@ impl Session {
 
 /// Commands after which a session with the quirk `frozen-view` has not looked at the mailbox.
 fn does_not_change(command: &str) -> bool {
-    matches!(command, "SEARCH" | "UID SEARCH" | "STATUS" | "FETCH" | "UID FETCH" | "LIST" | "NAMESPACE" | "ENABLE")
+    matches!(
+        command,
+        "SEARCH" | "UID SEARCH" | "STATUS" | "FETCH" | "UID FETCH" | "LIST" | "NAMESPACE" | "ENABLE"
+    )
 }

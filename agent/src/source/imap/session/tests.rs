@@ -245,7 +245,7 @@ fn after(name: &str) -> Played {
 }
 
 /// Traces that leave the session alive: in NOTIFY, at each step of IDLE, on a visit, in the middle of a log-in.
-const STATES: [&str; 11] = [
+const STATES: [&str; 13] = [
     "notify-uidvalidity",
     "notify-without-unseen",
     "notify-badevent",
@@ -256,6 +256,8 @@ const STATES: [&str; 11] = [
     "idle-unselected",
     "unasked-in-idle",
     "idle-ended-by-server",
+    "stalwart-frozen-view",
+    "stalwart-idle-unselected",
     "login-quoted",
 ];
 

@@ -63,6 +63,44 @@ fn each_quirk_does_what_its_name_says() {
           S: * STATUS INBOX (UNSEEN 0 HIGHESTMODSEQ 3)",
         ),
         (Quirk::MassDisconnect, armed, "E: close"),
+        (
+            Quirk::FrozenView,
+            examined,
+            "@ deliver\nC: b SEARCH UNSEEN\nS: * SEARCH 1\nS: b OK …
+          C: c STATUS INBOX (UNSEEN)\nS: * STATUS INBOX (UNSEEN 1)\nS: c OK …
+          C: d NOOP\nS: * 2 EXISTS\nS: * 2 RECENT\nS: d OK …\nC: e SEARCH UNSEEN\nS: * SEARCH 1 2\nS: e OK …",
+        ),
+        (
+            Quirk::IdleForgetsGap,
+            examined,
+            "@ deliver\nC: b IDLE\nS: + idling\n+900\n@ deliver\n+500\nS: * 3 EXISTS\nS: * 3 RECENT",
+        ),
+        (
+            Quirk::IdleForgetsGap,
+            "@ quirk status-in-unselected-idle",
+            "@ deliver\nC: b IDLE\nS: + idling\n+900\n@ deliver\n+500\nS: * STATUS INBOX (MESSAGES 3 UNSEEN 3)",
+        ),
+        (
+            Quirk::StatusInIdle,
+            examined,
+            "C: b IDLE\nS: + idling\n@ seen 1\n+500
+          S: * STATUS INBOX (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1700000001 UNSEEN 0)\nS: * 1 FETCH (FLAGS (\\Seen))",
+        ),
+        (
+            Quirk::SearchEmptySilent,
+            examined,
+            "C: b SEARCH UNSEEN\nS: * SEARCH 1\nS: b OK …\nC: c SEARCH SEEN\nS: c OK …
+          C: d SEARCH RETURN (COUNT) SEEN\nS: d OK …",
+        ),
+        (
+            Quirk::SearchInPieces,
+            "@ deliver\n@ deliver\n@ deliver\nC: a SELECT INBOX\nS: * FLAGS …\nS: * OK [PERM…\nS: * 4 EXISTS
+          S: * 4 RECENT\nS: * OK [UNSEEN …\nS: * OK [UIDV…\nS: * OK [UIDN…\nS: * OK [HIGH…\nS: a OK …\n",
+            "C: b SEARCH UNSEEN\nS: * SEARCH 1 2 3\nS: * SEARCH 4\nS: b OK …\nC: c SEARCH SEEN\nS: * SEARCH\nS: c OK …",
+        ),
+        (Quirk::ByeAtIdle, examined, "C: b IDLE\nS: * BYE …\nE: close"),
+        (Quirk::IdleNeverBegins, examined, "C: b IDLE\n+5000"),
+        (Quirk::DoneUntagged, examined, "C: b IDLE\nS: + idling\nC: DONE\nS: * OK …"),
     ];
     for (quirk, before, after) in table {
         let mut stage = logged_in(Settings::default());
@@ -129,6 +167,38 @@ fn a_deaf_notify_hears_every_30_s_until_it_is_armed_again() {
          S: c OK …
          @ seen 1
          +29000"
+    ));
+}
+
+#[test]
+fn a_notify_that_is_armed_again_alone_is_off_and_on_in_turns() {
+    let mut stage = logged_in(Settings::default());
+    let arm = "NOTIFY SET (MAILBOXES INBOX (MessageNew MessageExpunge FlagChange))";
+    stage.play(&format!(
+        "@ quirk notify-rearm-toggles
+         C: a {arm}
+         S: a OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 1 …
+         C: b {arm}
+         S: b OK …
+         @ deliver
+         +29999
+         +1
+         S: * STATUS INBOX (MESSAGES 2 …
+         C: c {arm}
+         S: c OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 3 …
+         C: d NOTIFY NONE
+         S: d OK …
+         C: e {arm}
+         S: e OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 4 …"
     ));
 }
 
