@@ -210,9 +210,9 @@ impl Session {
         self.idle_event(now, |_| ());
     }
 
-    /// Another connection, by a better way than this one, if there is one by now. Not all of them at once.
+    /// Another connection, with nothing selected, if that was found to be better. Not all of them at once.
     fn seek_better(&mut self, now: Now) {
-        if self.best_method() != Method::Idle && self.timers.get(Timer::Upgrade).is_none() {
+        if self.best_method() == Method::IdleUnselected && self.timers.get(Timer::Upgrade).is_none() {
             let wait = Duration::from_millis(self.rng.u64(BETTER_WAIT_MS));
             self.timers.set(Timer::Upgrade, now.moment.after(wait));
         }
