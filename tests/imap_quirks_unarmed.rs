@@ -136,6 +136,14 @@ fn is_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         | Quirk::UserIpLimit
         | Quirk::ConnectionLimit
         | Quirk::MassDisconnect => is_connection_right(quirk, client),
+        Quirk::FrozenView
+        | Quirk::IdleForgetsGap
+        | Quirk::SearchEmptySilent
+        | Quirk::SearchInPieces
+        | Quirk::ByeAtIdle
+        | Quirk::IdleNeverBegins
+        | Quirk::DoneUntagged
+        | Quirk::StatusInIdle => is_examined_right(quirk, client),
         Quirk::StatusFrozenWhenSelected
         | Quirk::NoFlagsInIdle
         | Quirk::ExistsBeforeContinuation
@@ -235,6 +243,53 @@ fn is_idle_right(quirk: Quirk, client: &mut Unarmed) -> bool {
     }
 }
 
+fn is_examined_right(quirk: Quirk, client: &mut Unarmed) -> bool {
+    client.begin();
+    client.say("EXAMINE INBOX");
+    match quirk {
+        // It counts without NOOP, twice, since the first count may be answered before the server looks.
+        Quirk::FrozenView => {
+            client.deliver(1);
+            client.say("SEARCH UNSEEN");
+            client.say("SEARCH UNSEEN").starts_with("* SEARCH 1\r\n")
+        }
+        // It waits in IDLE for what changed before.
+        Quirk::IdleForgetsGap => {
+            client.deliver(1);
+            (client.say("IDLE") + &client.pass(Duration::from_hours(1))).contains("* 1 EXISTS")
+        }
+        // It waits for a line with the count.
+        Quirk::SearchEmptySilent => client.say("SEARCH UNSEEN").starts_with("* SEARCH\r\n"),
+        // It believes the last line.
+        Quirk::SearchInPieces => {
+            client.deliver(7);
+            client.say("NOOP");
+            let said = client.say("SEARCH UNSEEN");
+            said.lines().rfind(|line| line.starts_with("* SEARCH")) == Some("* SEARCH 1 2 3 4 5 6 7")
+        }
+        // It comes back at once.
+        Quirk::ByeAtIdle => {
+            client.say("IDLE");
+            !client.is_closed
+        }
+        // It waits for the continuation.
+        Quirk::IdleNeverBegins => {
+            (client.say("IDLE") + &client.pass(Duration::from_hours(1))).starts_with('+')
+        }
+        // It waits for the tagged answer.
+        Quirk::DoneUntagged => {
+            client.say("IDLE");
+            client.server(Input::Bytes(b"DONE\r\n"));
+            (client.heard() + &client.pass(Duration::from_mins(10))).contains("a1 OK")
+        }
+        // It takes each line for one change more.
+        _ => {
+            client.say("IDLE");
+            !client.deliver(1).contains("STATUS")
+        }
+    }
+}
+
 fn is_notify_right(quirk: Quirk, client: &mut Unarmed) -> bool {
     client.begin();
     match quirk {
@@ -269,6 +324,14 @@ fn is_notify_right(quirk: Quirk, client: &mut Unarmed) -> bool {
             let before = modseq(&client.say("STATUS INBOX (HIGHESTMODSEQ)"));
             client.switch_on();
             modseq(&client.say("STATUS INBOX (HIGHESTMODSEQ)")) >= before
+        }
+        // It arms once more as it did before.
+        Quirk::NotifyRearmToggles => {
+            client.say(NOTIFY);
+            client.deliver(1);
+            client.say(NOTIFY);
+            let said = client.deliver(1);
+            client.is_true(&said)
         }
         // It waits for the STATUS that answers NOTIFY.
         Quirk::InboxMissingUntilAsked => {

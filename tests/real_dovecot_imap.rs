@@ -180,6 +180,38 @@ fn notify_tells_every_change() {
     check_every_change(Watch::Auto, false);
 }
 
+/// A Dovecot that looks at a mailbox by itself only after longer than the test lasts.
+const NO_LOOK: &str = "mailbox_idle_check_interval = 10 mins\n";
+/// Between two armings.
+const REARM: Duration = Duration::from_secs(4);
+/// From a delivery to its reading: NOTIFY's window and a busy machine, and far less than [`REARM`].
+const SOON: Duration = Duration::from_millis(2500);
+/// Deliveries one after the other, each known before the next: some five re-armings long.
+const DELIVERIES: u32 = 40;
+
+/// Found on 2.3.19 and 2.4.1: NOTIFY SET alone, repeated, switched pushes off, and the next one on (sources.md §4.2).
+#[test]
+fn notify_reports_every_delivery_at_once_through_several_re_armings() {
+    if !required("dovecot") {
+        return;
+    }
+    let server = Dovecot::start(Options { users: USERS, extra: NO_LOOK.to_owned(), ..Options::default() });
+    let settings = settings(server.imap(), Watch::Notify);
+    let watching = Watching::start(Settings { rearm_interval: REARM, ..settings });
+    watching.wait_all_watched();
+    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
+    let begun = Clock::start();
+    let start = begun.now().moment;
+    for number in 1..=DELIVERIES {
+        lmtp.deliver("u1").unwrap();
+        let what = format!("delivery {number} of {DELIVERIES} to be reported");
+        wait_until(&what, SOON, || (watching.recorder.unseen(1) == Some(number)).then_some(()));
+    }
+    let lasted = begun.now().moment.since(start);
+    assert!(lasted > 2 * REARM, "only {lasted:?}: not two re-armings");
+    assert_eq!(server.complaints(), Vec::<String>::new());
+}
+
 #[test]
 fn idle_tells_every_change() {
     check_every_change(Watch::Idle, false);

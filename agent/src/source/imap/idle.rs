@@ -1,12 +1,13 @@
-//! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search.
+//! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search (`count`).
 
-use super::capability::Capabilities;
+use super::count::{Found, Search};
 use super::exchange::{Ending, Output};
-use super::reply::{Condition, Kind, Reply};
+use super::gap::Gap;
+use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
 use super::{ANSWER_WAIT, Method};
-use crate::event::{Reading, UidValidity};
+use crate::event::UidValidity;
 use crate::time::{Moment, Now};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -20,22 +21,32 @@ const SHORT_IDLE: Duration = Duration::from_secs(30);
 /// After so many short ones in a row the mailbox is polled.
 const UNASKED_ENDS_MAX: u8 = 5;
 
+/// A server that pushes STATUS in IDLE is left within this, to be watched with nothing selected.
+const BETTER_WAIT_MS: std::ops::RangeInclusive<u64> = 1_000..=60_000;
+
 /// A connection that IDLE watches.
 #[derive(Debug)]
 pub(super) struct Idle {
-    step: Step,
+    pub(super) step: Step,
     wants_renewal: bool,
+    /// A question from outside, or the sweep's, is not answered yet.
+    pub(super) is_asked: bool,
     /// How many messages there are, as far as EXISTS and EXPUNGE told.
-    exists: u32,
-    unseen: u32,
+    pub(super) exists: u32,
+    /// What the last search answered.
+    pub(super) unseen: u32,
+    /// What was read last, by a count or in a STATUS line.
+    pub(super) read: Option<u32>,
     /// What the search in flight found.
-    found: Option<u32>,
-    search: Search,
+    pub(super) found: Found,
     /// The server told of a change since the count was asked for: two answers, or a count and EXISTS, tell nothing of
     /// each other.
-    is_moving: bool,
+    pub(super) is_moving: bool,
+    pub(super) gap: Gap,
     ends: ShortEnds,
     round: Round,
+    /// When this IDLE began.
+    began_at: Moment,
     /// When the server last said `* OK Still here` in this IDLE.
     heard_at: Option<Moment>,
 }
@@ -53,28 +64,20 @@ impl ShortEnds {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(super) enum Step {
     /// EXAMINE in flight; the flag: INBOX was asked into being before.
     Examining(bool),
     /// STATUS in flight, which makes an INBOX that was never used.
     Making,
-    Searching,
+    /// NOOP in flight, so that the count is not one of an old view.
+    Refreshing,
+    /// A search in flight, and how it asks.
+    Searching(Search),
     /// IDLE sent, `+` awaited.
     Starting,
     Idling,
     /// DONE sent, the tagged answer awaited; the flag: the next IDLE went out with it.
     Ending(bool),
-}
-
-/// How the search in flight asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Search {
-    /// For the messages themselves.
-    Plain,
-    /// For their number (RFC 4731).
-    Counted,
-    /// For the messages themselves, to check a number (sources.md §1).
-    Check,
 }
 
 /// What one IDLE brought.
@@ -90,6 +93,16 @@ impl Idle {
         self.wants_renewal = true;
     }
 
+    /// Somebody wants a reading of what is there now.
+    pub(super) fn asked(&mut self) {
+        self.is_asked = true;
+    }
+
+    /// A line was not understood.
+    pub(super) fn skipped(&mut self) {
+        self.found.garble();
+    }
+
     /// Whether two IDLE commands are in flight, one ending and one beginning.
     pub(super) fn is_reissuing(&self) -> bool {
         self.step == Step::Ending(true)
@@ -102,13 +115,16 @@ impl Session {
         self.phase = Phase::Idle(Idle {
             step: Step::Examining(false),
             wants_renewal: false,
+            is_asked: false,
             exists: 0,
             unseen: 0,
-            found: None,
-            search: Search::Plain,
+            read: None,
+            found: Found::default(),
             is_moving: false,
+            gap: Gap::default(),
             ends: ShortEnds::default(),
             round: Round::default(),
+            began_at: now.moment,
             heard_at: None,
         });
         self.command(now, Command::Examine, "EXAMINE INBOX");
@@ -122,6 +138,9 @@ impl Session {
             self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
             self.send(b"DONE\r\n".to_vec());
         } else if wants_renewal {
+            if let Phase::Idle(idle) = &mut self.phase {
+                idle.gap.opened();
+            }
             // One segment: Dovecot's hibernation survives only that.
             self.start_idle(now, "DONE\r\n", Step::Ending(true));
         }
@@ -137,12 +156,14 @@ impl Session {
                 idle.round.has_exists = true;
             }),
             Reply::Expunge => self.idle_event(now, |idle| idle.exists = idle.exists.saturating_sub(1)),
-            Reply::Vanished | Reply::Status(_) => self.idle_event(now, |_| ()),
+            Reply::Vanished => self.idle_event(now, |_| ()),
+            Reply::Status(items) => self.idle_status(now, &items),
             Reply::Flags => self.idle_event(now, |idle| {
                 // Between DONE and its answer a server may tell what it kept back during IDLE.
                 idle.round.has_flags |= idle.step == Step::Idling;
             }),
-            Reply::Found(count) | Reply::Count(count) => self.idle_found(count),
+            Reply::Found(count) => self.idle_found(|found| found.list(count)),
+            Reply::Count(count) => self.idle_found(|found| found.count(count)),
             Reply::Continue => self.idle_started(now),
             Reply::Untagged(remark) => self.idle_remark(now, &remark),
             Reply::Tagged(_, answer) => self.idle_answer(now, &answer),
@@ -161,17 +182,47 @@ impl Session {
         if matches!(idle.step, Step::Examining(_) | Step::Making) {
             return;
         }
-        idle.is_moving = true;
+        let is_first = !std::mem::replace(&mut idle.is_moving, true);
+        idle.gap.told();
+        match idle.step {
+            _ if !is_first => {}
+            // Nothing but the server's own look at the mailbox can report this.
+            Step::Searching(_) => self.traits.learn_shows_new(),
+            Step::Starting => self.traits.learn_reports_gap(),
+            // With the continuation itself: nothing changed since IDLE began, so it was before.
+            Step::Idling if idle.began_at == now.moment => self.traits.learn_reports_gap(),
+            _ => {}
+        }
         self.tell(Output::Noticed);
         self.wants_reading = true;
         self.idle_proceed(now);
     }
 
-    fn idle_found(&mut self, count: u32) {
+    /// STATUS of the selected INBOX, which was not asked for: the count itself (Stalwart, sources.md §9.3), and a hint.
+    fn idle_status(&mut self, now: Now, items: &StatusItems) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        if matches!(idle.step, Step::Starting | Step::Idling | Step::Ending(_)) && items.unseen.is_some() {
+            idle.read = items.unseen;
+            self.status_line(items, false);
+            self.traits.learn_status_beside_exists();
+            self.seek_better(now);
+        }
+        self.idle_event(now, |_| ());
+    }
+
+    /// Another connection, with nothing selected, if that was found to be better. Not all of them at once.
+    fn seek_better(&mut self, now: Now) {
+        if self.best_method() == Method::IdleUnselected && self.timers.get(Timer::Upgrade).is_none() {
+            let wait = Duration::from_millis(self.rng.u64(BETTER_WAIT_MS));
+            self.timers.set(Timer::Upgrade, now.moment.after(wait));
+        }
+    }
+
+    fn idle_found(&mut self, note: impl FnOnce(&mut Found)) {
         if let Phase::Idle(idle) = &mut self.phase
-            && idle.step == Step::Searching
+            && matches!(idle.step, Step::Searching(_))
         {
-            idle.found = Some(count);
+            note(&mut idle.found);
         }
     }
 
@@ -181,6 +232,7 @@ impl Session {
             return self.skip();
         }
         idle.step = Step::Idling;
+        idle.began_at = now.moment;
         self.timers.stop(Timer::Deadline);
         self.expect_rhythm(now);
         self.idle_proceed(now);
@@ -227,7 +279,10 @@ impl Session {
             Step::Making => self.close(Ending::NoMailbox(answer.for_people())),
             // It may be looked at and not opened.
             Step::Examining(true) => self.watch_by(now, Method::IdleUnselected),
-            Step::Searching => self.searched(now, is_ok),
+            // Asked meanwhile, perhaps after a change that this NOOP did not see.
+            Step::Refreshing if idle.is_asked => self.count_unseen(now),
+            Step::Refreshing => self.search_unseen(now),
+            Step::Searching(search) => self.searched(now, search, is_ok),
             Step::Ending(_) | Step::Starting if !is_ok => self.watch_by(now, Method::Poll),
             Step::Ending(is_reissue) => self.idle_ended(now, is_reissue),
             Step::Starting | Step::Idling => self.idle_ended_unasked(now),
@@ -246,6 +301,7 @@ impl Session {
 
     fn idle_ended(&mut self, now: Now, is_reissue: bool) {
         self.learn_from_round();
+        self.idled();
         self.timers.stop(Timer::Silence);
         if is_reissue {
             return self.set_step(Step::Starting);
@@ -254,7 +310,7 @@ impl Session {
         if self.is_leaving {
             return self.leave(now);
         }
-        if self.wants_reading { self.search_unseen(now) } else { self.start_idle(now, "", Step::Starting) }
+        if self.wants_reading { self.count_unseen(now) } else { self.start_idle(now, "", Step::Starting) }
     }
 
     /// Flags that came with new mail prove nothing (sources.md §4.3).
@@ -267,67 +323,15 @@ impl Session {
         }
     }
 
-    /// Counts the unseen as this server can.
-    fn search_unseen(&mut self, now: Now) {
-        let has_esearch = self.capabilities.has(Capabilities::ESEARCH);
-        let is_counting = has_esearch && !self.traits.is_count_total();
-        self.search(now, if is_counting { Search::Counted } else { Search::Plain });
-    }
-
-    fn search(&mut self, now: Now, search: Search) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        idle.step = Step::Searching;
-        idle.found = None;
-        idle.search = search;
-        idle.is_moving &= search == Search::Check;
-        self.questioning(now);
-        let text = match search {
-            Search::Plain => "SEARCH UNSEEN",
-            Search::Counted => "UID SEARCH RETURN (COUNT) UNSEEN",
-            Search::Check => "UID SEARCH NOT SEEN",
-        };
-        self.command(now, Command::Search, text);
-    }
-
-    fn searched(&mut self, now: Now, is_ok: bool) {
-        self.answered();
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        let (search, before, exists, is_moving) = (idle.search, idle.unseen, idle.exists, idle.is_moving);
-        let Some(unseen) = idle.found.filter(|_| is_ok) else { return self.unanswered(now, search) };
-        idle.unseen = unseen;
-        match search {
-            // Learned by another connection while this answer was on its way.
-            Search::Counted if self.traits.is_count_total() => return self.search_unseen(now),
-            Search::Counted if self.traits.is_count_proven() => {}
-            Search::Counted if unseen < exists && !is_moving => self.traits.learn_count(true),
-            // As many unseen as there are messages, or were a moment ago: perhaps so, perhaps a server that counts them all.
-            Search::Counted if unseen > 0 => return self.search(now, Search::Check),
-            Search::Check if unseen != before && !is_moving => self.traits.learn_count(false),
-            _ => {}
-        }
-        let asked_at = Some(self.sent_at);
-        self.news(Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at });
-        self.start_idle(now, "", Step::Starting);
-    }
-
-    /// The search brought no number. `RETURN (COUNT)` was promised and not kept: without it, at once. Else the question
-    /// stays open, and must not become a storm.
-    fn unanswered(&mut self, now: Now, search: Search) {
-        if search == Search::Counted {
-            self.traits.learn_count(false);
-            return self.search_unseen(now);
-        }
-        self.question_after(now, ANSWER_WAIT);
-        self.start_idle(now, "", Step::Starting);
-    }
-
-    fn start_idle(&mut self, now: Now, before: &str, step: Step) {
+    pub(super) fn start_idle(&mut self, now: Now, before: &str, step: Step) {
         let Phase::Idle(idle) = &mut self.phase else { return };
         idle.step = step;
         idle.wants_renewal = false;
         let needs_confirmation = idle.unseen > 0 && !self.traits.sends_flags_in_idle();
         self.command_after(now, Command::Idle, before, "IDLE");
         self.timers.set(Timer::Renew, now.moment.after(self.settings.idle_interval));
+        self.seek_better(now);
+        self.look_into_gap(now);
         if needs_confirmation {
             let wait = Duration::from_millis(self.rng.u64(CONFIRM_MS));
             self.question_after(now, wait);

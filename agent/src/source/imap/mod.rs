@@ -1,7 +1,8 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
 //! One count's way: the [`driver`] hands bytes to a [`session`], the machine of one connection; [`lines`] cuts them,
-//! [`reply`] understands a line, `login` (with `sasl`, `id`), `notify`, `idle`, `unselected` and `status` say what to do with it. The [`roster`]
+//! [`reply`] understands a line, `login` (with `sasl`, `id`), `notify`,
+//! `idle` (with `count` and `gap`), `unselected` and `status` say what to do with it. The [`roster`]
 //! decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
@@ -15,6 +16,8 @@ mod sasl;
 mod id;
 mod notify;
 mod idle;
+mod count;
+mod gap;
 mod unselected;
 mod status;
 pub mod traits;
@@ -270,6 +273,12 @@ pub const UNTOLD_MAX: u8 = 3;
 pub const UPGRADE_AFTER: Duration = Duration::from_hours(1);
 /// The longest time until NOTIFY is tried again on a server that refused it.
 pub const UPGRADE_MAX: Duration = Duration::from_hours(24);
+/// After so many connections in a row whose first IDLE was not begun or not ended as it should, mailboxes are polled.
+pub const IDLE_FAILURES_MAX: u8 = 3;
+/// Two such failures are at least so far apart; what lies closer is one.
+pub const IDLE_FAILURES_APART: Duration = Duration::from_secs(10);
+/// IDLE is tried again on such a server after this long; twice as long after each further failure, up to [`UPGRADE_MAX`].
+pub const IDLE_AGAIN: Duration = Duration::from_mins(10);
 /// Between two questions of one connection that the server's own lines gave rise to, shortest.
 pub const QUESTION_REST: Duration = Duration::from_millis(100);
 

@@ -4,9 +4,12 @@ use super::exchange::{Ending, Output};
 use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX, Watch};
+use super::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX};
 use crate::time::{Moment, Now};
 
+/// What goes before each further arming. Dovecot takes the same SET again on a live connection for "no pushes", and the next
+/// one for "pushes" (sources.md §4.2).
+const DISARM: &str = "NOTIFY NONE";
 /// What we want to be told. Without FlagChange no `\Seen` is pushed (sources.md §4.2).
 const ARM: &str = "NOTIFY SET STATUS (MAILBOXES INBOX (MessageNew MessageExpunge FlagChange))";
 /// Overflows in a row after which NOTIFY is given up on this connection.
@@ -17,7 +20,10 @@ const OVERFLOWS_MAX: u8 = 3;
 pub(super) struct Notify {
     armed_at: Moment,
     wants_arming: bool,
+    /// SET was sent at least once.
     is_armed: bool,
+    /// Nothing is pushed until the SET in flight is read: its STATUS answers it.
+    is_gap: bool,
     overflows: u8,
     /// What was read last.
     unseen: Option<u32>,
@@ -26,7 +32,7 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// The same NOTIFY is to be said again: cures a server's deafness and its inactivity timer (sources.md §4.2).
+    /// NOTIFY is to be armed again: cures a server's deafness and its inactivity timer (sources.md §4.2).
     pub(super) fn wants_arming(&mut self) {
         self.wants_arming = true;
         self.overflows = 0;
@@ -40,6 +46,7 @@ impl Session {
             armed_at: now.moment,
             wants_arming: true,
             is_armed: false,
+            is_gap: true,
             overflows: 0,
             unseen: None,
             untold: 0,
@@ -60,11 +67,26 @@ impl Session {
             notify.wants_arming = false;
             notify.armed_at = now.moment;
             self.timers.set(Timer::Renew, now.moment.after(self.settings.rearm_interval));
-            return self.command(now, Command::Notify, ARM);
+            // The answer is awaited: what is pushed before it, and what answers SET, must not be mistaken for each other.
+            if notify.is_armed {
+                return self.command(now, Command::NotifyNone, DISARM);
+            }
+            return self.arm(now, true);
         }
         if self.may_question(now) {
             self.ask_status(now);
         }
+    }
+
+    /// SET. In a gap its STATUS reports what changed since the last push, and answers every question so far.
+    fn arm(&mut self, now: Now, is_gap: bool) {
+        let Phase::Notify(notify) = &mut self.phase else { return };
+        (notify.is_armed, notify.is_gap, notify.wants_arming) = (true, is_gap, false);
+        if is_gap {
+            self.wants_reading = false;
+            self.timers.stop(Timer::Question);
+        }
+        self.command(now, Command::Notify, ARM);
     }
 
     /// A line while NOTIFY watches.
@@ -78,7 +100,7 @@ impl Session {
     }
 
     fn notify_status(&mut self, now: Now, items: &StatusItems) {
-        let may_answer = self.in_flight.is_some();
+        let may_answer = matches!(self.in_flight, Some(Command::Notify | Command::Status));
         let is_reading = self.status_line(items, may_answer);
         if !may_answer {
             self.told(items.unseen);
@@ -103,6 +125,8 @@ impl Session {
         let command = self.in_flight;
         self.answered();
         match (command, answer.kind) {
+            // A server that refuses NONE has pushed all the while, and goes on.
+            (Some(Command::NotifyNone), kind) => return self.arm(now, kind == Kind::Ok),
             (Some(Command::Notify), Kind::Ok) => {
                 self.traits.learn_notify(true, now.moment);
                 self.armed();
@@ -129,15 +153,14 @@ impl Session {
         notify.unseen = unseen.or(notify.unseen);
     }
 
-    /// The first STATUS answers our question, since nothing could be pushed before. A later one may have been pushed
-    /// before the server read our line. A never-used account gets none: ask.
+    /// In a gap the STATUS answers our question, since nothing could be pushed before; one outside of a gap may have been
+    /// pushed before the server read our line. A never-used account gets none: ask.
     fn armed(&mut self) {
         let Phase::Notify(notify) = &mut self.phase else { return };
-        let is_first = !notify.is_armed;
-        notify.is_armed = true;
+        let is_gap = notify.is_gap;
         notify.unseen = self.held.as_ref().map(|held| held.unseen).or(notify.unseen);
-        let is_read = self.release(is_first.then_some(self.sent_at));
-        self.wants_reading = (self.wants_reading && !is_first) || (is_first && !is_read);
+        let is_read = self.release(is_gap.then_some(self.sent_at));
+        self.wants_reading |= is_gap && !is_read;
     }
 
     fn notify_refused(&mut self, now: Now, answer: &Condition<'_>) {
@@ -151,7 +174,7 @@ impl Session {
 
     /// BADEVENT, overflows without end, or silence about what changes: the next lesser way.
     fn give_up_notify(&mut self, now: Now) {
-        self.watch_by(now, Watch::Idle.method(self.capabilities, false));
+        self.watch_by(now, self.idle_method());
     }
 
     /// `* OK [NOTIFICATIONOVERFLOW]` (RFC 5465 §5.8), or Dovecot's `* NO NOTIFY error, some events may have got lost`.

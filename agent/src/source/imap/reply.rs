@@ -6,7 +6,7 @@ mod status;
 
 use super::capability::Capabilities;
 use super::lines::Line;
-use super::words::{Token, Tokens, count, keyword, messages_in, number, word};
+use super::words::{Token, Tokens, count, keyword, messages_in, number, set_size, word};
 use crate::event::{ModSeq, UidValidity};
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
@@ -210,24 +210,30 @@ fn search(numbers: &[u8], folded: u32) -> Reply<'_> {
     Reply::Found(folded.saturating_add(messages_in(numbers.get(..end).unwrap_or_default())))
 }
 
-/// `(TAG "a5") UID COUNT 3` (RFC 4731 §3.1). Without COUNT it answers no question of ours.
+/// `(TAG "a5") UID COUNT 3` (RFC 4731 §3.1), or `ALL 1:3,7` where no count was sent (RFC 9051 §7.3.4). With neither it
+/// answers no question of ours.
 fn esearch(rest: &[u8]) -> Reply<'_> {
-    let (mut tokens, mut depth) = (Tokens(rest), 0_usize);
+    let (mut tokens, mut depth, mut listed) = (Tokens(rest), 0_usize, None);
     while let Some(token) = tokens.next() {
+        let next = || match tokens.clone().next() {
+            Some(Token::Atom(value) | Token::Text(value)) => Some(value),
+            _ => None,
+        };
         match token {
             Token::Open => depth += 1,
             Token::Close => depth = depth.saturating_sub(1),
             Token::Atom(word) if depth == 0 && word.eq_ignore_ascii_case(b"COUNT") => {
-                if let Some(Token::Atom(digits) | Token::Text(digits)) = tokens.clone().next()
-                    && let Some(count) = number(digits).and_then(|count| u32::try_from(count).ok())
-                {
+                if let Some(count) = next().and_then(number).and_then(|count| u32::try_from(count).ok()) {
                     return Reply::Count(count);
                 }
+            }
+            Token::Atom(word) if depth == 0 && word.eq_ignore_ascii_case(b"ALL") => {
+                listed = next().and_then(set_size).or(listed);
             }
             Token::Atom(_) | Token::Text(_) => {}
         }
     }
-    Reply::Other
+    listed.map_or(Reply::Other, Reply::Found)
 }
 
 /// Data as imap-codec decodes it: the rest, and what this reader is measured against in tests and benches.

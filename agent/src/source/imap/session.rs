@@ -30,9 +30,11 @@ pub(super) enum Command {
     StartTls,
     LogIn,
     Id,
+    NotifyNone,
     Notify,
     Status,
     Examine,
+    Noop,
     Search,
     Idle,
     Logout,
@@ -45,9 +47,10 @@ impl Command {
             Self::StartTls => "STARTTLS",
             Self::LogIn => "log-in",
             Self::Id => "ID",
-            Self::Notify => "NOTIFY",
+            Self::NotifyNone | Self::Notify => "NOTIFY",
             Self::Status => "STATUS",
             Self::Examine => "EXAMINE",
+            Self::Noop => "NOOP",
             Self::Search => "SEARCH",
             Self::Idle => "IDLE",
             Self::Logout => "LOGOUT",
@@ -96,6 +99,8 @@ pub struct Session {
     pub(super) wants_reading: bool,
     /// A better way of watching is to be tried, on a connection of its own.
     pub(super) is_leaving: bool,
+    /// An IDLE of this connection began and ended as it should.
+    has_idled: bool,
 }
 
 impl Session {
@@ -126,6 +131,7 @@ impl Session {
             errand,
             wants_reading: false,
             is_leaving: false,
+            has_idled: false,
         }
     }
 
@@ -141,6 +147,9 @@ impl Session {
             Input::Bytes(bytes) => self.bytes(now, bytes),
             Input::Ask => {
                 self.wants_reading = true;
+                if let Phase::Idle(idle) = &mut self.phase {
+                    idle.asked();
+                }
                 self.proceed(now);
             }
             Input::Timeout => self.timeout(now),
@@ -194,7 +203,7 @@ impl Session {
 
     fn reply(&mut self, now: Now, reply: Reply<'_>, is_more_waiting: bool) {
         match reply {
-            Reply::Bye(bye) => return self.bye(&bye),
+            Reply::Bye(bye) => return self.bye(now, &bye),
             Reply::Capability(capabilities) => self.capabilities = capabilities,
             Reply::Tagged(tag, _) if !self.is_expected(tag) => return self.skip(),
             Reply::Untagged(said) if said.is_code("ALERT") => self.tell(Output::Alert(said.for_people())),
@@ -216,8 +225,9 @@ impl Session {
         self.in_flight.is_some() && (tag == self.tag || is_last_idle)
     }
 
-    fn bye(&mut self, bye: &Condition<'_>) {
+    fn bye(&mut self, now: Now, bye: &Condition<'_>) {
         let is_ours = self.in_flight == Some(Command::Logout);
+        self.blame_idle(now);
         self.close(if is_ours { Ending::Done } else { Ending::Bye(bye.for_people()) });
     }
 
@@ -226,11 +236,27 @@ impl Session {
         self.close(if is_ours { Ending::Done } else { Ending::Lost });
     }
 
+    /// The connection ends while the server owes an answer to IDLE or to DONE: perhaps it has no IDLE that works.
+    fn blame_idle(&self, now: Now) {
+        let is_owed = self.in_flight == Some(Command::Idle) && self.timers.get(Timer::Deadline).is_some();
+        if is_owed && !self.has_idled {
+            self.traits.learn_idle_failed(now.moment);
+        }
+    }
+
+    /// An IDLE ended as it should.
+    pub(super) fn idled(&mut self) {
+        self.has_idled = true;
+        self.traits.learn_idle_works();
+    }
+
     fn timeout(&mut self, now: Now) {
         if self.timers.take_due(Timer::Deadline, now.moment) {
             // A server that reads LOGOUT and says nothing has given its reading already.
             let what = self.in_flight.map_or("greeting", Command::name);
             let is_ours = self.in_flight == Some(Command::Logout);
+            self.timers.set(Timer::Deadline, now.moment);
+            self.blame_idle(now);
             return self.close(if is_ours { Ending::Done } else { Ending::Silent(what) });
         }
         let is_question = self.timers.take_due(Timer::Question, now.moment);
@@ -269,12 +295,25 @@ impl Session {
         }
         let best = self.best_method();
         let is_barred = best == Method::Notify && !self.traits.may_notify(now.moment);
-        self.watch_by(now, if is_barred { Watch::Idle.method(self.capabilities, false) } else { best });
+        let method = if is_barred { self.idle_method() } else { best };
+        let is_idle = matches!(method, Method::Idle | Method::IdleUnselected);
+        self.watch_by(now, if is_idle && !self.traits.may_idle(now.moment) { Method::Poll } else { method });
     }
 
     /// By what the server offers.
-    fn best_method(&self) -> Method {
-        self.settings.watch.method(self.capabilities, self.traits.is_crowd())
+    pub(super) fn best_method(&self) -> Method {
+        self.as_idled(self.settings.watch.method(self.capabilities, self.traits.is_crowd()))
+    }
+
+    /// The next lesser way than NOTIFY.
+    pub(super) fn idle_method(&self) -> Method {
+        self.as_idled(Watch::Idle.method(self.capabilities, false))
+    }
+
+    /// A server that pushes STATUS in IDLE is better watched with nothing selected (sources.md §9.3).
+    fn as_idled(&self, method: Method) -> Method {
+        let is_better = self.settings.watch == Watch::Auto && self.traits.prefers_unselected();
+        if method == Method::Idle && is_better { Method::IdleUnselected } else { method }
     }
 
     /// Takes up a way of watching: the first, or the next lesser one after the server refused.
@@ -331,6 +370,9 @@ impl Session {
     }
 
     pub(super) fn skip(&mut self) {
+        if let Phase::Idle(idle) = &mut self.phase {
+            idle.skipped();
+        }
         self.tell(Output::Skipped);
     }
 

@@ -1,10 +1,13 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
-use super::{NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
+use super::{IDLE_AGAIN, IDLE_FAILURES_APART, IDLE_FAILURES_MAX, NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
 use crate::time::Moment;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
+
+/// After so many proofs without a case of the contrary a server is believed to report what changes between two commands.
+const PROOFS: u8 = 3;
 
 /// What connections learn about their server, shared by all of one source.
 #[derive(Debug, Default)]
@@ -15,8 +18,16 @@ pub struct Traits {
     /// Longest time between two `* OK Still here` in one IDLE, in seconds; 0 while none was seen.
     rhythm_s: AtomicU32,
     status_in_idle: AtomicBool,
-    /// How often in a row the server refused NOTIFY, and when it may be tried again.
-    refused: Mutex<Option<(u32, Moment)>>,
+    /// Proofs that SEARCH shows what is new, without NOOP before it (sources.md §9.3).
+    shows_new: AtomicU8,
+    /// Proofs that IDLE reports what changed before it began (sources.md §9.3).
+    reports_gap: AtomicU8,
+    /// 0 not known, 1 IDLE pushes STATUS with INBOX examined, 2 and yet not with nothing selected.
+    unselected: AtomicU8,
+    notify: Mutex<Barrier>,
+    idle: Mutex<Barrier>,
+    /// Connections in a row whose first IDLE did not work, and when the last was counted.
+    idle_failures: Mutex<(u8, Moment)>,
     /// More mailboxes are watched there than NOTIFY is good for.
     is_crowd: AtomicBool,
     /// AUTHENTICATE PLAIN was offered and refused, and LOGIN worked.
@@ -46,6 +57,26 @@ impl Traits {
         self.status_in_idle.load(Ordering::Relaxed)
     }
 
+    /// Whether a search in an examined INBOX needs no NOOP before it.
+    pub fn shows_new(&self) -> bool {
+        self.shows_new.load(Ordering::Relaxed) >= PROOFS
+    }
+
+    /// Whether IDLE with INBOX examined reports what changed before it began.
+    pub fn reports_gap(&self) -> bool {
+        self.reports_gap.load(Ordering::Relaxed) >= PROOFS
+    }
+
+    /// Whether an IDLE with nothing selected is better than one with INBOX examined (sources.md §9.3).
+    pub fn prefers_unselected(&self) -> bool {
+        self.unselected.load(Ordering::Relaxed) == 1
+    }
+
+    /// Whether IDLE is worth a try now.
+    pub fn may_idle(&self, now: Moment) -> bool {
+        self.idle.lock().0.is_none_or(|(_, at)| at <= now)
+    }
+
     /// Whether NOTIFY is worth a try now.
     pub fn may_notify(&self, now: Moment) -> bool {
         self.notify_again_at().is_none_or(|at| at <= now)
@@ -53,7 +84,7 @@ impl Traits {
 
     /// When NOTIFY may be tried again on a server that refused it.
     pub fn notify_again_at(&self) -> Option<Moment> {
-        self.refused.lock().map(|(_, at)| at)
+        self.notify.lock().0.map(|(_, at)| at)
     }
 
     /// Whether the source watches more than [`NOTIFY_MAX`] mailboxes.
@@ -82,16 +113,53 @@ impl Traits {
 
     /// The server took NOTIFY, or refused it. Connections that tried at the same time are one refusal.
     pub(super) fn learn_notify(&self, is_taken: bool, now: Moment) {
-        let mut refused = self.refused.lock();
-        *refused = match *refused {
-            _ if is_taken => None,
-            Some((times, at)) if now < at => Some((times, at)),
-            before => {
-                let times = before.map_or(0, |(times, _)| times.saturating_add(1));
-                let wait = UPGRADE_AFTER.saturating_mul(2_u32.saturating_pow(times)).min(UPGRADE_MAX);
-                Some((times, now.after(wait)))
-            }
-        };
+        let mut notify = self.notify.lock();
+        if is_taken { notify.0 = None } else { notify.refused(UPGRADE_AFTER, now) }
+    }
+
+    /// An IDLE began and ended as it should.
+    pub(super) fn learn_idle_works(&self) {
+        *self.idle_failures.lock() = (0, Moment::START);
+        self.idle.lock().0 = None;
+    }
+
+    /// The first IDLE of a connection was not begun, or not ended. Those of one moment are one failure: a server that
+    /// restarts does that to many.
+    pub(super) fn learn_idle_failed(&self, now: Moment) {
+        let mut failures = self.idle_failures.lock();
+        if failures.0 > 0 && now.since(failures.1) < IDLE_FAILURES_APART {
+            return;
+        }
+        *failures = (failures.0.saturating_add(1), now);
+        if failures.0 >= IDLE_FAILURES_MAX {
+            self.idle.lock().refused(IDLE_AGAIN, now);
+        }
+    }
+
+    /// A search was answered together with what had changed before it.
+    pub(super) fn learn_shows_new(&self) {
+        let _ = self.shows_new.fetch_update(Ordering::Relaxed, Ordering::Relaxed, proven_once_more);
+    }
+
+    /// IDLE reported what had changed before it began.
+    pub(super) fn learn_reports_gap(&self) {
+        let _ = self.reports_gap.fetch_update(Ordering::Relaxed, Ordering::Relaxed, proven_once_more);
+    }
+
+    /// A count found what nobody had reported: whatever was proven is to be proven anew.
+    pub(super) fn learn_hidden(&self) {
+        self.shows_new.store(0, Ordering::Relaxed);
+        self.reports_gap.store(0, Ordering::Relaxed);
+    }
+
+    /// STATUS came in an IDLE with INBOX examined.
+    pub(super) fn learn_status_beside_exists(&self) {
+        let _ = self.unselected.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Nothing came in one with nothing selected.
+    pub(super) fn learn_unselected_silent(&self) {
+        self.unselected.store(2, Ordering::Relaxed);
     }
 
     /// Whether LOGIN worked where the server had refused AUTHENTICATE PLAIN, which it offers.
@@ -126,6 +194,26 @@ impl Traits {
     }
 }
 
+fn proven_once_more(proofs: u8) -> Option<u8> {
+    (proofs < PROOFS).then_some(proofs + 1)
+}
+
+/// A way of watching that the server refuses: how often in a row it did, and when it may be tried again.
+#[derive(Debug, Default)]
+struct Barrier(Option<(u32, Moment)>);
+
+impl Barrier {
+    /// After `first` it may be tried again, after each further refusal twice as long, [`UPGRADE_MAX`] at most.
+    fn refused(&mut self, first: Duration, now: Moment) {
+        let times = match self.0 {
+            Some((_, at)) if now < at => return,
+            before => before.map_or(0, |(times, _)| times.saturating_add(1)),
+        };
+        let wait = first.saturating_mul(2_u32.saturating_pow(times)).min(UPGRADE_MAX);
+        self.0 = Some((times, now.after(wait)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +233,53 @@ mod tests {
         }
         traits.learn_notify(true, now);
         assert!(traits.may_notify(Moment::START));
+    }
+
+    #[test]
+    fn what_a_server_proved_is_believed_until_a_case_of_the_contrary() {
+        let traits = Traits::default();
+        for _ in 0..PROOFS {
+            assert!(!traits.shows_new() && !traits.reports_gap());
+            traits.learn_shows_new();
+            traits.learn_reports_gap();
+        }
+        assert!(traits.shows_new() && traits.reports_gap());
+        traits.learn_hidden();
+        traits.learn_shows_new();
+        assert!(!traits.shows_new() && !traits.reports_gap());
+    }
+
+    #[test]
+    fn status_in_idle_is_preferred_until_it_was_tried_in_vain() {
+        let traits = Traits::default();
+        assert!(!traits.prefers_unselected());
+        traits.learn_status_beside_exists();
+        assert!(traits.prefers_unselected());
+        traits.learn_unselected_silent();
+        traits.learn_status_beside_exists();
+        assert!(!traits.prefers_unselected());
+    }
+
+    #[test]
+    fn an_idle_that_fails_on_several_connections_at_different_times_is_not_tried_for_a_while() {
+        let traits = Traits::default();
+        let mut now = Moment::START;
+        for _ in 0..20 {
+            traits.learn_idle_failed(now);
+        }
+        assert!(traits.may_idle(now), "a restart");
+        for _ in 1..IDLE_FAILURES_MAX {
+            assert!(traits.may_idle(now));
+            now = now.after(IDLE_FAILURES_APART);
+            traits.learn_idle_failed(now);
+        }
+        assert!(!traits.may_idle(now));
+        now = now.after(IDLE_AGAIN);
+        assert!(traits.may_idle(now));
+        traits.learn_idle_failed(now);
+        assert!(!traits.may_idle(now.after(IDLE_AGAIN)) && traits.may_idle(now.after(2 * IDLE_AGAIN)));
+        traits.learn_idle_works();
+        assert!(traits.may_idle(now));
     }
 
     #[test]

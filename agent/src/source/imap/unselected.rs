@@ -3,11 +3,12 @@
 //! tells what the questions find is polled.
 
 use super::exchange::{Ending, Output};
+use super::gap::Gap;
 use super::idle::{CONFIRM_MS, ShortEnds};
 use super::reply::{Condition, Kind, Reply, StatusItems};
 use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, Method, UNTOLD_MAX};
+use super::{ANSWER_WAIT, Method, UNTOLD_MAX, Watch};
 use crate::time::Now;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub(super) struct Unselected {
     /// Changes that only a question found.
     untold: u8,
     ends: ShortEnds,
+    pub(super) gap: Gap,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +46,15 @@ impl Unselected {
 impl Session {
     /// The count is asked for first.
     pub(super) fn unselected_begin(&mut self, now: Now) {
+        let mut gap = Gap::default();
+        gap.asking();
         self.phase = Phase::Unselected(Unselected {
             step: Step::Asking,
             wants_renewal: false,
             unseen: None,
             untold: 0,
             ends: ShortEnds::default(),
+            gap,
         });
         self.ask_status(now);
     }
@@ -91,6 +96,9 @@ impl Session {
         let is_reading = self.status_line(items, false);
         let Phase::Unselected(unselected) = &mut self.phase else { return };
         unselected.unseen = items.unseen.or(unselected.unseen);
+        if unselected.step != Step::Idling {
+            unselected.gap.told();
+        }
         if !is_reading {
             self.tell(Output::Noticed);
             self.wants_reading = true;
@@ -126,25 +134,38 @@ impl Session {
         let Phase::Unselected(unselected) = &mut self.phase else { return };
         let before = unselected.unseen;
         unselected.unseen = found.or(before);
+        unselected.gap.counted(found != before);
         if !is_proven && before.is_some() && found.is_some() && before != found {
             unselected.untold += 1;
             if unselected.untold >= UNTOLD_MAX {
-                return self.watch_by(now, Method::Poll);
+                return self.give_up_unselected(now);
             }
         }
         self.unselected_idle(now);
     }
 
+    /// Nothing is pushed here. `auto` came because something was pushed with INBOX examined, and goes back.
+    fn give_up_unselected(&mut self, now: Now) {
+        self.traits.learn_unselected_silent();
+        let is_auto = self.settings.watch == Watch::Auto;
+        self.watch_by(now, if is_auto { self.idle_method() } else { Method::Poll });
+    }
+
     fn unselected_ended(&mut self, now: Now) {
         self.answered();
+        self.idled();
         if self.is_leaving {
             self.leave(now);
         } else if self.may_question(now) {
             if let Phase::Unselected(unselected) = &mut self.phase {
                 unselected.step = Step::Asking;
+                unselected.gap.asking();
             }
             self.ask_status(now);
         } else {
+            if let Phase::Unselected(unselected) = &mut self.phase {
+                unselected.gap.opened();
+            }
             self.unselected_idle(now);
         }
     }
@@ -155,6 +176,7 @@ impl Session {
         unselected.wants_renewal = false;
         self.command(now, Command::Idle, "IDLE");
         self.timers.set(Timer::Renew, now.moment.after(self.settings.idle_interval));
+        self.look_into_gap(now);
         if !self.traits.sends_status_in_idle() {
             let wait = Duration::from_millis(self.rng.u64(CONFIRM_MS));
             self.question_after(now, wait);

@@ -124,6 +124,17 @@ pub(super) fn search_numbers(line: &[u8]) -> Option<usize> {
     is_search.then(|| line.len() - numbers.len())
 }
 
+/// How many numbers a sequence set names (RFC 9051 §9, sequence-set): 4 in `1:3,7`.
+pub(super) fn set_size(set: &[u8]) -> Option<u32> {
+    set.split(|byte| *byte == b',').try_fold(0_u32, |sum, part| {
+        let mut ends = part.splitn(2, |byte| *byte == b':').map(number);
+        let first = ends.next()??;
+        let last = ends.next().unwrap_or(Some(first))?;
+        let size = first.abs_diff(last).saturating_add(1);
+        sum.checked_add(u32::try_from(size).ok()?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

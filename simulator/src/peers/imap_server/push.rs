@@ -20,6 +20,8 @@ pub(super) struct Notify {
     told: Option<Status>,
     /// Which of the mailbox's logs is watched (quirk `notify-deaf-after-rotation`).
     log: u32,
+    /// Pushes are off (quirk `notify-rearm-toggles`).
+    is_off: bool,
 }
 
 /// What a NOTIFY command asks for.
@@ -99,7 +101,8 @@ impl Session {
         self.flush_notify(step);
         self.timers.stop(Timer::Window);
         self.timers.stop(Timer::DeafLook);
-        self.notify = None;
+        let toggles = self.quirks(step.store).has(Quirk::NotifyRearmToggles);
+        let was_on = self.notify.take().is_some_and(|notify| !notify.is_off);
         let Wanted::Inbox { with_status, tells_messages, tells_flags } = wanted else {
             return Answer::ok("NOTIFY completed.");
         };
@@ -110,7 +113,8 @@ impl Session {
             self.say_status(step, "INBOX", &items);
         }
         let log = self.told_version / self.settings.rotation_changes.max(1);
-        self.notify = Some(Box::new(Notify { tells_messages, tells_flags, told, log }));
+        self.notify =
+            Some(Box::new(Notify { tells_messages, tells_flags, told, log, is_off: toggles && was_on }));
         Answer::ok("NOTIFY completed.")
     }
 
@@ -135,9 +139,14 @@ impl Session {
     /// Tells what changed in the window that is over.
     pub(super) fn flush(&mut self, step: &mut Step<'_>) {
         let quirks = self.quirks(step.store);
+        let told_version = self.told_version;
         self.flush_notify(step);
         let Some(account) = self.account().filter(|_| self.is_idling()) else { return };
         if self.selected.is_some() {
+            let is_changed = step.store.version(account) != told_version;
+            if is_changed && quirks.has(Quirk::StatusInIdle) {
+                self.push_status(step, account, Items { modseq: false, ..self.all_items() });
+            }
             self.sync(step, SyncRules { tells_flags: !quirks.has(Quirk::NoFlagsInIdle), ..SyncRules::ALL });
         } else if quirks.has(Quirk::StatusInUnselectedIdle) && self.notify.is_none() {
             let items = Items { messages: true, unseen: true, ..Items::default() };
@@ -198,8 +207,9 @@ impl Session {
     }
 
     fn is_deaf(&self, step: &Step<'_>, version: u32) -> bool {
+        let Some(notify) = self.notify.as_deref() else { return false };
         let log = version / self.settings.rotation_changes.max(1);
-        self.notify.as_deref().is_some_and(|notify| notify.log != log)
-            && self.quirks(step.store).has(Quirk::NotifyDeafAfterRotation)
+        let is_rotated = notify.log != log;
+        notify.is_off || (is_rotated && self.quirks(step.store).has(Quirk::NotifyDeafAfterRotation))
     }
 }

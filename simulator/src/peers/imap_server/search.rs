@@ -8,6 +8,8 @@ use crate::peers::mail_store::{Flags, Message, Quirk};
 
 /// Nested NOTs, at most.
 const NOT_DEPTH_MAX: usize = 8;
+/// Numbers of one line with the quirk `search-in-pieces`.
+const PIECE: usize = 3;
 
 /// One search key: all keys of a command must hold.
 enum Key {
@@ -84,7 +86,8 @@ impl Returned {
 impl Session {
     /// `[UID] SEARCH [RETURN (…)] keys`.
     pub(super) fn search(&mut self, step: &mut Step<'_>, tag: &str, mut args: Args, by_uid: bool) -> Answer {
-        let counts_all = self.quirks(step.store).has(Quirk::EsearchCountTotal);
+        let quirks = self.quirks(step.store);
+        let counts_all = quirks.has(Quirk::EsearchCountTotal);
         let Some(selected) = self.selected.as_deref() else { return Answer::bad("No mailbox selected.") };
         let returned = if self.settings.offers_esearch && args.skip("RETURN") {
             match args.list().and_then(Returned::parse) {
@@ -111,13 +114,22 @@ impl Session {
         let found = numbered.filter(|(place, message)| keys.iter().all(|key| key.holds(*place, **message)));
         let found: Vec<u32> =
             found.map(|(place, message)| if by_uid { message.uid } else { place }).collect();
+        if found.is_empty() && quirks.has(Quirk::SearchEmptySilent) {
+            return Answer::ok("Search completed.");
+        }
+        if quirks.has(Quirk::SearchInPieces) && !found.is_empty() {
+            for piece in found.chunks(PIECE) {
+                self.say(format_args!("{}", listed(piece)));
+            }
+            return Answer::ok("Search completed.");
+        }
         let answer = match returned {
             Some(returned) => {
                 let is_total = counts_all && keys.iter().any(Key::is_unseen);
                 let count = if is_total { selected.exists() } else { found.len() };
                 esearch(tag, by_uid, returned, &found, count)
             }
-            None => found.iter().fold("* SEARCH".to_owned(), |line, number| line + " " + &number.to_string()),
+            None => listed(&found),
         };
         self.say(format_args!("{answer}"));
         Answer::ok("Search completed.")
@@ -146,6 +158,11 @@ impl Session {
         }
         Answer::ok("Fetch completed.")
     }
+}
+
+/// `* SEARCH 2 5 7`.
+fn listed(found: &[u32]) -> String {
+    found.iter().fold("* SEARCH".to_owned(), |line, number| line + " " + &number.to_string())
 }
 
 /// `* ESEARCH (TAG "a1") UID COUNT 5` (RFC 4731 §3.1); MIN, MAX and ALL are left out where nothing was found.

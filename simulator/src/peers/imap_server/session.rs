@@ -244,7 +244,8 @@ impl Session {
 
     fn carry_out(&mut self, step: &mut Step<'_>, command: Command) {
         let Command { tag, name, args } = command;
-        let mut rules = SyncRules::ALL;
+        let quirks = self.quirks(step.store);
+        let (mut rules, mut is_frozen) = (SyncRules::ALL, false);
         let answer = match (name.as_str(), self.account) {
             ("CAPABILITY", _) => self.capability(),
             ("NOOP" | "CHECK", _) => {
@@ -263,10 +264,11 @@ impl Session {
             ("IDLE", Some(_)) if self.settings.offers_idle => return self.enter_idle(step, tag),
             (_, Some(account)) => {
                 rules.tells_expunges = !matches!(name.as_str(), "SEARCH" | "FETCH" | "STORE");
+                is_frozen = quirks.has(Quirk::FrozenView) && does_not_change(&name);
                 self.after_login(step, account, &tag, &name, args)
             }
         };
-        if !matches!(answer, Answer::Later) {
+        if !matches!(answer, Answer::Later) && !is_frozen {
             self.sync(step, rules);
         }
         if self.phase != Phase::Ended {
@@ -285,6 +287,13 @@ impl Session {
 
     fn enter_idle(&mut self, step: &mut Step<'_>, tag: String) {
         let quirks = self.quirks(step.store);
+        if quirks.has(Quirk::ByeAtIdle) {
+            return self.bye(step, "Server is too busy for IDLE.");
+        }
+        if quirks.has(Quirk::IdleNeverBegins) {
+            self.idle_tag = Some(tag.into());
+            return;
+        }
         if let Some(selected) =
             self.selected.as_deref().filter(|_| quirks.has(Quirk::ExistsBeforeContinuation))
         {
@@ -295,16 +304,27 @@ impl Session {
         self.say(format_args!("+{space}idling"));
         self.idle_tag = Some(tag.into());
         self.timers.set(Timer::Keepalive, step.now + self.settings.keepalive);
-        self.look(step);
+        match self.account.filter(|_| self.notify.is_none()) {
+            Some(account) if quirks.has(Quirk::IdleForgetsGap) => {
+                self.told_version = step.store.version(account);
+            }
+            // Dovecot tells at once what a selected mailbox missed between two commands, without its window.
+            Some(_) if self.selected.is_some() => self.flush(step),
+            _ => self.look(step),
+        }
     }
 
     fn leave_idle(&mut self, step: &mut Step<'_>, tag: &str, line: &[u8]) {
         self.timers.stop(Timer::Keepalive);
         self.timers.stop(Timer::Window);
-        self.sync(step, SyncRules::ALL);
+        let quirks = self.quirks(step.store);
+        if !quirks.has(Quirk::FrozenView) {
+            self.sync(step, SyncRules::ALL);
+        }
         if self.phase == Phase::Ended {
             return;
         }
+        let tag = if quirks.has(Quirk::DoneUntagged) { "*" } else { tag };
         let answer = if line.eq_ignore_ascii_case(b"DONE") {
             Answer::ok("Idle completed.")
         } else {
@@ -385,4 +405,12 @@ impl Session {
         self.timers.stop_all();
         self.phase = Phase::Ended;
     }
+}
+
+/// Commands after which a session with the quirk `frozen-view` has not looked at the mailbox.
+fn does_not_change(command: &str) -> bool {
+    matches!(
+        command,
+        "SEARCH" | "UID SEARCH" | "STATUS" | "FETCH" | "UID FETCH" | "LIST" | "NAMESPACE" | "ENABLE"
+    )
 }

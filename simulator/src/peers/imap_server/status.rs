@@ -73,7 +73,8 @@ impl Session {
         }
         let Some(mailbox) = step.store.mailbox(account, folder) else { return Answer::no("[NONEXISTENT]") };
         let (fresh, recent) = (mailbox.status(), mailbox.recent());
-        let is_frozen = self.quirks(step.store).has(Quirk::StatusFrozenWhenSelected);
+        let quirks = self.quirks(step.store);
+        let is_frozen = quirks.has(Quirk::StatusFrozenWhenSelected) || quirks.has(Quirk::FrozenView);
         let selected = self.selected.as_deref().filter(|selected| selected.folder == folder);
         let is_selected = selected.is_some();
         let status = selected.filter(|_| is_frozen).map_or(fresh, |selected| selected.frozen(fresh));

@@ -48,6 +48,24 @@ pub enum Quirk {
     /// The server as a whole lets in half as many sessions as it has mailboxes; a further log-in is refused after the
     /// password, or cut off, or never answered.
     ConnectionLimit,
+    /// The same NOTIFY SET again on a live connection switches pushes off, but for a look every 30 s; the next one on.
+    NotifyRearmToggles,
+    /// A selected mailbox's view stays as it is until NOOP or a push: SEARCH and STATUS miss what is newer.
+    FrozenView,
+    /// IDLE reports only changes made after it began, none of those since the last command.
+    IdleForgetsGap,
+    /// IDLE with INBOX selected pushes STATUS of it beside EXISTS, EXPUNGE and FETCH.
+    StatusInIdle,
+    /// A SEARCH that finds nothing is answered by its tagged OK alone.
+    SearchEmptySilent,
+    /// A SEARCH is answered in several untagged lines, whatever RETURN asked for.
+    SearchInPieces,
+    /// IDLE is answered by BYE.
+    ByeAtIdle,
+    /// IDLE is never answered by a continuation.
+    IdleNeverBegins,
+    /// DONE is answered without a tag.
+    DoneUntagged,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -76,7 +94,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 35] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -97,6 +115,15 @@ impl Quirk {
         Self::ContinuationUnspaced,
         Self::StatusSpaced,
         Self::ConnectionLimit,
+        Self::NotifyRearmToggles,
+        Self::FrozenView,
+        Self::IdleForgetsGap,
+        Self::StatusInIdle,
+        Self::SearchEmptySilent,
+        Self::SearchInPieces,
+        Self::ByeAtIdle,
+        Self::IdleNeverBegins,
+        Self::DoneUntagged,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -133,6 +160,15 @@ impl Quirk {
             Self::ContinuationUnspaced => "continuation-unspaced",
             Self::StatusSpaced => "status-spaced",
             Self::ConnectionLimit => "connection-limit",
+            Self::NotifyRearmToggles => "notify-rearm-toggles",
+            Self::FrozenView => "frozen-view",
+            Self::IdleForgetsGap => "idle-forgets-gap",
+            Self::StatusInIdle => "status-in-idle",
+            Self::SearchEmptySilent => "search-empty-silent",
+            Self::SearchInPieces => "search-in-pieces",
+            Self::ByeAtIdle => "bye-at-idle",
+            Self::IdleNeverBegins => "idle-never-begins",
+            Self::DoneUntagged => "done-untagged",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",

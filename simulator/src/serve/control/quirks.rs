@@ -79,7 +79,7 @@ fn view(store: &MailStore) -> Value {
     let mailboxes: Vec<Value> =
         odd.map(|(account, name)| json!({ "name": &**name, "quirks": names(own(account)) })).collect();
     let known = Quirk::ALL.map(Quirk::name);
-    json!({ "known": known, "everywhere": everywhere(store), "mailboxes": mailboxes })
+    json!({ "known": known.as_slice(), "everywhere": everywhere(store), "mailboxes": mailboxes })
 }
 
 /// The same with how those fare who are told.

@@ -37,6 +37,7 @@ struct Header {
     tls: Tls,
     errand: Errand,
     watch: Watch,
+    reports_gap: bool,
 }
 
 impl Default for Header {
@@ -48,6 +49,7 @@ impl Default for Header {
             tls: Tls::None,
             errand: Errand::Watch,
             watch: Watch::Auto,
+            reports_gap: false,
         }
     }
 }
@@ -73,6 +75,7 @@ impl Header {
             "tls" if value == "implicit" => self.tls = Tls::Implicit,
             "errand" if value == "visit" => self.errand = Errand::Visit,
             "watch" if value == "idle-unselected" => self.watch = Watch::IdleUnselected,
+            "server" if value == "reports-gap" => self.reports_gap = true,
             _ => panic!("unknown header {key}: {value}"),
         }
     }
@@ -92,7 +95,12 @@ impl Header {
         let (tls, watch) = (self.tls, self.watch);
         let settings = Settings { tls, watch, ..Settings::new("test", "127.0.0.1", login) };
         let mailbox = self.mailbox.as_str().into();
-        let session = Session::new(Arc::new(settings), Arc::default(), mailbox, self.errand, 1);
+        let traits = Traits::default();
+        // More than it takes to be believed.
+        for _ in 0..if self.reports_gap { 9 } else { 0 } {
+            traits.learn_reports_gap();
+        }
+        let session = Session::new(Arc::new(settings), Arc::new(traits), mailbox, self.errand, 1);
         let mut played = Played { session, now: Now::default().after(Duration::from_secs(1000)) };
         played.input(Input::Token(&self.password.clone().into()));
         played
@@ -240,7 +248,7 @@ fn after(name: &str) -> Played {
 }
 
 /// Traces that leave the session alive: in NOTIFY, at each step of IDLE, on a visit, in the middle of a log-in.
-const STATES: [&str; 11] = [
+const STATES: [&str; 13] = [
     "notify-uidvalidity",
     "notify-without-unseen",
     "notify-badevent",
@@ -251,6 +259,8 @@ const STATES: [&str; 11] = [
     "idle-unselected",
     "unasked-in-idle",
     "idle-ended-by-server",
+    "stalwart-frozen-view",
+    "stalwart-idle-unselected",
     "login-quoted",
 ];
 

@@ -5,31 +5,33 @@ use crate::peers::imap_server::{Input, Settings};
 use crate::peers::mail_store::Quirk;
 use std::time::Duration;
 
+/// INBOX with one message, examined.
+const EXAMINED: &str =
+    "C: a EXAMINE INBOX\nS: * FLAGS …\nS: * OK [PERM…\nS: * 1 EXISTS\nS: * 1 RECENT\nS: * OK [UNSEEN …
+        S: * OK [UIDV…\nS: * OK [UIDN…\nS: * OK [HIGH…\nS: a OK …\n";
+
 #[test]
 fn each_quirk_does_what_its_name_says() {
-    let examined =
-        "C: a EXAMINE INBOX\nS: * FLAGS …\nS: * OK [PERM…\nS: * 1 EXISTS\nS: * 1 RECENT\nS: * OK [UNSEEN …
-        S: * OK [UIDV…\nS: * OK [UIDN…\nS: * OK [HIGH…\nS: a OK …\n";
     let armed = "C: a NOTIFY SET STATUS (MAILBOXES INBOX (MessageNew MessageExpunge FlagChange))
         S: * STATUS INBOX (MESSAGES …\nS: a OK …\n";
     let table = [
         (
             Quirk::StatusFrozenWhenSelected,
-            examined,
+            EXAMINED,
             "@ deliver\nC: b STATUS INBOX (UNSEEN)
           S: * STATUS INBOX (UNSEEN 1)\nS: * 2 EXISTS\nS: * 2 RECENT\nS: b OK [CLIENTBUG] …",
         ),
         (
             Quirk::NoFlagsInIdle,
-            examined,
+            EXAMINED,
             "C: b IDLE\nS: + idling\n@ seen 1\n+900\n@ deliver\n+500\nS: * 2 EXISTS
           S: * 2 RECENT\nC: DONE\nS: * 1 FETCH (FLAGS (\\Seen))\nS: b OK …",
         ),
-        (Quirk::ExistsBeforeContinuation, examined, "C: b IDLE\nS: * 1 EXISTS\nS: + idling"),
+        (Quirk::ExistsBeforeContinuation, EXAMINED, "C: b IDLE\nS: * 1 EXISTS\nS: + idling"),
         (Quirk::SilentDrop, armed, "C: b NOOP\n@ deliver\n+5000000"),
         (
             Quirk::EsearchCountTotal,
-            examined,
+            EXAMINED,
             "@ seen 1\nC: b NOOP\nS: * 1 FETCH …\nS: b OK …
           C: c UID SEARCH RETURN (COUNT) UNSEEN\nS: * ESEARCH (TAG \"c\") UID COUNT 1\nS: c OK …
           C: d UID SEARCH RETURN (COUNT) NOT SEEN\nS: * ESEARCH (TAG \"d\") UID COUNT 0\nS: d OK …",
@@ -55,7 +57,7 @@ fn each_quirk_does_what_its_name_says() {
             armed,
             "+500\nS: * STATUS INBOX (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1700000003 UNSEEN 1 HIGHESTMODSEQ 1)",
         ),
-        (Quirk::UidValidityBump, examined, "C: b NOOP\nS: * BYE …\nE: close"),
+        (Quirk::UidValidityBump, EXAMINED, "C: b NOOP\nS: * BYE …\nE: close"),
         (
             Quirk::DuplicateStatus,
             armed,
@@ -63,6 +65,54 @@ fn each_quirk_does_what_its_name_says() {
           S: * STATUS INBOX (UNSEEN 0 HIGHESTMODSEQ 3)",
         ),
         (Quirk::MassDisconnect, armed, "E: close"),
+    ];
+    for (quirk, before, after) in table {
+        let mut stage = logged_in(Settings::default());
+        stage.play(&format!("@ deliver\n{before}\n@ quirk {quirk}\n{after}"));
+    }
+}
+
+#[test]
+fn each_quirk_of_a_selected_mailbox_does_what_its_name_says() {
+    let table = [
+        (
+            Quirk::FrozenView,
+            EXAMINED,
+            "@ deliver\nC: b SEARCH UNSEEN\nS: * SEARCH 1\nS: b OK …
+          C: c STATUS INBOX (UNSEEN)\nS: * STATUS INBOX (UNSEEN 1)\nS: c OK …
+          C: d NOOP\nS: * 2 EXISTS\nS: * 2 RECENT\nS: d OK …\nC: e SEARCH UNSEEN\nS: * SEARCH 1 2\nS: e OK …",
+        ),
+        (
+            Quirk::IdleForgetsGap,
+            EXAMINED,
+            "@ deliver\nC: b IDLE\nS: + idling\n+900\n@ deliver\n+500\nS: * 3 EXISTS\nS: * 3 RECENT",
+        ),
+        (
+            Quirk::IdleForgetsGap,
+            "@ quirk status-in-unselected-idle",
+            "@ deliver\nC: b IDLE\nS: + idling\n+900\n@ deliver\n+500\nS: * STATUS INBOX (MESSAGES 3 UNSEEN 3)",
+        ),
+        (
+            Quirk::StatusInIdle,
+            EXAMINED,
+            "C: b IDLE\nS: + idling\n@ seen 1\n+500
+          S: * STATUS INBOX (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1700000001 UNSEEN 0)\nS: * 1 FETCH (FLAGS (\\Seen))",
+        ),
+        (
+            Quirk::SearchEmptySilent,
+            EXAMINED,
+            "C: b SEARCH UNSEEN\nS: * SEARCH 1\nS: b OK …\nC: c SEARCH SEEN\nS: c OK …
+          C: d SEARCH RETURN (COUNT) SEEN\nS: d OK …",
+        ),
+        (
+            Quirk::SearchInPieces,
+            "@ deliver\n@ deliver\n@ deliver\nC: a SELECT INBOX\nS: * FLAGS …\nS: * OK [PERM…\nS: * 4 EXISTS
+          S: * 4 RECENT\nS: * OK [UNSEEN …\nS: * OK [UIDV…\nS: * OK [UIDN…\nS: * OK [HIGH…\nS: a OK …\n",
+            "C: b SEARCH UNSEEN\nS: * SEARCH 1 2 3\nS: * SEARCH 4\nS: b OK …\nC: c SEARCH SEEN\nS: * SEARCH\nS: c OK …",
+        ),
+        (Quirk::ByeAtIdle, EXAMINED, "C: b IDLE\nS: * BYE …\nE: close"),
+        (Quirk::IdleNeverBegins, EXAMINED, "C: b IDLE\n+5000"),
+        (Quirk::DoneUntagged, EXAMINED, "C: b IDLE\nS: + idling\nC: DONE\nS: * OK …"),
     ];
     for (quirk, before, after) in table {
         let mut stage = logged_in(Settings::default());
@@ -129,6 +179,38 @@ fn a_deaf_notify_hears_every_30_s_until_it_is_armed_again() {
          S: c OK …
          @ seen 1
          +29000"
+    ));
+}
+
+#[test]
+fn a_notify_that_is_armed_again_alone_is_off_and_on_in_turns() {
+    let mut stage = logged_in(Settings::default());
+    let arm = "NOTIFY SET (MAILBOXES INBOX (MessageNew MessageExpunge FlagChange))";
+    stage.play(&format!(
+        "@ quirk notify-rearm-toggles
+         C: a {arm}
+         S: a OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 1 …
+         C: b {arm}
+         S: b OK …
+         @ deliver
+         +29999
+         +1
+         S: * STATUS INBOX (MESSAGES 2 …
+         C: c {arm}
+         S: c OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 3 …
+         C: d NOTIFY NONE
+         S: d OK …
+         C: e {arm}
+         S: e OK …
+         @ deliver
+         +500
+         S: * STATUS INBOX (MESSAGES 4 …"
     ));
 }
 

@@ -1,0 +1,166 @@
+//! Counting the unseen in an examined INBOX: a look at what is new first, where the server's view may be an old one, then a
+//! search as this server can.
+
+use super::ANSWER_WAIT;
+use super::capability::Capabilities;
+use super::exchange::Output;
+use super::idle::{Idle, Step};
+use super::session::{Command, Phase, Session};
+use crate::event::{News, Reading};
+use crate::time::Now;
+
+/// How a search asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// For the messages themselves.
+    Plain,
+    /// For their number (RFC 4731).
+    Counted,
+    /// For the messages themselves, to check a number (sources.md §1).
+    Check,
+}
+
+/// What the search in flight found so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    /// The sum of all lines: some servers send several.
+    listed: Option<u32>,
+    counted: Option<u32>,
+    /// A line was not understood: it may have been the answer, or a part of it.
+    is_garbled: bool,
+}
+
+impl Found {
+    pub(super) fn list(&mut self, numbers: u32) {
+        self.listed = Some(self.listed.unwrap_or(0).saturating_add(numbers));
+    }
+
+    pub(super) fn count(&mut self, number: u32) {
+        self.counted = Some(number);
+    }
+
+    pub(super) fn garble(&mut self) {
+        self.is_garbled = true;
+    }
+
+    /// The number, once the search was answered by OK. A search for the messages that has no line at all found none
+    /// (sources.md §9.4, iCloud); one for their number that brings none was not understood.
+    fn number(self, search: Search) -> Option<u32> {
+        let listed = self.listed.or((search != Search::Counted).then_some(0));
+        self.counted.or(listed.filter(|_| !self.is_garbled))
+    }
+}
+
+impl Session {
+    /// Begins a count. A question from outside and the sweep begin with another EXAMINE: a new view is the one thing that no
+    /// server can answer from an old one. Else NOOP, its answer awaited, unless the server was seen to do without.
+    pub(super) fn count_unseen(&mut self, now: Now) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        if std::mem::take(&mut idle.is_asked) {
+            idle.step = Step::Examining(false);
+            return self.command(now, Command::Examine, "EXAMINE INBOX");
+        }
+        if self.traits.shows_new() || self.traits.reports_gap() {
+            return self.search_unseen(now);
+        }
+        idle.step = Step::Refreshing;
+        self.command(now, Command::Noop, "NOOP");
+    }
+
+    /// Counts the unseen as this server can.
+    pub(super) fn search_unseen(&mut self, now: Now) {
+        let has_esearch = self.capabilities.has(Capabilities::ESEARCH);
+        let is_counting = has_esearch && !self.traits.is_count_total();
+        self.search(now, if is_counting { Search::Counted } else { Search::Plain });
+    }
+
+    fn search(&mut self, now: Now, search: Search) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        idle.step = Step::Searching(search);
+        idle.found = Found::default();
+        idle.is_moving &= search == Search::Check;
+        idle.gap.asking();
+        self.questioning(now);
+        let text = match search {
+            Search::Plain => "SEARCH UNSEEN",
+            Search::Counted => "UID SEARCH RETURN (COUNT) UNSEEN",
+            Search::Check => "UID SEARCH NOT SEEN",
+        };
+        self.command(now, Command::Search, text);
+    }
+
+    pub(super) fn searched(&mut self, now: Now, search: Search, is_ok: bool) {
+        self.answered();
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        let Idle { found, unseen: before, exists, is_moving, .. } = *idle;
+        let Some(unseen) = found.number(search).filter(|_| is_ok) else {
+            return self.unanswered(now, search);
+        };
+        idle.unseen = unseen;
+        match search {
+            // Learned by another connection while this answer was on its way.
+            Search::Counted if self.traits.is_count_total() => return self.search_unseen(now),
+            Search::Counted if self.traits.is_count_proven() => {}
+            Search::Counted if unseen < exists && !is_moving => self.traits.learn_count(true),
+            // As many unseen as there are messages, or were a moment ago: perhaps so, perhaps a server that counts them all.
+            Search::Counted if unseen > 0 => return self.search(now, Search::Check),
+            Search::Check if unseen != before && !is_moving => self.traits.learn_count(false),
+            _ => {}
+        }
+        self.counted(now, unseen);
+    }
+
+    /// The count is known. What it found and nobody reported was hidden in a gap.
+    fn counted(&mut self, now: Now, unseen: u32) {
+        let Phase::Idle(idle) = &mut self.phase else { return };
+        let is_other = idle.read.replace(unseen) != Some(unseen);
+        if idle.gap.counted(is_other) {
+            self.traits.learn_hidden();
+        }
+        let asked_at = Some(self.sent_at);
+        let reading = Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at };
+        self.tell(Output::News(News::Reading(reading)));
+        self.start_idle(now, "", Step::Starting);
+    }
+
+    /// The search brought no number. `RETURN (COUNT)` was promised and not kept: without it, at once. Else the question
+    /// stays open, and must not become a storm.
+    fn unanswered(&mut self, now: Now, search: Search) {
+        if search == Search::Counted {
+            self.traits.learn_count(false);
+            return self.search_unseen(now);
+        }
+        self.question_after(now, ANSWER_WAIT);
+        self.start_idle(now, "", Step::Starting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_finds_what_all_its_lines_say() {
+        let found = |lists: &[u32], counts: &[u32], is_garbled| {
+            let mut found = Found { is_garbled, ..Found::default() };
+            lists.iter().for_each(|numbers| found.list(*numbers));
+            counts.iter().for_each(|number| found.count(*number));
+            [Search::Plain, Search::Counted, Search::Check].map(|search| found.number(search))
+        };
+        let cases = [
+            // The tagged answer alone.
+            (found(&[], &[], false), [Some(0), None, Some(0)]),
+            (found(&[], &[], true), [None; 3]),
+            (found(&[0], &[], false), [Some(0); 3]),
+            (found(&[100, 100, 50], &[], false), [Some(250); 3]),
+            (found(&[100, 100], &[], true), [None; 3]),
+            (found(&[u32::MAX, 1], &[], false), [Some(u32::MAX); 3]),
+            // A count is the whole number, however often it is said and whatever stands beside it.
+            (found(&[], &[7, 7], false), [Some(7); 3]),
+            (found(&[3], &[7], true), [Some(7); 3]),
+        ];
+        for (at, (numbers, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(numbers, expected, "case {at}");
+        }
+    }
+}
