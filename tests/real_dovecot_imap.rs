@@ -279,6 +279,31 @@ fn a_mailbox_that_does_not_exist_leaves_the_others_alone() {
     assert_eq!(watching.source().failure(), None);
 }
 
+/// Dovecot leaves a log-in without an answer where all its processes are busy.
+#[test]
+fn more_mailboxes_than_the_server_has_processes_are_all_read_again_and_again() {
+    if !required("dovecot") {
+        return;
+    }
+    let patience = Duration::from_mins(3);
+    let extra = "service imap {\n  process_limit = 2\n}\n".to_owned();
+    let server = Dovecot::start(Options { users: USERS, extra, ..Options::default() });
+    let watching = Watching::start(settings(server.imap(), Watch::Auto));
+    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
+    for unseen in 1..=2 {
+        for number in 1..=USERS {
+            lmtp.deliver(&format!("u{number}")).unwrap();
+        }
+        for number in 1..=USERS {
+            let what = format!("u{number} to show {unseen}");
+            wait_until(&what, patience, || (watching.recorder.unseen(number) == Some(unseen)).then_some(()));
+        }
+    }
+    let limit = watching.source().limit().unwrap();
+    assert!(limit.contains("source dovecot: server lets in 2 connections at once"), "{limit}");
+    assert_eq!((1..=USERS).find_map(|number| watching.source().words(MailboxId(number))), None);
+}
+
 /// A certificate authority of its own, and Dovecot's configuration with a certificate for `mail.test` from it.
 struct Secured {
     root: CertificateDer<'static>,

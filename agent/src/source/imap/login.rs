@@ -398,3 +398,6 @@ impl Session {
 fn is_quotable(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_control())
 }
+
+#[cfg(test)]
+mod tests;

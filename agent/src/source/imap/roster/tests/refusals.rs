@@ -35,7 +35,9 @@ impl No {
     fn may_be_full(&self) -> bool {
         let full = ["UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "OVERQUOTA"];
         match self {
-            Self::Line(line) => line.starts_with("* BYE") || full.iter().any(|code| line.contains(&format!("[{code}]"))),
+            Self::Line(line) => {
+                line.starts_with("* BYE") || full.iter().any(|code| line.contains(&format!("[{code}]")))
+            }
             Self::Closed | Self::Silent => true,
         }
     }
@@ -43,9 +45,23 @@ impl No {
 
 fn codes() -> impl Strategy<Value = String> {
     let rfc_5530 = prop::sample::select(vec![
-        "UNAVAILABLE", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED", "CONTACTADMIN",
-        "NOPERM", "INUSE", "EXPUNGEISSUED", "CORRUPTION", "SERVERBUG", "CLIENTBUG", "CANNOT", "LIMIT", "OVERQUOTA",
-        "ALREADYEXISTS", "NONEXISTENT",
+        "UNAVAILABLE",
+        "AUTHENTICATIONFAILED",
+        "AUTHORIZATIONFAILED",
+        "EXPIRED",
+        "PRIVACYREQUIRED",
+        "CONTACTADMIN",
+        "NOPERM",
+        "INUSE",
+        "EXPUNGEISSUED",
+        "CORRUPTION",
+        "SERVERBUG",
+        "CLIENTBUG",
+        "CANNOT",
+        "LIMIT",
+        "OVERQUOTA",
+        "ALREADYEXISTS",
+        "NONEXISTENT",
     ]);
     prop_oneof![
         Just(String::new()),
@@ -109,7 +125,8 @@ impl Played {
     fn carry_out(&mut self) {
         while let Some(output) = self.roster.poll_output() {
             if let Output::Connect { mailbox, name, errand, number, .. } = output {
-                let session = Session::new(self.settings.clone(), self.traits.clone(), name, errand, u64::from(number));
+                let session =
+                    Session::new(self.settings.clone(), self.traits.clone(), name, errand, u64::from(number));
                 self.opening.insert(mailbox, (number, session));
                 self.session(mailbox, exchange::Input::Connected);
                 let greeting = b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n";
@@ -135,7 +152,8 @@ impl Played {
                     return;
                 }
                 exchange::Output::LoginRefused { refusal, text } => {
-                    self.roster.handle(self.now, Input::Connection(mailbox, number, Report::Refused(refusal, text)));
+                    self.roster
+                        .handle(self.now, Input::Connection(mailbox, number, Report::Refused(refusal, text)));
                 }
                 exchange::Output::Close(ending) => {
                     self.opening.remove(&mailbox);
@@ -193,7 +211,9 @@ impl Played {
 
     /// Most refused log-ins within any such span.
     fn most_within(&self, span: Duration) -> usize {
-        let count = |from: Moment| self.refused.iter().filter(|(at, _)| *at >= from && *at < from.after(span)).count();
+        let count = |from: Moment| {
+            self.refused.iter().filter(|(at, _)| *at >= from && *at < from.after(span)).count()
+        };
         self.refused.iter().map(|(at, _)| count(*at)).max().unwrap_or_default()
     }
 }
