@@ -211,8 +211,9 @@ fn token(content: Option<&Members>, now: UnixMs) -> Result<SignedToken, &'static
     let end = number("expires_on").map(|at| Duration::from_secs(at.saturating_sub(now.seconds())));
     let life = match (told, end) {
         (Some(told), Some(end)) => told.min(end.max(LIFE_MIN)),
-        (None, Some(end)) if end.is_zero() => return Err("no expires_in, and expires_on in the past"),
-        (told, end) => told.or(end).unwrap_or(LIFE_UNTOLD),
+        (Some(told), None) => told,
+        (None, Some(end)) => end.max(LIFE_MIN),
+        (None, None) => LIFE_UNTOLD,
     };
     let expires = now.after(life.min(LIFE_MAX));
     Ok(SignedToken { token: Arc::new(SecretString::from(text.as_str())), expires })

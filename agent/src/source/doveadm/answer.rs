@@ -133,6 +133,10 @@ impl Reader {
             tell(row(&bytes));
             return Ok(());
         }
+        // What a version adds behind the tag.
+        if self.texts > 1 {
+            return Ok(());
+        }
         if bytes.first() == Some(&b'{') {
             tell(Said::Failed(failure(&bytes)));
             return Ok(());
@@ -140,7 +144,7 @@ impl Reader {
         let text = match serde_json::from_slice(&bytes) {
             Ok(Json::String(text)) => Some(text),
             Ok(Json::Number(number)) if self.texts > 0 => Some(number.to_string()),
-            Ok(_) if self.texts > 0 => None,
+            _ if self.texts > 0 => None,
             _ => return Err(Strange),
         };
         if self.texts == 1

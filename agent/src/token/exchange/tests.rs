@@ -76,7 +76,7 @@ fn a_token_lives_as_long_as_the_answer_says() {
         (r#"{"access_token":"t","expires_on":"2026-01-01","token_type":null}"#, Ok(300)),
         (r#"{"x":[{}],"ACCESS_TOKEN":"t","Expires_In":60.0,"token_type":" bearer "}"#, Ok(60)),
         ("\u{feff}{\"scope\":UNQUOTED,\"access_token\":\"t\",\"expires_in\":60}", Ok(60)),
-        (r#"{"access_token":"t","expires_on":1}"#, Err("no expires_in, and expires_on in the past")),
+        (r#"{"access_token":"t","expires_on":1}"#, Ok(30)),
         (r#"{"access_token":"t","token_type":"mac","expires_in":60}"#, Err("token_type")),
         (r#"{"access_token":"","expires_in":60}"#, Err("no access_token")),
         (r#"{"access_token":"a\r\nb","expires_in":60}"#, Err("no access_token")),
