@@ -25,7 +25,7 @@ fn lines_say_what_they_say() {
         argument,
         text,
     };
-    let cases: [(&[u8], Option<Reply<'_>>); 26] = [
+    let cases: [(&[u8], Option<Reply<'_>>); 29] = [
         (b"* STATUS INBOX (MESSAGES 3 UNSEEN 2 UIDVALIDITY 9)", Some(items(Some(2), Some(3), 9, 0))),
         (b"* STATUS INBOX (UNSEEN 4 HIGHESTMODSEQ 7)", Some(items(Some(4), None, 0, 7))),
         (b"* STATUS \"inbox\" (unseen 4)", Some(items(Some(4), None, 0, 0))),
