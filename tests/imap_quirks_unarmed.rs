@@ -318,8 +318,8 @@ fn is_notify_right(quirk: Quirk, client: &mut Unarmed) -> bool {
             client.say(NOTIFY);
             client.deliver(1).matches("* STATUS").count() == 1
         }
-        // It orders readings by HIGHESTMODSEQ alone.
-        Quirk::UidValidityBump => {
+        // It orders readings by HIGHESTMODSEQ, be it alone or within one UIDVALIDITY.
+        Quirk::UidValidityBump | Quirk::OrderGoesBack => {
             client.deliver(3);
             let before = modseq(&client.say("STATUS INBOX (HIGHESTMODSEQ)"));
             client.switch_on();

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// How long the relay may return no answer while counts wait before that is reported.
+pub const SILENCE_MAX: Duration = Duration::from_mins(5);
+
 /// What the flow keeps to; all of it can change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -124,6 +127,8 @@ pub struct Flow {
     seed: u64,
     gone: VecDeque<(MailboxId, SubscriptionKey)>,
     clock_offset_ms: Option<i64>,
+    /// When the oldest request was sent since the relay's last answer.
+    unanswered_since: Option<Moment>,
 }
 
 impl Flow {
@@ -146,6 +151,7 @@ impl Flow {
             seed,
             gone: VecDeque::new(),
             clock_offset_ms: None,
+            unanswered_since: None,
         }
     }
 
@@ -159,6 +165,7 @@ impl Flow {
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
             Input::Relay(relay) => {
+                self.unanswered_since = None;
                 self.outbox.forgive();
                 self.seed = self.seed.wrapping_add(1);
                 self.keeper = relay.map(|settings| Keeper::new(settings, self.seed));
@@ -172,6 +179,7 @@ impl Flow {
             }
             Input::TokenServices(all) => self.refresh.handle(now, refresh::Input::Known(all)),
             Input::Challenged(outcome) => {
+                self.hear(&outcome);
                 self.measure_clock(&outcome, now);
                 let answer = outcome.map_err(|failure| failure.to_string()).map(|answer| ChallengeAnswer {
                     status: answer.status,
@@ -225,7 +233,15 @@ impl Flow {
         }
     }
 
+    /// Any answer of the relay, whatever it says, ends its silence.
+    fn hear(&mut self, outcome: &Result<Answer, Failure>) {
+        if outcome.is_ok() {
+            self.unanswered_since = None;
+        }
+    }
+
     fn answered(&mut self, attempt: Attempt, outcome: &Result<Answer, Failure>, now: Now) {
+        self.hear(outcome);
         self.measure_clock(outcome, now);
         let Some(sent) = self.outbox.in_flight(attempt) else { return };
         let answer = disposition(outcome, &self.stamp, sent, now.unix);
@@ -278,7 +294,10 @@ impl Flow {
         let keeper = self.keeper.as_mut()?;
         keeper.handle(now, keeper::Input::Wake);
         match keeper.poll_output() {
-            Some(keeper::Output::AskChallenge) => return Some(Output::AskChallenge),
+            Some(keeper::Output::AskChallenge) => {
+                self.unanswered_since.get_or_insert(now.moment);
+                return Some(Output::AskChallenge);
+            }
             Some(keeper::Output::Sign(claims)) => return Some(Output::Sign(claims)),
             Some(keeper::Output::Exchange(request)) => return Some(Output::Exchange(request)),
             None => {}
@@ -325,6 +344,7 @@ impl Flow {
         now: Now,
     ) -> Post {
         self.batcher.departed(now.moment);
+        self.unanswered_since.get_or_insert(now.moment);
         self.counters.batch_size.observe(notifications.len() as f64);
         let body = wire::batch(&self.stamp, &notifications);
         let devices =
@@ -431,6 +451,13 @@ impl Flow {
     /// Why batches do not flow freely, if so, and whether a person must look at it.
     pub fn trouble(&self) -> Option<(&str, bool)> {
         self.outbox.trouble().map(|cause| (cause, self.outbox.is_halted()))
+    }
+
+    /// For how long the relay has returned no answer of any kind to what was sent, where that is longer than
+    /// [`SILENCE_MAX`] and counts wait for it.
+    pub fn silence(&self, now: Now) -> Option<Duration> {
+        let silence = now.moment.since(self.unanswered_since?);
+        (silence > SILENCE_MAX && !self.is_idle()).then_some(silence)
     }
 
     /// How the newest settled batch went.

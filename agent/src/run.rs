@@ -4,6 +4,7 @@
 //! [`relay`] loop, which drives the flow; the [`ledger`], which keeps the store in step; the admin endpoint, which only
 //! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
 
+mod census;
 mod desk;
 mod endpoint;
 mod handed;
@@ -128,6 +129,8 @@ struct Hall {
     bell: Arc<Notify>,
     closed: watch::Sender<bool>,
     troubles: Troubles,
+    /// What the log has said of unknown mailboxes.
+    census_log: census::Log,
     /// The sources are up: before that nobody may take the daemon for ready.
     is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
@@ -243,6 +246,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
         bell,
         closed: watch::Sender::new(false),
         troubles: Troubles::default(),
+        census_log: census::Log::default(),
         is_started: AtomicBool::new(false),
         ledger_shown: Mutex::default(),
         _lock: lock,
@@ -312,6 +316,8 @@ impl Hall {
             }
             Err(error) => self.troubles.store(Some(error.to_string())),
         }
+        drop(ledger);
+        self.log_unknown(now);
     }
 
     fn apply(&self, ledger: &Ledger, changed: &Changed) {

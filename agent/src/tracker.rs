@@ -3,14 +3,17 @@
 //! State, not events. A mailbox stands in the ready queue at most once; a batch carries the newest count; an
 //! acknowledgement sets what is shown; if the count moved meanwhile, the mailbox is ready again. Coalescing, bounded
 //! memory, order per mailbox and restart without loss follow from that alone. The transitions of one record are in
-//! [`record`]; here are only lookup, locks and queues. Any number of threads may call [`Tracker::observe`] at once.
+//! [`record`]; here are only lookup, locks and queues. Any number of threads may call [`Tracker::observe`] at once. Which
+//! mailboxes nobody knows the count of is [`assurance`]'s.
 
 pub mod record;
+pub mod assurance;
 
 use crate::event::{
     MailboxId, News, Notification, Recipient, Rejected, Rejection, SourceId, SubscriptionKey, Verdict,
 };
 use crate::time::{Moment, Now};
+use assurance::{Census, Terms, judge};
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use record::{Record, Stage};
@@ -120,7 +123,7 @@ impl Tracker {
     pub fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
         let Some(mut record) = self.record(mailbox) else { return Verdict::Older };
         let verdict = record.observe(source, news, now);
-        if verdict == Verdict::Changed {
+        if verdict != Verdict::Older {
             self.settle(mailbox, record, now);
         }
         verdict
@@ -347,6 +350,29 @@ impl Tracker {
             }
         }
         (count, oldest)
+    }
+
+    /// Whose count is unknown or unconfirmed on these terms. Walks the whole table.
+    pub fn census(&self, terms: Option<&Terms>, now: Now) -> Census {
+        let mut census = Census::default();
+        let mailboxes = self.subscribed().mailboxes;
+        for mailbox in (0..self.enrolled.load(Ordering::Acquire)).map(MailboxId) {
+            if let Some(seen) = self.inspect(mailbox, |record| record.seen(now)).flatten() {
+                census.add(mailbox, judge(seen, terms, mailboxes, now.moment));
+            }
+        }
+        census
+    }
+
+    /// The names of these mailboxes, in the same order. Walks the whole table, unless there are none.
+    pub fn names_of(&self, mailboxes: &[MailboxId]) -> Vec<Arc<str>> {
+        if mailboxes.is_empty() {
+            return Vec::new();
+        }
+        let wanted = self.names.iter().filter(|entry| mailboxes.contains(entry.value()));
+        let names: HashMap<MailboxId, Arc<str>> =
+            wanted.map(|entry| (*entry.value(), Arc::from(&**entry.key()))).collect();
+        mailboxes.iter().filter_map(|mailbox| names.get(mailbox).cloned()).collect()
     }
 
     /// Mailboxes enrolled in this process.

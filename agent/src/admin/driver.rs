@@ -160,6 +160,8 @@ mod tests {
                 sources: Vec::new(),
                 flow: Arc::new(FlowCounters::default()),
                 behind: 0,
+                unknown: 0,
+                unconfirmed: 0,
                 oldest_unacknowledged_seconds: 0.0,
                 token_expires_at: None,
                 certificates: Vec::new(),

@@ -104,6 +104,10 @@ fn state(to: &mut DescriptorEncoder, figures: &Figures) -> fmt::Result {
     gauge(to, "behind", "Mailboxes whose acknowledged count is not their count", one(figures.behind as f64))?;
     let oldest = one(figures.oldest_unacknowledged_seconds);
     gauge(to, "oldest_unacknowledged_seconds", "Age of the oldest change not acknowledged", oldest)?;
+    let help = "Mailboxes that a source could read and did not, in time";
+    gauge(to, "unknown", help, one(figures.unknown as f64))?;
+    let help = "Mailboxes of which nothing was reported since the start, where no source can be asked";
+    gauge(to, "unconfirmed", help, one(figures.unconfirmed as f64))?;
     let token = figures.token_expires_at.map(|at| (Vec::new(), seconds(at)));
     gauge(to, "token_expiry_timestamp_seconds", "Until when the token is used", token.into_iter().collect())?;
     let certificates = figures.certificates.iter().map(|(role, at)| (vec![("role", *role)], seconds(*at)));
@@ -189,6 +193,8 @@ mod tests {
             sources: vec![SourceFigures { name: "main".to_owned(), counters }],
             flow,
             behind: 2,
+            unknown: 3,
+            unconfirmed: 4,
             oldest_unacknowledged_seconds: 1.5,
             token_expires_at: Some(UnixMs::from_seconds(1_767_268_500)),
             certificates: vec![("current", UnixMs::from_seconds(1_800_000_000))],
@@ -215,6 +221,8 @@ mod tests {
             "mailbadge_batch_size_bucket{le=\"+Inf\"} 2",
             "mailbadge_change_to_ack_seconds_count 0",
             "mailbadge_behind 2.0",
+            "mailbadge_unknown 3.0",
+            "mailbadge_unconfirmed 4.0",
             "mailbadge_auth_document_timestamp_seconds{server=\"MicrosoftSts\"} 1767268500.0",
             "mailbadge_oldest_unacknowledged_seconds 1.5",
             "mailbadge_sweep_corrections_total{source=\"main\"} 1",

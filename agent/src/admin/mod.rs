@@ -1,7 +1,8 @@
 //! What the daemon shows of itself: `/metrics`, `/livez`, `/readyz`, `/status` (product.md §3.2).
 //!
 //! Here are the plain structs that the daemon fills and the trait it answers through; [`driver`] serves them,
-//! `metrics` knows the metrics' names. Nothing here decides anything, and no mailbox is ever named.
+//! `metrics` knows the metrics' names. Nothing here decides anything. `/status` and `/readyz` name the first mailboxes whose
+//! count nobody knows; `/metrics` never names one.
 
 pub mod driver;
 mod metrics;
@@ -9,6 +10,7 @@ mod metrics;
 use crate::counters::{FlowCounters, SourceCounters};
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +75,50 @@ pub struct MailboxesStatus {
     pub behind: u64,
     /// Age of the oldest change that is not acknowledged, in seconds; 0 when none is behind.
     pub oldest_unacknowledged_seconds: f64,
+    /// Mailboxes that a source could read and did not, in time: their count may be wrong.
+    #[serde(default)]
+    pub unknown: u64,
+    /// The first unknown ones.
+    #[serde(default)]
+    pub first_unknown: Vec<UnknownMailbox>,
+    /// Mailboxes of which nothing was reported since the start, where no source can be asked.
+    #[serde(default)]
+    pub unconfirmed: u64,
+    /// The first unconfirmed ones.
+    #[serde(default)]
+    pub first_unconfirmed: Vec<String>,
+    /// Mailboxes that wait for their first reading since the start.
+    #[serde(default)]
+    pub awaited: u64,
+    /// Why sources may report mailboxes under other names than devices subscribe to, if that is so.
+    #[serde(default)]
+    pub hint: Option<String>,
+}
+
+/// A mailbox whose count nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownMailbox {
+    /// Its name.
+    pub name: String,
+    /// What the mail server says of it, in its own words.
+    pub words: Option<String>,
+}
+
+/// `kim@fabrikam.com: [its server's words]`.
+impl fmt::Display for UnknownMailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.words.as_ref().map_or(Ok(()), |words| write!(f, ": {words}"))
+    }
+}
+
+/// The first of a list with how many there are more: `u1, u2 and 5 more`.
+pub fn some_of(first: &[impl fmt::Display], all: u64) -> String {
+    let shown: Vec<String> = first.iter().map(ToString::to_string).collect();
+    match all.saturating_sub(shown.len() as u64) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// One source.
@@ -190,6 +236,10 @@ pub struct Figures {
     pub behind: u64,
     /// Age of the oldest change that is not acknowledged, in seconds; 0 when none is behind.
     pub oldest_unacknowledged_seconds: f64,
+    /// Mailboxes that a source could read and did not, in time.
+    pub unknown: u64,
+    /// Mailboxes of which nothing was reported since the start, where no source can be asked.
+    pub unconfirmed: u64,
     /// Until when the token in use is used.
     pub token_expires_at: Option<UnixMs>,
     /// Role (`current`, `previous`, `next`) and end of each certificate in use.

@@ -1,7 +1,7 @@
 //! `mailbadge status`: asks the running daemon and shows one screen.
 
 use super::{Context, Exit, Failure};
-use crate::admin::{Listen, SourceStatus, Status};
+use crate::admin::{Listen, SourceStatus, Status, some_of};
 use crate::time::UnixMs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -105,6 +105,10 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
         ("Token", token(status, now)),
         ("Certificate", certificate(status, now)),
     ])?;
+    if let Some(hint) = status.mailboxes.hint.as_ref().filter(|hint| !status.unready.contains(hint)) {
+        let line = format!("  {}", screen.warning(hint));
+        screen.line(line)?;
+    }
     for warning in status.certificate.iter().flat_map(|it| &it.warnings) {
         let line = format!("  {}", screen.warning(warning));
         screen.line(line)?;
@@ -124,11 +128,23 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
 
 fn mailboxes(status: &Status) -> String {
     let it = &status.mailboxes;
-    let behind = match it.behind {
+    let mut parts = vec![format!("{} with {} devices", it.subscribed, it.devices)];
+    parts.push(match it.behind {
+        0 if it.unknown + it.unconfirmed + it.awaited > 0 => "none of those known behind".to_owned(),
         0 => "none behind".to_owned(),
         n => format!("{n} behind, the oldest for {:.1} s", it.oldest_unacknowledged_seconds),
-    };
-    format!("{} with {} devices, {behind}", it.subscribed, it.devices)
+    });
+    if it.unknown > 0 {
+        parts.push(format!("{} unknown ({})", it.unknown, some_of(&it.first_unknown, it.unknown)));
+    }
+    if it.unconfirmed > 0 {
+        let named = some_of(&it.first_unconfirmed, it.unconfirmed);
+        parts.push(format!("{} unconfirmed ({named})", it.unconfirmed));
+    }
+    if it.awaited > 0 {
+        parts.push(format!("{} not read yet", it.awaited));
+    }
+    parts.join(", ")
 }
 
 fn relay(status: &Status) -> String {
@@ -198,6 +214,33 @@ fn span(from: UnixMs, to: UnixMs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::{MailboxesStatus, UnknownMailbox};
+
+    #[test]
+    fn a_mailbox_whose_count_nobody_knows_is_not_none_behind() {
+        let words = Some("NO [AUTHORIZATIONFAILED] no such user".to_owned());
+        let first_unknown = vec![UnknownMailbox { name: "u3".to_owned(), words }];
+        let known = MailboxesStatus { subscribed: 12, devices: 15, ..MailboxesStatus::default() };
+        let unknown = MailboxesStatus { unknown: 2, first_unknown, ..known.clone() };
+        let unconfirmed = vec!["u5".to_owned()];
+        let unconfirmed = MailboxesStatus { unconfirmed: 1, first_unconfirmed: unconfirmed, ..known.clone() };
+        let words = "u3: NO [AUTHORIZATIONFAILED] no such user";
+        let cases = [
+            (known.clone(), "12 with 15 devices, none behind".to_owned()),
+            (
+                unknown,
+                format!("12 with 15 devices, none of those known behind, 2 unknown ({words} and 1 more)"),
+            ),
+            (unconfirmed, "12 with 15 devices, none of those known behind, 1 unconfirmed (u5)".to_owned()),
+            (
+                MailboxesStatus { awaited: 4, behind: 1, ..known },
+                "12 with 15 devices, 1 behind, the oldest for 0.0 s, 4 not read yet".to_owned(),
+            ),
+        ];
+        for (it, expected) in cases {
+            assert_eq!(mailboxes(&Status { mailboxes: it, ..Status::default() }), expected);
+        }
+    }
 
     #[test]
     fn spans_are_short() {

@@ -7,10 +7,11 @@ use crate::source::imap::driver::ImapSource;
 use crate::source::maildir::MaildirSource;
 use crate::time::Now;
 use crate::tracker::Tracker;
+use crate::tracker::assurance::Terms;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Names that sources told of and the ledger has not taken up, most; more are told again, by the next event or search.
 const FOUND_MAX: usize = 65_536;
@@ -19,11 +20,20 @@ const FOUND_MAX: usize = 65_536;
 pub(super) struct Desk {
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
-    askable: RwLock<Vec<(SourceId, Askable)>>,
+    askable: RwLock<Vec<Stand>>,
     /// Mailboxes are watched although nobody subscribes to them (`watch-all`).
     watches_all: AtomicBool,
     /// Mailboxes that sources told of and nobody knows.
     found: Mutex<HashSet<Box<str>>>,
+    /// One mailbox that a source reported and nobody subscribes to: a hint that names are spelled in another way.
+    stranger: OnceLock<Box<str>>,
+}
+
+/// A source that can be asked, and what it promises.
+struct Stand {
+    id: SourceId,
+    source: Askable,
+    terms: Terms,
 }
 
 /// A source that watches mailboxes by name and can be asked about them.
@@ -66,6 +76,12 @@ impl Askable {
         }
     }
 
+    /// The server's own words for a mailbox that this source does not read.
+    #[expect(clippy::unused_self, reason = "no source keeps the words of its server yet")]
+    fn words(&self, _mailbox: MailboxId) -> Option<String> {
+        None
+    }
+
     pub(super) async fn stop(self) {
         match self {
             Self::Imap(source) => source.stop().await,
@@ -83,6 +99,7 @@ impl Desk {
             askable: RwLock::default(),
             watches_all: AtomicBool::new(false),
             found: Mutex::default(),
+            stranger: OnceLock::new(),
         }
     }
 
@@ -104,40 +121,55 @@ impl Desk {
         }
     }
 
+    /// A mailbox that a source reported and nobody subscribes to, if there was one.
+    pub(super) fn stranger(&self) -> Option<&str> {
+        self.stranger.get().map(|name| &**name)
+    }
+
     /// A source that watches mailboxes and can be asked about them.
-    pub(super) fn add(&self, id: SourceId, source: Askable) {
-        self.askable.write().push((id, source));
+    pub(super) fn add(&self, id: SourceId, source: Askable, terms: Terms) {
+        self.askable.write().push(Stand { id, source, terms });
+    }
+
+    /// What all sources that can be asked promise together; `None` where there is none.
+    pub(super) fn terms(&self) -> Option<Terms> {
+        self.askable.read().iter().map(|stand| stand.terms).reduce(Terms::with)
+    }
+
+    /// The server's own words for a mailbox that is not read.
+    pub(super) fn words(&self, mailbox: MailboxId) -> Option<String> {
+        self.askable.read().iter().find_map(|stand| stand.source.words(mailbox))
     }
 
     /// Takes a source back, to stop it.
     pub(super) fn remove(&self, id: SourceId) -> Option<Askable> {
         let mut askable = self.askable.write();
-        let at = askable.iter().position(|(known, _)| *known == id)?;
-        Some(askable.remove(at).1)
+        let at = askable.iter().position(|stand| stand.id == id)?;
+        Some(askable.remove(at).source)
     }
 
     /// Has every source that can watch `mailbox` do so.
     pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
-        for (_, source) in self.askable.read().iter() {
-            source.watch(mailbox, name);
+        for stand in self.askable.read().iter() {
+            stand.source.watch(mailbox, name);
         }
     }
 
     /// Nobody subscribes to `mailbox` any more.
     pub(super) fn unwatch(&self, mailbox: MailboxId) {
-        for (_, source) in self.askable.read().iter() {
-            source.unwatch(mailbox);
+        for stand in self.askable.read().iter() {
+            stand.source.unwatch(mailbox);
         }
     }
 
     /// What is wrong with a source that can be asked.
     pub(super) fn failure(&self, id: SourceId) -> Option<String> {
-        self.askable.read().iter().find(|(known, _)| *known == id)?.1.failure()
+        self.askable.read().iter().find(|stand| stand.id == id)?.source.failure()
     }
 
     fn ask(&self, mailbox: MailboxId) {
-        for (_, source) in self.askable.read().iter() {
-            source.ask(mailbox);
+        for stand in self.askable.read().iter() {
+            stand.source.ask(mailbox);
         }
     }
 
@@ -145,11 +177,11 @@ impl Desk {
     fn was_read(&self, mailbox: MailboxId, by: SourceId) {
         let askable = self.askable.read();
         let is_imap = |source: &Askable| matches!(source, Askable::Imap(_));
-        if askable.iter().any(|(id, source)| *id == by && is_imap(source)) {
+        if askable.iter().any(|stand| stand.id == by && is_imap(&stand.source)) {
             return;
         }
-        for (_, source) in askable.iter() {
-            if let Askable::Imap(source) = source {
+        for stand in askable.iter() {
+            if let Askable::Imap(source) = &stand.source {
                 source.read_elsewhere(mailbox);
             }
         }
@@ -161,6 +193,8 @@ impl Observer for Desk {
         let known = self.tracker.find(name);
         if known.is_none() && self.watches_all.load(Ordering::Acquire) {
             self.keep(name);
+        } else if known.is_none() {
+            self.stranger.get_or_init(|| name.into());
         }
         known
     }

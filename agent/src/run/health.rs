@@ -4,8 +4,8 @@ use super::Hall;
 use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
-    BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, NextCertificateStatus, RelayStatus,
-    SourceFigures, SourceStatus, Status, TokenStatus,
+    BatchStatus, CertificateStatus, Figures, Health, NextCertificateStatus, RelayStatus, SourceFigures,
+    SourceStatus, Status, TokenStatus,
 };
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
@@ -78,18 +78,12 @@ impl Health for Hall {
     fn status(&self) -> Status {
         let now = self.clock.now();
         let ledger = self.ledger_shown.lock().clone();
-        let (behind, oldest) = self.behind(now);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.started_at,
             unready: self.unready(),
-            mailboxes: MailboxesStatus {
-                subscribed: ledger.subscribed,
-                devices: ledger.devices,
-                behind,
-                oldest_unacknowledged_seconds: oldest,
-            },
+            mailboxes: self.mailboxes_status(&ledger, now),
             sources: self.sources(|source| SourceStatus {
                 trouble: source.trouble,
                 ..SourceStatus::of(&source.name, source.kind, &source.counters)
@@ -115,12 +109,14 @@ impl Health for Hall {
         }
         reasons.extend(certificate_reason(&ledger.identity, self.clock.now().unix));
         reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
+        reasons.extend(self.unknown_reasons());
         reasons
     }
 
     fn figures(&self) -> Figures {
         let now = self.clock.now();
         let (behind, oldest) = self.behind(now);
+        let census = self.census(now);
         let (identity, documents) = {
             let ledger = self.ledger_shown.lock();
             (ledger.identity.clone(), ledger.token_services.clone())
@@ -131,6 +127,8 @@ impl Health for Hall {
             flow: Arc::clone(&self.counters),
             behind,
             oldest_unacknowledged_seconds: oldest,
+            unknown: census.unknown as u64,
+            unconfirmed: census.unconfirmed as u64,
             token_expires_at: match flow.token(now) {
                 Some(TokenState::Valid { expires, .. }) => Some(expires),
                 _ => None,
@@ -152,7 +150,7 @@ impl Health for Hall {
 
 impl Hall {
     /// How many mailboxes are behind, and the age of the oldest change in seconds.
-    fn behind(&self, now: Now) -> (u64, f64) {
+    pub(super) fn behind(&self, now: Now) -> (u64, f64) {
         let (behind, oldest) = self.tracker.behind(now);
         (behind as u64, oldest.map_or(0.0, |moment| now.moment.since(moment).as_secs_f64()))
     }
@@ -172,7 +170,10 @@ impl Hall {
         }
         let offset = flow.clock_offset_ms().and_then(ClockOffset::notable);
         let clock = offset.map(|offset| format!("clock: the relay's is {offset}; synchronize it (NTP)"));
-        trouble.into_iter().chain(token).chain(clock).collect()
+        let silence = flow.silence(self.clock.now()).map(|silence| {
+            format!("relay: no answer of any kind for {} s, while counts wait", silence.as_secs())
+        });
+        trouble.into_iter().chain(silence).chain(token).chain(clock).collect()
     }
 
     fn relay_status(&self) -> RelayStatus {

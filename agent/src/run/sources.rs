@@ -10,8 +10,10 @@ use crate::event::{MailboxId, Observer, SourceId};
 use crate::source::pulse::Pulse;
 use crate::source::{cyrus, doveadm, dovecot, imap, maildir};
 use crate::time::driver::Clock;
+use crate::tracker::assurance::Terms;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A source that runs.
 struct Running {
@@ -126,19 +128,20 @@ impl Sources {
             config::Source::Maildir(settings) => {
                 let seed = fastrand::u64(..);
                 let source = maildir::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Maildir(source), mailboxes)
+                self.to_the_desk(id, Askable::Maildir(source), settings.sweep_interval, None, mailboxes)
             }
             config::Source::Doveadm(settings) => {
                 let seed = fastrand::u64(..);
                 let source = doveadm::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Doveadm(source), mailboxes)
+                self.to_the_desk(id, Askable::Doveadm(source), settings.sweep_interval, None, mailboxes)
             }
             config::Source::Imap(settings) => {
                 let seed = fastrand::u64(..);
                 let settings = imap::Settings::clone(settings);
+                let (sweep, rate) = (settings.sweep_interval, settings.login_rate);
                 let source =
                     imap::driver::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Imap(source), mailboxes)
+                self.to_the_desk(id, Askable::Imap(source), sweep, Some(rate), mailboxes)
             }
         };
         tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
@@ -183,12 +186,20 @@ impl Sources {
         self.pulses.set(self.running.0.lock().iter().filter_map(|source| source.part.pulse()).collect());
     }
 
-    /// Has a source watch these mailboxes, and stand where it can be asked.
-    fn to_the_desk(&self, id: SourceId, source: Askable, mailboxes: &[(MailboxId, Arc<str>)]) -> Part {
+    /// Has a source watch these mailboxes, and registers it with the desk as one that can be asked.
+    fn to_the_desk(
+        &self,
+        id: SourceId,
+        source: Askable,
+        sweep: Duration,
+        login_rate: Option<u32>,
+        mailboxes: &[(MailboxId, Arc<str>)],
+    ) -> Part {
         for (mailbox, name) in mailboxes {
             source.watch(*mailbox, name);
         }
-        self.desk.add(id, source);
+        let since = self.clock.now().moment;
+        self.desk.add(id, source, Terms { sweep, login_rate, since });
         Part::AtTheDesk
     }
 

@@ -5,6 +5,7 @@
 
 mod devices;
 
+use super::assurance::Seen;
 use crate::event::{
     ModSeq, News, Reading, Recipient, Rejection, SourceId, SubscriptionKey, UidValidity, Verdict,
 };
@@ -17,8 +18,16 @@ pub const THROTTLED_WAIT: Duration = Duration::from_mins(1);
 /// How long a device that the relay called invalid is left alone, unless its mailbox changes: the fault may have been
 /// the relay's, and then nothing else would ever mend the badge.
 pub const ASIDE_WAIT: Duration = Duration::from_hours(1);
-/// How long after a mailbox was made anew events of its former incarnation may still come.
+/// How late an event may arrive, at most: it was sent before the one that is known, or by the mailbox's former
+/// incarnation. What arrives later than this is not late: then the order itself went back.
 pub const LATE_MAX: Duration = Duration::from_mins(1);
+/// How late an event usually is when another one overtakes it. An older one that arrives after this is asked about.
+pub const OVERTAKEN_MAX: Duration = Duration::from_secs(2);
+/// How long a question may stay without an answer before the event that raised it is believed.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long a first count of 0 waits for the next reading: the creation of a new account's INBOX reports 0, and its
+/// first message 1 a moment later.
+pub const FIRST_ZERO_WAIT: Duration = Duration::from_secs(2);
 
 /// Where a mailbox stands on its way to the relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,12 +49,49 @@ pub struct Known {
     uid_validity: Option<UidValidity>,
     /// Highest seen under this UIDVALIDITY; a reading without one does not erase it.
     modseq: Option<ModSeq>,
-    /// The count came under that MODSEQ, not later without one.
-    is_ordered: bool,
+    ground: Ground,
+    /// The mailbox had no device for a while since, so that nobody had to read it.
+    is_stale: bool,
     /// Who said so.
     pub source: SourceId,
-    /// When it arrived.
+    /// The count of the event under [`Ground::Doubted`].
+    doubted: u32,
+    /// When it arrived, or when it was put in doubt.
     pub at: Moment,
+}
+
+/// How the count and the MODSEQ in [`Known`] belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ground {
+    /// The count came under that MODSEQ.
+    Ordered,
+    /// The count came without a MODSEQ, later than that MODSEQ.
+    Loose,
+    /// A count of 0 that a source reported by itself, the first that is known of the mailbox.
+    FirstZero,
+    /// The order is that of an event which contradicts the count. A question is on its way; if no answer arrives, the
+    /// event is believed.
+    Doubted,
+}
+
+impl Known {
+    fn is_ordered(&self) -> bool {
+        match self.ground {
+            Ground::Ordered => true,
+            Ground::FirstZero => self.modseq.is_some(),
+            Ground::Loose | Ground::Doubted => false,
+        }
+    }
+
+    /// Until when a device that was never shown anything waits for a second reading.
+    fn first_zero_until(&self) -> Option<Moment> {
+        (self.ground == Ground::FirstZero).then(|| self.at.after(FIRST_ZERO_WAIT))
+    }
+
+    /// When the event that contradicts it is believed.
+    fn doubted_until(&self) -> Option<Moment> {
+        (self.ground == Ground::Doubted).then(|| self.at.after(ANSWER_WAIT))
+    }
 }
 
 /// What is under way to a device, or why nothing is.
@@ -104,50 +150,90 @@ impl Record {
     /// Takes a piece of news; see [`judge`] for what is believed.
     pub fn observe(&mut self, source: SourceId, news: News, now: Now) -> Verdict {
         let News::Reading(reading) = news else { return Verdict::Ask };
-        let verdict = judge(self.known.as_ref(), &reading, source);
+        self.believe_doubted(now);
+        let verdict = judge(self.known.as_ref(), &reading, source, now.moment);
         if matches!(verdict, Verdict::Older | Verdict::Ask) {
-            self.doubt(&reading, now.moment);
+            self.doubt(&reading, source, now.moment);
             return verdict;
         }
         let carried = self.known.filter(|known| is_same_validity(known.uid_validity, reading.uid_validity));
+        let is_first = self.known.is_none() && reading.unseen == 0 && reading.asked_at.is_none();
+        let is_ordered = reading.modseq.is_some()
+            || carried.is_some_and(|known| known.is_ordered() && verdict == Verdict::Unchanged);
+        let ground = match (is_first, is_ordered) {
+            (true, _) => Ground::FirstZero,
+            (false, true) => Ground::Ordered,
+            (false, false) => Ground::Loose,
+        };
         self.known = Some(Known {
             unseen: reading.unseen,
             uid_validity: reading.uid_validity.or(carried.and_then(|known| known.uid_validity)),
             modseq: reading.modseq.or(carried.and_then(|known| known.modseq)),
-            is_ordered: reading.modseq.is_some()
-                || carried.is_some_and(|known| known.is_ordered && verdict == Verdict::Unchanged),
+            ground,
+            is_stale: false,
             source,
+            doubted: 0,
             at: now.moment,
         });
         if verdict == Verdict::Changed {
-            self.changed_at.get_or_insert(now.moment);
-            for device in &mut *self.devices {
-                if matches!(device.phase, Phase::Aside(_)) {
-                    device.phase = Phase::Rest;
-                }
-            }
+            self.changed(now);
         }
         verdict
     }
 
-    /// A reading of another UIDVALIDITY was not believed: what is known may be of a mailbox that is no more. Its order is
-    /// forgotten, so that a source which says no UIDVALIDITY can answer, and where none can be asked the next event is
-    /// believed (sources.md §1). A new UIDVALIDITY is greater than the former (RFC 9051 §2.3.1.1): for [`LATE_MAX`] a
-    /// smaller one is taken for the former's, which is late, and no second of its kind for the next event.
-    fn doubt(&mut self, reading: &Reading, now: Moment) {
-        if let Some(known) = &mut self.known
-            && !is_same_validity(known.uid_validity, reading.uid_validity)
-            && (reading.uid_validity > known.uid_validity || now.since(known.at) > LATE_MAX)
-        {
-            // Under the new one, lest an event of the former that is late be taken for the next.
-            (known.uid_validity, known.modseq, known.is_ordered) = (reading.uid_validity, None, false);
-            known.at = now;
+    fn changed(&mut self, now: Now) {
+        self.changed_at.get_or_insert(now.moment);
+        for device in &mut *self.devices {
+            if matches!(device.phase, Phase::Aside(_)) {
+                device.phase = Phase::Rest;
+            }
         }
+    }
+
+    /// A reading was not believed and cannot be late: the mailbox was made anew, its index files were deleted, or a
+    /// backup was restored. The order of the reading replaces the known one, so that a source which reports no
+    /// UIDVALIDITY can answer and the next event is believed. If no answer arrives within [`ANSWER_WAIT`], the reading
+    /// itself is believed (adr/0028).
+    ///
+    /// A new UIDVALIDITY is greater than the former (RFC 9051 §2.3.1.1), and HIGHESTMODSEQ grows (RFC 7162 §3.1.2): for
+    /// [`LATE_MAX`] a smaller one is taken for a late event.
+    fn doubt(&mut self, reading: &Reading, source: SourceId, now: Moment) {
+        let Some(known) = &mut self.known else { return };
+        let is_late = now.since(known.at) <= LATE_MAX;
+        let is_over = if is_same_validity(known.uid_validity, reading.uid_validity) {
+            !is_late && reading.asked_at.is_none() && is_earlier(known, reading)
+        } else {
+            !is_late || reading.uid_validity > known.uid_validity
+        };
+        if is_over {
+            (known.uid_validity, known.modseq) =
+                (reading.uid_validity.or(known.uid_validity), reading.modseq);
+            (known.ground, known.doubted) = (Ground::Doubted, reading.unseen);
+            (known.source, known.at) = (source, now);
+        }
+    }
+
+    /// Believes an event that was in doubt, where no answer came in time. True where the count moved by that.
+    pub fn believe_doubted(&mut self, now: Now) -> bool {
+        let Some(known) = &mut self.known else { return false };
+        if known.doubted_until().is_none_or(|until| until > now.moment) {
+            return false;
+        }
+        let is_moved = known.unseen != known.doubted;
+        known.unseen = known.doubted;
+        known.ground = if known.modseq.is_some() { Ground::Ordered } else { Ground::Loose };
+        if is_moved {
+            self.changed(now);
+        }
+        is_moved
     }
 
     /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
     /// reported to show, if anything.
     pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) {
+        if let Some(known) = self.known.as_mut().filter(|_| self.devices.is_empty()) {
+            (known.is_stale, known.at) = (true, now.moment);
+        }
         self.devices.retain(|device| {
             let old = &device.recipient;
             old.key != recipient.key
@@ -160,7 +246,11 @@ impl Record {
 
     /// Forgets a device. True where it was there.
     pub fn unsubscribe(&mut self, key: SubscriptionKey) -> bool {
-        self.devices.retain(|device| device.recipient.key != key)
+        let was_there = self.devices.retain(|device| device.recipient.key != key);
+        if self.known.is_none() && self.devices.is_empty() {
+            self.changed_at = None;
+        }
+        was_there
     }
 
     /// The newest count for the devices that are due it, which from then on are in flight; `None` where none is due,
@@ -172,11 +262,12 @@ impl Record {
     }
 
     fn due(&mut self, now: Now) -> Option<Due> {
-        let unseen = self.known?.unseen;
+        let known = self.known?;
+        let unseen = known.unseen;
         let background_sync = self.devices.iter().any(|d| d.is_live(now) && d.recipient.background_sync);
         let mut recipients = Vec::new();
         for device in &mut *self.devices {
-            let is_due = device.is_due(unseen, now);
+            let is_due = device.is_due(&known, now);
             device.phase = match device.phase {
                 Phase::Told { is_in_doubt, .. } if is_due => Phase::Told { count: unseen, is_in_doubt },
                 Phase::Told { is_in_doubt: true, .. } => Phase::Crossed,
@@ -244,8 +335,9 @@ impl Record {
 
     /// Moves an idle mailbox with due devices to ready. True where it did, and the caller must queue it.
     pub fn make_ready(&mut self, now: Now) -> bool {
+        self.believe_doubted(now);
         let Some(known) = self.known.filter(|_| self.stage == Stage::Idle) else { return false };
-        let is_due = self.devices.iter().any(|device| device.is_due(known.unseen, now));
+        let is_due = self.devices.iter().any(|device| device.is_due(&known, now));
         if is_due {
             self.stage = Stage::Ready;
         } else if !self.is_behind(now) {
@@ -254,11 +346,24 @@ impl Record {
         is_due
     }
 
-    /// When the first device that waits may be sent to again, for an idle mailbox.
+    /// When something becomes due of an idle mailbox by itself: the first device that waits may be sent to again, or an
+    /// event in doubt is believed.
     pub fn held_until(&self, now: Now) -> Option<Moment> {
-        let unseen = self.known?.unseen;
-        let waiting = self.devices.iter().filter(|d| d.is_live(now) && d.differs(unseen));
-        waiting.filter_map(|device| device.held_until(now)).min()
+        let known = self.known?;
+        let waiting = self.devices.iter().filter(|d| d.is_live(now) && d.differs(known.unseen));
+        let held = waiting.filter_map(|device| device.held_until(&known, now)).min();
+        let doubted = known.doubted_until().filter(|_| !self.devices.is_empty());
+        [held, doubted].into_iter().flatten().min()
+    }
+
+    /// When the mailbox was last read or reported; `None` where nobody subscribes to it.
+    pub fn seen(&self, now: Now) -> Option<Seen> {
+        let is_subscribed = self.devices.iter().any(|device| device.is_live(now));
+        let seen = match self.known {
+            None => Seen::Never { since: self.changed_at.unwrap_or_default() },
+            Some(Known { is_stale, at, .. }) => Seen::At { at, is_stale },
+        };
+        is_subscribed.then_some(seen)
     }
 
     /// Whether any live device shows something else than the count that was read.
@@ -308,16 +413,19 @@ impl Device {
         self.shown != Some(unseen)
     }
 
-    fn is_due(&self, unseen: u32, now: Now) -> bool {
-        self.held_until(now).is_none() && self.differs(unseen) && self.is_live(now)
+    fn is_due(&self, known: &Known, now: Now) -> bool {
+        self.held_until(known, now).is_none() && self.differs(known.unseen) && self.is_live(now)
     }
 
     /// Until when it is left alone, where that lies ahead.
-    fn held_until(&self, now: Now) -> Option<Moment> {
-        match self.phase {
-            Phase::Aside(until) | Phase::Throttled(until) => Some(until).filter(|until| *until > now.moment),
-            Phase::Rest | Phase::Told { .. } | Phase::Crossed => None,
-        }
+    fn held_until(&self, known: &Known, now: Now) -> Option<Moment> {
+        let held = match self.phase {
+            Phase::Aside(until) | Phase::Throttled(until) => Some(until),
+            Phase::Rest | Phase::Told { .. } | Phase::Crossed => {
+                known.first_zero_until().filter(|_| self.shown.is_none())
+            }
+        };
+        held.filter(|until| *until > now.moment)
     }
 }
 
@@ -330,13 +438,19 @@ fn is_same_validity(a: Option<UidValidity>, b: Option<UidValidity>) -> bool {
     a.is_none() || b.is_none() || a == b
 }
 
+/// Whether MODSEQ says that the reading is from before what is known.
+fn is_earlier(known: &Known, reading: &Reading) -> bool {
+    known.modseq.zip(reading.modseq).is_some_and(|(old, new)| new < old)
+}
+
 /// What to make of a reading, given the newest one that was believed.
 ///
 /// The answer to a question asked after the last event is always believed. Otherwise MODSEQ orders readings of one
 /// UIDVALIDITY, arrival orders those of one source; another UIDVALIDITY, or a contradiction between sources that
 /// nothing orders, is a reason to ask. Nothing orders two readings of which one came without a MODSEQ, be it the one
-/// that is known.
-fn judge(known: Option<&Known>, reading: &Reading, source: SourceId) -> Verdict {
+/// that is known. An older event is dropped while it can have been overtaken by the known one, for [`OVERTAKEN_MAX`]; then
+/// the order may have gone back, and it is a reason to ask.
+fn judge(known: Option<&Known>, reading: &Reading, source: SourceId, now: Moment) -> Verdict {
     let Some(known) = known else { return Verdict::Changed };
     let believed = if known.unseen == reading.unseen { Verdict::Unchanged } else { Verdict::Changed };
     if reading.asked_at.is_some_and(|asked| asked >= known.at) {
@@ -347,8 +461,11 @@ fn judge(known: Option<&Known>, reading: &Reading, source: SourceId) -> Verdict 
     }
     let is_apart = known.source != source || reading.asked_at.is_some();
     match (known.modseq, reading.modseq) {
-        (Some(old), Some(new)) if new < old => Verdict::Older,
-        (_, Some(_)) if believed == Verdict::Changed && !known.is_ordered && is_apart => Verdict::Ask,
+        (Some(old), Some(new)) if new < old => {
+            let is_overtaken = reading.asked_at.is_some() || now.since(known.at) <= OVERTAKEN_MAX;
+            if is_overtaken { Verdict::Older } else { Verdict::Ask }
+        }
+        (_, Some(_)) if believed == Verdict::Changed && !known.is_ordered() && is_apart => Verdict::Ask,
         (_, Some(_)) if reading.asked_at.is_none() => believed,
         (Some(old), Some(new)) if new > old => believed,
         _ if believed == Verdict::Unchanged => believed,

@@ -271,6 +271,8 @@ proptest! {
             world.play(&tracker, step, now);
             prop_assert!(tracker.ready() <= 4, "a mailbox stands in the queue at most once");
         }
+        now = now.after(record::FIRST_ZERO_WAIT);
+        tracker.wake(now);
         for _ in 0..10 {
             while let Some(flight) = world.flights.pop_front() {
                 world.arrive(&tracker, Some(flight), Fate::Accepted, now);

@@ -253,13 +253,22 @@ impl MailStore {
         });
     }
 
+    /// Makes the order of the INBOX go back: HIGHESTMODSEQ falls, UIDVALIDITY too where `is_validity`.
+    pub fn order_goes_back(&mut self, account: AccountId, is_validity: bool) {
+        self.change(account, FolderId::INBOX, |mailbox| {
+            mailbox.order_goes_back(is_validity);
+            true
+        });
+    }
+
     /// Switches a quirk of one account, or with `None` of the whole host. Those that act once act now.
     pub fn set_quirk(&mut self, account: Option<AccountId>, quirk: Quirk, on: bool) {
+        let all = 0..self.count() as u32;
         match (quirk, account) {
             (Quirk::UidValidityBump, Some(account)) if on => self.bump_uidvalidity(account),
-            (Quirk::UidValidityBump, None) if on => {
-                (0..self.count() as u32).for_each(|n| self.bump_uidvalidity(AccountId(n)));
-            }
+            (Quirk::UidValidityBump, None) if on => all.for_each(|n| self.bump_uidvalidity(AccountId(n))),
+            (Quirk::OrderGoesBack, Some(account)) if on => self.order_goes_back(account, false),
+            (Quirk::OrderGoesBack, None) if on => all.for_each(|n| self.order_goes_back(AccountId(n), false)),
             (Quirk::MassDisconnect, _) if on => self.disconnects += 1,
             _ if quirk.acts_once() => return,
             (_, None) => self.everywhere.set(quirk, on),

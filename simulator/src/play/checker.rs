@@ -44,6 +44,8 @@ pub enum Check {
     TruthInTheEnd,
     /// The agent knows that nothing is left to do.
     NothingBehind,
+    /// What the agent believes of a mailbox is true, or it says that the mailbox is unknown.
+    NothingUnknownInSilence,
     /// The story comes to an end.
     Ends,
 }
@@ -99,6 +101,8 @@ pub struct Checker {
     not_before: Duration,
     refused: Recent,
     logins: Logins,
+    /// Since when the agent believes something wrong of a mailbox and does not name it.
+    wrong_since: BTreeMap<usize, Duration>,
     now: Duration,
     broken: Vec<Broken>,
 }
@@ -114,6 +118,7 @@ impl Checker {
             not_before: Duration::ZERO,
             refused: Recent::default(),
             logins: Logins::default(),
+            wrong_since: BTreeMap::new(),
             now: Duration::ZERO,
             broken: Vec::new(),
         }
@@ -239,6 +244,35 @@ impl Checker {
         self.not_before = Duration::ZERO;
         self.refused = Recent::default();
         self.logins.forget();
+        self.wrong_since.clear();
+    }
+
+    /// What the agent believes of a subscribed mailbox now, that has `truth` unseen messages; `is_named`: the agent says
+    /// that it does not know. It may be wrong in silence for as long as `patience`.
+    pub fn believes(
+        &mut self,
+        mailbox: usize,
+        believed: Option<u32>,
+        truth: u32,
+        is_named: bool,
+        patience: Duration,
+    ) {
+        if is_named || believed == Some(truth) {
+            self.wrong_since.remove(&mailbox);
+            return;
+        }
+        let since = *self.wrong_since.entry(mailbox).or_insert(self.now);
+        if self.now.saturating_sub(since) > patience {
+            self.wrong_since.remove(&mailbox);
+            let expected = format!("{truth} unseen in mailbox {mailbox}, or its name among the unknown");
+            let seen = format!("{believed:?} since {:.6}", since.as_secs_f64());
+            self.broken(Check::NothingUnknownInSilence, expected, seen);
+        }
+    }
+
+    /// Nobody subscribes to a mailbox: what is believed of it is no matter.
+    pub fn is_no_matter(&mut self, mailbox: usize) {
+        self.wrong_since.remove(&mailbox);
     }
 
     /// A log-in of this mailbox worked.

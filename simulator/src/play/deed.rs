@@ -42,6 +42,8 @@ pub enum Deed {
     SourceLost(Duration),
     /// UIDVALIDITY of a mailbox changes.
     BumpUidValidity(usize),
+    /// The order of a mailbox's counts goes back: HIGHESTMODSEQ falls, and UIDVALIDITY too where this is true.
+    OrderGoesBack(usize, bool),
     /// An oddity of the whole mail host is switched on or off.
     Quirk(Quirk, bool),
     /// The agent is stopped as its service manager stops it, and started.
@@ -119,6 +121,8 @@ impl fmt::Display for Deed {
             Self::MassDisconnect => f.write_str("mass-disconnect"),
             Self::Hang(mailbox) => write!(f, "hang {mailbox}"),
             Self::SourceLost(span) => write!(f, "source-lost {}ms", ms(span)),
+            Self::OrderGoesBack(mailbox, false) => write!(f, "order-goes-back {mailbox}"),
+            Self::OrderGoesBack(mailbox, true) => write!(f, "uidvalidity-goes-back {mailbox}"),
             Self::BumpUidValidity(mailbox) => write!(f, "bump-uidvalidity {mailbox}"),
             Self::Quirk(quirk, is_on) => write!(f, "quirk-{} {quirk}", if *is_on { "on" } else { "off" }),
             Self::Restart => f.write_str("restart"),
@@ -172,6 +176,8 @@ fn trouble(word: &str, rest: &str) -> Option<Deed> {
         "mass-disconnect" => Deed::MassDisconnect,
         "hang" => Deed::Hang(rest.parse().ok()?),
         "source-lost" => Deed::SourceLost(span(rest)?),
+        "order-goes-back" => Deed::OrderGoesBack(rest.parse().ok()?, false),
+        "uidvalidity-goes-back" => Deed::OrderGoesBack(rest.parse().ok()?, true),
         "bump-uidvalidity" => Deed::BumpUidValidity(rest.parse().ok()?),
         "quirk-on" => Deed::Quirk(rest.parse().ok()?, true),
         "quirk-off" => Deed::Quirk(rest.parse().ok()?, false),

@@ -156,7 +156,8 @@ impl Draw<'_> {
         match self.rng.u32(0..10) {
             0..3 => Deed::MassDisconnect,
             3..6 => Deed::Hang(self.mailbox()),
-            6..8 => Deed::BumpUidValidity(self.mailbox()),
+            6 => Deed::BumpUidValidity(self.mailbox()),
+            7 => Deed::OrderGoesBack(self.mailbox(), self.rng.bool()),
             _ => Deed::SourceLost(self.span()),
         }
     }

@@ -285,7 +285,8 @@ impl Plan {
             | Deed::MoveOut(mailbox)
             | Deed::MoveIn(mailbox)
             | Deed::Hang(mailbox)
-            | Deed::BumpUidValidity(mailbox) => *mailbox < self.mailboxes,
+            | Deed::BumpUidValidity(mailbox)
+            | Deed::OrderGoesBack(mailbox, _) => *mailbox < self.mailboxes,
             Deed::Subscribe(device, _) | Deed::Unsubscribe(device) | Deed::DeviceGone(device) => {
                 *device < self.devices
             }

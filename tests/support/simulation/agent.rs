@@ -13,11 +13,12 @@ use mailbadge::identity::principal::Principal;
 use mailbadge::source::imap::roster::{self, Roster};
 use mailbadge::source::imap::traits::Traits;
 use mailbadge::source::imap::{self, Login, Watch};
-use mailbadge::time::Now;
+use mailbadge::time::{Moment, Now};
 use mailbadge::token::choice::{AuthServer, Configured};
 use mailbadge::token::keeper;
 use mailbadge::token::signer::Signer;
 use mailbadge::tracker::Tracker;
+use mailbadge::tracker::assurance::Terms;
 use mailbadge_sim::play::Telling;
 use secrecy::SecretString;
 use std::sync::{Arc, OnceLock};
@@ -46,6 +47,8 @@ pub struct Agent {
     pub imap: Arc<imap::Settings>,
     /// What its sessions learned of their server.
     pub traits: Arc<Traits>,
+    /// When the process started.
+    started: Moment,
 }
 
 /// The two certificates that the agent takes turns with, and who signs with each.
@@ -94,6 +97,7 @@ impl Agent {
             roster: Roster::new(&imap, seed),
             imap,
             traits: Arc::new(Traits::default()),
+            started: now.moment,
         };
         for name in names {
             agent.tracker.enroll(name).expect("a handful fits");
@@ -114,6 +118,13 @@ impl Agent {
     /// Nobody subscribes to a mailbox any more.
     pub fn unwatch(&mut self, number: usize, now: Now) {
         self.roster.handle(now, roster::Input::Unwatch(mailbox(number)));
+    }
+
+    /// Mailboxes whose count it does not know, as `status` and `/readyz` name them.
+    pub fn unknown(&self, now: Now) -> Vec<MailboxId> {
+        let sweep = self.imap.sweep_interval;
+        let terms = Terms { sweep, login_rate: Some(self.imap.login_rate), since: self.started };
+        self.tracker.census(Some(&terms), now).listed_unknown
     }
 
     /// Takes news, and asks where the tracker wants to know more.

@@ -33,6 +33,10 @@ pub const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 /// Holding, latencies, the mail server's window of merging: seconds, taken together.
 const HOLD: Duration = Duration::from_secs(10);
 
+/// For how long the agent may believe something wrong of a mailbox without saying that it does not know: two sweep periods,
+/// or its turn after a start; and an answer that was on its way when the count changed.
+pub const SILENCE: Duration = Duration::from_secs(2 * 120 + 60 + 30 + 10);
+
 /// The bound for the end of this plan.
 ///
 /// To notice that a connection is dead: its next arming and an answer that does not come. To have another one: a log-in

@@ -36,6 +36,8 @@ pub struct MailHost {
     settings: Arc<imap_server::Settings>,
     changes: Arc<Mutex<Vec<(AccountId, Status)>>>,
     connections_made: u32,
+    /// How often the order of each mailbox went back.
+    orders: BTreeMap<usize, u32>,
     seed: Seed,
     /// Connections are refused.
     pub is_away: bool,
@@ -61,7 +63,16 @@ impl MailHost {
             ..imap_server::Settings::default()
         });
         let connections = BTreeMap::new();
-        Self { store, connections, settings, changes, connections_made: 0, seed: plan.seed, is_away: false }
+        Self {
+            store,
+            connections,
+            settings,
+            changes,
+            connections_made: 0,
+            orders: BTreeMap::new(),
+            seed: plan.seed,
+            is_away: false,
+        }
     }
 
     /// Switches an oddity of the whole host.
@@ -85,6 +96,17 @@ impl MailHost {
     /// The name of a mailbox.
     pub fn name(&self, mailbox: usize) -> Arc<str> {
         self.store.name(account(mailbox)).map(Arc::clone).expect("the plan names mailboxes that exist")
+    }
+
+    /// Index files of a mailbox are deleted, or a backup is restored.
+    pub fn order_goes_back(&mut self, mailbox: usize, is_validity: bool) {
+        *self.orders.entry(mailbox).or_default() += 1;
+        self.store.order_goes_back(account(mailbox), is_validity);
+    }
+
+    /// How often that happened.
+    pub fn order(&self, mailbox: usize) -> u32 {
+        self.orders.get(&mailbox).copied().unwrap_or_default()
     }
 
     /// The truth about a mailbox.

@@ -10,6 +10,7 @@ use mailbadge::forwarder::outbox::Attempt;
 use mailbadge::source::imap::exchange;
 use mailbadge::source::imap::roster;
 use mailbadge::time::{Moment, Now, UnixMs};
+use mailbadge::tracker::record::Record;
 use mailbadge_sim::peers::http::{Request, Response};
 use mailbadge_sim::peers::imap_server;
 use mailbadge_sim::peers::mail_store::Status;
@@ -32,6 +33,8 @@ mod wire;
 const STEPS_MAX: u64 = 2_000_000;
 /// What devices show is stored so long after it moved.
 const SAVE_AFTER: Duration = Duration::from_millis(250);
+/// How often what the agent believes is compared with the truth, at most.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// Usual latency of one way between agent and mail host.
 const IMAP_LATENCY: Latency = Latency { least: Duration::from_micros(50), most: Duration::from_millis(20) };
 
@@ -62,6 +65,8 @@ enum Event {
     },
     Told {
         life: u32,
+        /// How often the order of the mailbox had gone back: who goes back ends the processes that were about to report.
+        order: u32,
         mailbox: usize,
         status: Status,
     },
@@ -112,6 +117,8 @@ pub struct World {
     devices_version: u64,
     checker: Checker,
     is_calm: bool,
+    /// When what the agent believes was last compared with the truth.
+    compared_at: Duration,
     /// Over everything that happened, and when.
     fingerprint: Fingerprint,
     report: Report,
@@ -146,6 +153,7 @@ impl World {
             devices_version: 0,
             checker: Checker::new(limits, vec![PASSWORD.to_owned(), "PRIVATE KEY".to_owned()]),
             is_calm: false,
+            compared_at: Duration::ZERO,
             fingerprint: Fingerprint::default(),
             report: Report::new(plan.seed, plan.profile, bound::of(&plan)),
             plan,
@@ -250,7 +258,9 @@ impl World {
             Event::Trusted(signer) => self.trust(signer),
             Event::Arrives { flight, is_copy, request } => self.arrive(flight, is_copy, &request),
             Event::Answered { flight, outcome } => self.answered(flight, &outcome),
-            Event::Told { life, mailbox, status } => self.told(life, mailbox, status),
+            Event::Told { life, order, mailbox, status } if order == self.host.order(mailbox) => {
+                self.told(life, mailbox, status);
+            }
             event => self.carry(event),
         }
     }
@@ -310,11 +320,35 @@ impl World {
         if let Some(agent) = &self.agent {
             self.checker.ready(agent.tracker.ready());
         }
+        if self.clock.elapsed() >= self.compared_at + COMPARE_EVERY {
+            self.compare();
+        }
         if self.is_calm {
             let is_true = self.checker.is_true(|device| self.cloud.badge(device));
             let since = self.clock.elapsed().saturating_sub(self.plan.trouble).as_millis() as u64;
             let settled = self.report.settled_after_ms.filter(|_| is_true);
             self.report.settled_after_ms = settled.or_else(|| is_true.then_some(since));
+        }
+    }
+}
+
+impl World {
+    /// Compares what the agent believes of each mailbox with the truth.
+    fn compare(&mut self) {
+        self.compared_at = self.clock.elapsed();
+        let now = self.now();
+        let Some(agent) = &self.agent else { return };
+        let unknown = agent.unknown(now);
+        for number in 0..self.plan.mailboxes {
+            let mailbox = agent::mailbox(number);
+            let look =
+                |record: &Record| (record.seen(now).is_some(), record.known().map(|known| known.unseen));
+            let Some((true, believed)) = agent.tracker.inspect(mailbox, look) else {
+                self.checker.is_no_matter(number);
+                continue;
+            };
+            let truth = self.host.status(number).unseen;
+            self.checker.believes(number, believed, truth, unknown.contains(&mailbox), bound::SILENCE);
         }
     }
 }

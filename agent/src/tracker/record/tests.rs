@@ -1,6 +1,7 @@
 //! What is believed, and what each device is due, case by case.
 
 mod mixed;
+mod order;
 
 use super::*;
 use crate::time::UnixMs;

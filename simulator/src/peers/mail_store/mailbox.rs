@@ -107,6 +107,9 @@ impl FlagChange {
     }
 }
 
+/// How far UIDVALIDITY falls: to one that no other mailbox of the store has.
+const UIDVALIDITY_STEP_BACK: u32 = 1_000_000;
+
 /// A mailbox. Each transaction that changes something raises HIGHESTMODSEQ by one.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -199,6 +202,15 @@ impl Mailbox {
             self.modseq += 1;
         }
         gone
+    }
+
+    /// What a mailbox looks like whose index files were deleted, or that a backup was restored into: HIGHESTMODSEQ is
+    /// lower, UIDVALIDITY the same, or lower too where `is_validity`.
+    pub fn order_goes_back(&mut self, is_validity: bool) {
+        self.modseq = (self.modseq / 2).max(1);
+        if is_validity {
+            self.uidvalidity = self.uidvalidity.saturating_sub(UIDVALIDITY_STEP_BACK).max(1);
+        }
     }
 
     /// What a mailbox that was made anew looks like: another UIDVALIDITY, uids from 1, HIGHESTMODSEQ far lower.

@@ -66,6 +66,8 @@ pub enum Quirk {
     IdleNeverBegins,
     /// DONE is answered without a tag.
     DoneUntagged,
+    /// Acts once: HIGHESTMODSEQ of INBOX falls, as after its index files were deleted, while UIDVALIDITY stays.
+    OrderGoesBack,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -94,7 +96,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -124,6 +126,7 @@ impl Quirk {
         Self::ByeAtIdle,
         Self::IdleNeverBegins,
         Self::DoneUntagged,
+        Self::OrderGoesBack,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -169,6 +172,7 @@ impl Quirk {
             Self::ByeAtIdle => "bye-at-idle",
             Self::IdleNeverBegins => "idle-never-begins",
             Self::DoneUntagged => "done-untagged",
+            Self::OrderGoesBack => "order-goes-back",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",
@@ -180,7 +184,7 @@ impl Quirk {
 
     /// Whether switching it on does something once and leaves nothing switched on.
     pub const fn acts_once(self) -> bool {
-        matches!(self, Self::UidValidityBump | Self::MassDisconnect)
+        matches!(self, Self::UidValidityBump | Self::OrderGoesBack | Self::MassDisconnect)
     }
 
     /// Who must be there for it to do anything; `None` for a quirk of the IMAP server.

@@ -44,6 +44,7 @@ impl World {
             Deed::MoveOut(mailbox) => self.host.move_message(mailbox, true),
             Deed::MoveIn(mailbox) => self.host.move_message(mailbox, false),
             Deed::BumpUidValidity(mailbox) => self.host.store.bump_uidvalidity(account(mailbox)),
+            Deed::OrderGoesBack(mailbox, is_validity) => self.host.order_goes_back(mailbox, is_validity),
             Deed::Subscribe(device, life) => self.subscribe(device, life),
             Deed::Unsubscribe(device) => self.unsubscribe(device),
             deed => self.trouble(deed),
@@ -121,7 +122,10 @@ impl World {
             if self.plan.telling == Telling::Events && !is_lost {
                 let most = if self.rng.u32(0..100) < late { LATE.0 } else { LATE.1 };
                 let wait = Duration::from_micros(self.rng.u64(SOON..most));
-                self.after(wait, Event::Told { life: self.life, mailbox, status });
+                self.after(
+                    wait,
+                    Event::Told { life: self.life, order: self.host.order(mailbox), mailbox, status },
+                );
             }
         }
     }

@@ -1,0 +1,103 @@
+//! What the daemon says of mailboxes whose count nobody knows. Which these are is decided by the tracker's
+//! [`assurance`](crate::tracker::assurance); here they get their names and their server's words.
+
+use super::Hall;
+use super::ledger::LedgerShown;
+use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
+use crate::event::MailboxId;
+use crate::time::{Moment, Now};
+use crate::tracker::assurance::{Bulletin, Census};
+use parking_lot::Mutex;
+use std::time::Duration;
+
+/// Mailboxes named in one place, at most.
+const NAMED_MAX: usize = 3;
+/// How often the log is brought up to date.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What the log has said, and when it was last looked at.
+#[derive(Default)]
+pub(super) struct Log(Mutex<(Option<Moment>, Bulletin)>);
+
+impl Hall {
+    /// Whose count is unknown or unconfirmed now.
+    pub(super) fn census(&self, now: Now) -> Census {
+        self.tracker.census(self.desk.terms().as_ref(), now)
+    }
+
+    pub(super) fn mailboxes_status(&self, ledger: &LedgerShown, now: Now) -> MailboxesStatus {
+        let (behind, oldest) = self.behind(now);
+        let census = self.census(now);
+        let unconfirmed = self.tracker.names_of(first(&census.listed_unconfirmed));
+        MailboxesStatus {
+            subscribed: ledger.subscribed,
+            devices: ledger.devices,
+            behind,
+            oldest_unacknowledged_seconds: oldest,
+            unknown: census.unknown as u64,
+            first_unknown: self.named(&census.listed_unknown),
+            unconfirmed: census.unconfirmed as u64,
+            first_unconfirmed: unconfirmed.iter().map(ToString::to_string).collect(),
+            awaited: census.awaited as u64,
+            hint: self.names_hint(census.unknown + census.unconfirmed),
+        }
+    }
+
+    /// Why the daemon is not ready: mailboxes that are unknown.
+    pub(super) fn unknown_reasons(&self) -> Vec<String> {
+        let census = self.census(self.clock.now());
+        if census.unknown == 0 {
+            return Vec::new();
+        }
+        let named = some_of(&self.named(&census.listed_unknown), census.unknown as u64);
+        let reason = format!(
+            "mailboxes: {} not read in time, so that their counts are unknown: {named}",
+            census.unknown
+        );
+        [Some(reason), self.names_hint(census.unknown)].into_iter().flatten().collect()
+    }
+
+    /// Logs which mailboxes became unknown and which are known again; at most so often.
+    pub(super) fn log_unknown(&self, now: Now) {
+        let (looked_at, bulletin) = &mut *self.census_log.0.lock();
+        if looked_at.is_some_and(|at| now.moment.since(at) < LOOK_EVERY) {
+            return;
+        }
+        *looked_at = Some(now.moment);
+        let census = self.census(now);
+        let Some(noticed) = bulletin.look(&census) else { return };
+        let unknown = census.unknown;
+        if !noticed.begun.is_empty() {
+            let named = some_of(&self.named(&noticed.begun), noticed.begun.len() as u64);
+            tracing::warn!(unknown, "mailboxes not read in time, so that their counts are unknown: {named}");
+        }
+        if !noticed.ended.is_empty() {
+            let named = some_of(&self.tracker.names_of(first(&noticed.ended)), noticed.ended.len() as u64);
+            tracing::info!(unknown, "mailboxes known again, or not subscribed any more: {named}");
+        }
+    }
+
+    /// The first of these with their server's words.
+    fn named(&self, mailboxes: &[MailboxId]) -> Vec<UnknownMailbox> {
+        let mailboxes = first(mailboxes);
+        let names = self.tracker.names_of(mailboxes);
+        let named = |(name, mailbox): (&std::sync::Arc<str>, &MailboxId)| UnknownMailbox {
+            name: name.to_string(),
+            words: self.desk.words(*mailbox),
+        };
+        names.iter().zip(mailboxes).map(named).collect()
+    }
+
+    /// A source reports names that nobody subscribes to, while so many subscribed ones are not heard of.
+    fn names_hint(&self, silent: usize) -> Option<String> {
+        let stranger = self.desk.stranger().filter(|_| silent > 0)?;
+        Some(format!(
+            "a source reports {stranger:?}, to which nobody subscribes; if that is how the server spells a subscribed \
+             mailbox, set `names` of the source"
+        ))
+    }
+}
+
+fn first(mailboxes: &[MailboxId]) -> &[MailboxId] {
+    mailboxes.get(..NAMED_MAX).unwrap_or(mailboxes)
+}

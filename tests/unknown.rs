@@ -1,0 +1,44 @@
+//! An agent never pretends: what it says of mailboxes whose count nobody knows, in real processes. When a mailbox is unknown
+//! is decided by `tracker/assurance.rs`, and proven there and by the simulation in virtual time.
+
+use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
+use mailbadge_sim::serve::told::{DictAddress, Options};
+use std::time::Duration;
+use support::cloud::{Cloud, ORGANIZATION};
+use support::host::Host;
+use support::process::wait_until;
+
+/// Longest wait for a thing to happen on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn what_a_dict_alone_never_reported_is_unconfirmed_at_once_and_confirmed_by_its_first_report() {
+    let mut host = Host::new();
+    let told = Options { dict: Some(DictAddress::Unix(host.dict_socket())), cyrus: None };
+    let cloud = Cloud::start_telling(MailStore::new(3, ORGANIZATION), told);
+    let (store, _) = cloud.mail_store().expect("it was given one");
+    let names: Vec<String> = store.lock().names().map(|(_, name)| name.to_string()).collect();
+    let (subscribed, stranger) = names.split_at(2);
+    host.configure(&cloud, &host.dovecot_source());
+    host.subscribe(subscribed);
+    host.start();
+
+    let screen = host.command(&["status"]).expect("the daemon runs");
+    let expected = format!("2 unconfirmed ({})", subscribed.join(", "));
+    assert!(screen.contains(&expected) && !screen.contains(", none behind"), "{screen}");
+    assert!(host.ask("/readyz").starts_with("HTTP/1.1 200"), "silence is no reason against it");
+    assert!(host.ask("/metrics").contains("mailbadge_unconfirmed 2"), "it is counted");
+    assert!(host.ask("/metrics").contains("mailbadge_unknown 0"), "nobody could have read it");
+
+    store.lock().deliver(AccountId(2)).expect("it takes messages");
+    let hint = stranger.concat();
+    wait_until("the stranger is named", LIMIT, || host.ask("/status").contains(&hint).then_some(()));
+    for account in [AccountId(0), AccountId(1)] {
+        store.lock().deliver(account).expect("it takes messages");
+    }
+    let is_confirmed = || host.ask("/metrics").contains("mailbadge_unconfirmed 0").then_some(());
+    wait_until("both are confirmed", LIMIT, is_confirmed);
+    let status = host.ask("/status");
+    assert!(!status.contains(&hint), "no subscribed mailbox is silent: {status}");
+    host.stop();
+}
