@@ -6,14 +6,15 @@
 //! [`record`]; here are only lookup, locks and queues. Any number of threads may call [`Tracker::observe`] at once.
 
 pub mod record;
+mod register;
 
 use crate::event::{
     MailboxId, News, Notification, Recipient, Rejected, Rejection, SourceId, SubscriptionKey, Verdict,
 };
 use crate::time::{Moment, Now};
-use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use record::{Record, Stage};
+use register::Register;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -37,7 +38,7 @@ pub struct Full;
 
 /// The table of mailboxes.
 pub struct Tracker {
-    names: DashMap<Box<str>, MailboxId, foldhash::fast::RandomState>,
+    names: Register,
     chunks: Box<[OnceLock<Chunk>]>,
     enrolled: AtomicU32,
     ready: Mutex<VecDeque<MailboxId>>,
@@ -67,7 +68,7 @@ struct Bell {
 impl Default for Tracker {
     fn default() -> Self {
         Self {
-            names: DashMap::default(),
+            names: Register::default(),
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             enrolled: AtomicU32::new(0),
             ready: Mutex::default(),
@@ -91,23 +92,26 @@ impl Tracker {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
-        let entry = self.names.entry(name.into());
-        if let dashmap::Entry::Occupied(found) = &entry {
-            return Ok(*found.get());
-        }
-        let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
-        let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
-            self.enrolled.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full);
-        };
-        chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
-        entry.insert(id);
-        Ok(id)
+        self.names.enter(name, || {
+            let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
+            let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
+                self.enrolled.fetch_sub(1, Ordering::AcqRel);
+                return Err(Full);
+            };
+            chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
+            Ok(id)
+        })
     }
 
     /// The mailbox of this name, if it was enrolled.
     pub fn find(&self, name: &str) -> Option<MailboxId> {
-        self.names.get(name).map(|id| *id)
+        self.names.find(name)
+    }
+
+    /// From now on letter case tells no mailboxes apart, or does; that of a domain never does. True where that is a
+    /// change: then all names are forgotten, and whoever is subscribed is to be enrolled anew.
+    pub fn fold_case(&self, folds_case: bool) -> bool {
+        self.names.fold_case(folds_case)
     }
 
     /// The record, locked; `None` for an id of another table.
@@ -166,12 +170,9 @@ impl Tracker {
         all.flat_map(of).collect()
     }
 
-    /// All names, in the order in which they were enrolled. Walks the whole table.
+    /// All names as they were first spelled, in the order in which they were enrolled. Walks the whole table.
     pub fn names(&self) -> Vec<(MailboxId, Arc<str>)> {
-        let mut all: Vec<(MailboxId, Arc<str>)> =
-            self.names.iter().map(|entry| (*entry.value(), Arc::from(&**entry.key()))).collect();
-        all.sort_unstable_by_key(|(mailbox, _)| *mailbox);
-        all
+        self.names.all()
     }
 
     /// Whether anybody subscribes to the mailbox.

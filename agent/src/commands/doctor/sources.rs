@@ -60,8 +60,8 @@ fn socket(check: String, path: &Path) -> Finding {
 
 /// The mailbox that is tried: the given one, or one that is subscribed.
 fn mailbox(patient: &Patient) -> Result<Option<String>, Failure> {
-    if patient.mailbox.is_some() {
-        return Ok(patient.mailbox.clone());
+    if let Some(mailbox) = &patient.mailbox {
+        return Ok(Some(patient.config.rulebook().kept(mailbox).into_owned()));
     }
     let kept = patient.store.subscriptions(None)?;
     Ok(kept.into_iter().next().map(|one| one.record.mailbox))
