@@ -10,6 +10,7 @@ mod handed;
 mod health;
 mod identity;
 mod ledger;
+mod mailbox;
 mod relay;
 mod sources;
 mod watchdog;

@@ -4,7 +4,7 @@ use super::Hall;
 use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
-    BatchStatus, CertificateStatus, Figures, Health, MailboxesStatus, NextCertificateStatus, RelayStatus,
+    BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, MailboxesStatus, NextCertificateStatus, RelayStatus,
     SourceFigures, SourceStatus, Status, TokenStatus,
 };
 use crate::identity::auth_config::Role;
@@ -98,6 +98,10 @@ impl Health for Hall {
             token: self.token_status(now),
             certificate: certificate_status(&ledger.identity, now.unix),
         }
+    }
+
+    fn mailbox(&self, name: &str) -> Option<MailboxStatus> {
+        self.mailbox_status(name)
     }
 
     fn unready(&self) -> Vec<String> {

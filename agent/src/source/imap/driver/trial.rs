@@ -15,9 +15,11 @@ use std::sync::Arc;
 
 /// Bytes of one read.
 const BUFFER: usize = 16 * 1024;
+/// Characters of a server's words about itself that are kept.
+const WORDS_MAX: usize = 100;
 
 /// What a log-in on trial found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// What the server offers after the log-in.
     pub capabilities: Capabilities,
@@ -25,6 +27,8 @@ pub struct Checked {
     pub method: Method,
     /// STATUS UNSEEN of INBOX.
     pub unseen: u32,
+    /// What the server says of itself in its greeting.
+    pub server: Option<String>,
 }
 
 /// What happened, for the next step.
@@ -68,8 +72,11 @@ struct Visit {
 impl Visit {
     fn pay(mut self) -> Result<Checked, Error> {
         let (mut buffer, mut unseen, mut refusal) = (vec![0; BUFFER], None, None);
-        let mut event = Event::Connected;
+        let (mut event, mut words) = (Event::Connected, None);
         loop {
+            if let Event::Read(length) = event {
+                words.get_or_insert_with(|| greeting(buffer.get(..length).unwrap_or_default()));
+            }
             self.session.handle(self.clock.now(), input(event, &buffer));
             let (mut unsent, mut is_starting_tls) = (Vec::new(), false);
             while let Some(output) = self.session.poll_output() {
@@ -79,7 +86,8 @@ impl Visit {
                     Output::News(News::Reading(reading)) => unseen = Some(reading.unseen),
                     Output::LoginRefused { text, .. } => refusal = Some(text),
                     Output::Close(ending) => {
-                        return found(&self.settings, &self.session, unseen, refusal, ending);
+                        let checked = found(&self.settings, &self.session, unseen, refusal, ending)?;
+                        return Ok(Checked { server: words.filter(|words| !words.is_empty()), ..checked });
                     }
                     _ => {}
                 }
@@ -151,5 +159,37 @@ fn found(
     }
     let capabilities = session.capabilities();
     let unseen = unseen.ok_or(Error::Ended(ending))?;
-    Ok(Checked { capabilities, method: settings.watch.method(capabilities, false), unseen })
+    let method = settings.watch.method(capabilities, false);
+    Ok(Checked { capabilities, method, unseen, server: None })
+}
+
+/// The text of a greeting without its code (RFC 9051 §7.1): `* OK [CAPABILITY …] Dovecot ready.`
+fn greeting(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next().unwrap_or_default();
+    let words = line.splitn(3, ' ').nth(2).unwrap_or_default();
+    let words = match words.strip_prefix('[') {
+        Some(code) => code.split_once(']').map_or("", |(_, words)| words),
+        None => words,
+    };
+    words.trim().chars().filter(|char| !char.is_control()).take(WORDS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::greeting;
+
+    #[test]
+    fn a_server_says_in_its_greeting_what_it_is() {
+        let rows = [
+            ("* OK [CAPABILITY IMAP4rev1 SASL-IR] Dovecot (Debian) ready.\r\n", "Dovecot (Debian) ready."),
+            ("* OK mail Cyrus IMAP 3.6.1 server ready\r\n* x", "mail Cyrus IMAP 3.6.1 server ready"),
+            ("* OK [CAPABILITY IMAP4rev1", ""),
+            ("* OK", ""),
+            ("", ""),
+        ];
+        for (line, words) in rows {
+            assert_eq!(greeting(line.as_bytes()), words);
+        }
+    }
 }
