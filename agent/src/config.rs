@@ -6,6 +6,7 @@
 mod advice;
 mod doveadm;
 mod imap;
+mod names;
 mod secret;
 mod sections;
 mod sheet;
@@ -17,6 +18,7 @@ mod value;
 mod tests;
 
 pub use advice::{Advice, check};
+pub use names::check_names;
 pub use trust::Trust;
 pub use value::is_dns_domain;
 

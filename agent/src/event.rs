@@ -1,6 +1,7 @@
 //! The words that cross from room to room: mailboxes, readings, notifications. No behavior beyond their own.
 
 mod device_id;
+pub mod mailbox_name;
 
 pub use device_id::DeviceId;
 

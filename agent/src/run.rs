@@ -11,6 +11,7 @@ mod handed;
 mod health;
 mod identity;
 mod ledger;
+mod mailbox;
 mod relay;
 mod sources;
 mod watchdog;
@@ -166,7 +167,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     if let Some(address) = endpoint.as_ref().and_then(admin::driver::Server::address) {
         tracing::info!(%address, "endpoint for relays");
     }
-    hall.ledger.lock().watch_all(hall.config.lock().watch_all);
+    hall.take_over_names().await?;
     hall.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
     let ledger = tokio::spawn(keep_ledger(Arc::clone(&hall)));
@@ -290,6 +291,23 @@ impl Hall {
         let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
     }
 
+    /// Which mailboxes are told apart, and which are watched, as the configuration says; the next tick enrolls them.
+    async fn take_over_names(self: &Arc<Self>) -> Result<(), StoreError> {
+        let hall = Arc::clone(self);
+        let taken_over = move || {
+            let (folds_case, watches_all) = {
+                let config = hall.config.lock();
+                (config.rulebook().folds_case(), config.watch_all)
+            };
+            let mut ledger = hall.ledger.lock();
+            ledger.fold_case(folds_case)?;
+            ledger.watch_all(watches_all);
+            Ok(())
+        };
+        // It may wait for the disk. A panic has its own message.
+        tokio::task::spawn_blocking(taken_over).await.unwrap_or(Ok(()))
+    }
+
     /// One look of the ledger, on a thread that may wait for the disk.
     async fn tick(self: &Arc<Self>) {
         let hall = Arc::clone(self);
@@ -382,7 +400,10 @@ impl Hall {
                 let wanted = config.sources.clone();
                 let before = std::mem::replace(&mut *self.config.lock(), config.clone());
                 let is_relay_same = before.relay == config.relay && before.auth == config.auth;
-                self.ledger.lock().watch_all(config.watch_all);
+                if let Err(error) = self.take_over_names().await {
+                    self.troubles.store(Some(error.to_string()));
+                }
+                self.tick().await;
                 let watched = self.ledger.lock().watched();
                 let set = self.sources.lock().await.set(&wanted, &watched).await;
                 self.troubles.reload(set.err().map(|error| error.to_string()));

@@ -8,15 +8,16 @@
 
 pub mod record;
 pub mod assurance;
+mod register;
 
 use crate::event::{
     MailboxId, News, Notification, Recipient, Rejected, Rejection, SourceId, SubscriptionKey, Verdict,
 };
 use crate::time::{Moment, Now};
 use assurance::{Census, Terms, judge};
-use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use record::{Record, Stage};
+use register::Register;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -40,7 +41,7 @@ pub struct Full;
 
 /// The table of mailboxes.
 pub struct Tracker {
-    names: DashMap<Box<str>, MailboxId, foldhash::fast::RandomState>,
+    names: Register,
     chunks: Box<[OnceLock<Chunk>]>,
     enrolled: AtomicU32,
     ready: Mutex<VecDeque<MailboxId>>,
@@ -70,7 +71,7 @@ struct Bell {
 impl Default for Tracker {
     fn default() -> Self {
         Self {
-            names: DashMap::default(),
+            names: Register::default(),
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             enrolled: AtomicU32::new(0),
             ready: Mutex::default(),
@@ -94,23 +95,26 @@ impl Tracker {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
-        let entry = self.names.entry(name.into());
-        if let dashmap::Entry::Occupied(found) = &entry {
-            return Ok(*found.get());
-        }
-        let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
-        let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
-            self.enrolled.fetch_sub(1, Ordering::AcqRel);
-            return Err(Full);
-        };
-        chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
-        entry.insert(id);
-        Ok(id)
+        self.names.enter(name, || {
+            let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
+            let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
+                self.enrolled.fetch_sub(1, Ordering::AcqRel);
+                return Err(Full);
+            };
+            chunk.get_or_init(|| (0..CHUNK).map(|_| Mutex::default()).collect());
+            Ok(id)
+        })
     }
 
     /// The mailbox of this name, if it was enrolled.
     pub fn find(&self, name: &str) -> Option<MailboxId> {
-        self.names.get(name).map(|id| *id)
+        self.names.find(name)
+    }
+
+    /// From now on letter case tells no mailboxes apart, or does; that of a domain never does. True where that is a
+    /// change: then all names are forgotten, and whoever is subscribed is to be enrolled anew.
+    pub fn fold_case(&self, folds_case: bool) -> bool {
+        self.names.fold_case(folds_case)
     }
 
     /// The record, locked; `None` for an id of another table.
@@ -169,12 +173,9 @@ impl Tracker {
         all.flat_map(of).collect()
     }
 
-    /// All names, in the order in which they were enrolled. Walks the whole table.
+    /// All names as they were first spelled, in the order in which they were enrolled. Walks the whole table.
     pub fn names(&self) -> Vec<(MailboxId, Arc<str>)> {
-        let mut all: Vec<(MailboxId, Arc<str>)> =
-            self.names.iter().map(|entry| (*entry.value(), Arc::from(&**entry.key()))).collect();
-        all.sort_unstable_by_key(|(mailbox, _)| *mailbox);
-        all
+        self.names.all()
     }
 
     /// Whether anybody subscribes to the mailbox.
@@ -366,13 +367,7 @@ impl Tracker {
 
     /// The names of these mailboxes, in the same order. Walks the whole table, unless there are none.
     pub fn names_of(&self, mailboxes: &[MailboxId]) -> Vec<Arc<str>> {
-        if mailboxes.is_empty() {
-            return Vec::new();
-        }
-        let wanted = self.names.iter().filter(|entry| mailboxes.contains(entry.value()));
-        let names: HashMap<MailboxId, Arc<str>> =
-            wanted.map(|entry| (*entry.value(), Arc::from(&**entry.key()))).collect();
-        mailboxes.iter().filter_map(|mailbox| names.get(mailbox).cloned()).collect()
+        if mailboxes.is_empty() { Vec::new() } else { self.names.of(mailboxes) }
     }
 
     /// Mailboxes enrolled in this process.

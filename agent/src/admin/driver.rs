@@ -1,7 +1,7 @@
-//! The admin endpoint's four paths, which answer from [`Health`] and change nothing, and the socket that every endpoint
+//! The admin endpoint's paths, which answer from [`Health`] and change nothing, and the socket that every endpoint
 //! of ours listens on.
 
-use super::{Health, Listen, Settings, metrics};
+use super::{Health, Listen, Settings, mailbox, metrics};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -113,6 +113,7 @@ fn routes(health: Arc<dyn Health>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/mailbox", get(mailbox::answer))
         .with_state(health)
 }
 
@@ -139,7 +140,7 @@ async fn status(State(health): State<Arc<dyn Health>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{Figures, Status};
+    use crate::admin::{Figures, MailboxStatus, Status};
     use crate::counters::FlowCounters;
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpStream;
@@ -170,6 +171,11 @@ mod tests {
                 is_relay_halted: false,
             }
         }
+
+        fn mailbox(&self, name: &str) -> Option<MailboxStatus> {
+            let known = MailboxStatus { unseen: Some(3), ..MailboxStatus::default() };
+            (name == "u1@fabrikam.com").then_some(known)
+        }
     }
 
     fn loopback() -> Settings {
@@ -185,13 +191,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_four_paths_answer() {
+    async fn each_path_answers() {
         let admin = start(&loopback(), Arc::new(Ill(Vec::new()))).await.unwrap().unwrap();
         let rows = [
             ("/livez", "200 OK", "ok\n"),
             ("/readyz", "200 OK", "ok\n"),
             ("/metrics", "200 OK", "# EOF\n"),
             ("/status", "200 OK", "\"version\":\"1.2.3\""),
+            ("/mailbox?name=u1%40fabrikam.com", "200 OK", "\"unseen\":3"),
+            ("/mailbox?name=u2", "404 Not Found", ""),
+            ("/mailbox", "400 Bad Request", ""),
             ("/else", "404 Not Found", ""),
         ];
         for (path, status, content) in rows {

@@ -1,11 +1,14 @@
-//! What the daemon shows of itself: `/metrics`, `/livez`, `/readyz`, `/status` (product.md §3.2).
+//! What the daemon shows of itself: `/metrics`, `/livez`, `/readyz`, `/status` and `/mailbox` (product.md §3.2).
 //!
 //! Here are the plain structs that the daemon fills and the trait it answers through; [`driver`] serves them,
 //! `metrics` knows the metrics' names. Nothing here decides anything. `/status` and `/readyz` name the first mailboxes whose
 //! count nobody knows; `/metrics` never names one.
 
 pub mod driver;
+mod mailbox;
 mod metrics;
+
+pub use mailbox::{DeviceStatus, MailboxStatus};
 
 use crate::counters::{FlowCounters, SourceCounters};
 use crate::time::UnixMs;
@@ -39,6 +42,8 @@ pub trait Health: Send + Sync {
     fn unready(&self) -> Vec<String>;
     /// The numbers of `/metrics`.
     fn figures(&self) -> Figures;
+    /// What is known of one mailbox: `/mailbox?name=M`; `None` where nobody subscribed to it.
+    fn mailbox(&self, name: &str) -> Option<MailboxStatus>;
 }
 
 /// What `/status` answers and `mailbadge status` prints. Instants are RFC 3339, UTC.

@@ -2,6 +2,7 @@
 
 use super::{Context, Exit, Failure};
 use crate::config::{self, Advice, Config, ConfigError, Setting};
+use crate::store::{SqliteStore, Store};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -18,7 +19,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     let path = context.config_path()?;
     match config::load(&path) {
         Ok(config) if context.screen.is_json => {
-            let advice: Vec<_> = config::check(&config).iter().map(advice_json).collect();
+            let advice: Vec<_> = advice(&config, context).iter().map(advice_json).collect();
             let settings = args.print.then(|| settings_json(&config.settings));
             let result = json!({ "Path": path, "Errors": [], "Advice": advice, "Settings": settings });
             Ok(context.screen.json(&result)?)
@@ -33,7 +34,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn tell(config: &Config, path: &Path, print: bool, context: &mut Context) -> Result<(), Failure> {
-    let advice = config::check(config);
+    let advice = advice(config, context);
     if print {
         context.screen.bytes(printed(&config.settings).as_bytes())?;
         for Advice { key, what } in advice {
@@ -47,6 +48,16 @@ fn tell(config: &Config, path: &Path, print: bool, context: &mut Context) -> Res
         context.screen.line(format!("{mark}: {key}: {what}"))?;
     }
     Ok(())
+}
+
+/// Advice on the settings, and on the names of those who are subscribed where that can be read: a state that cannot be is
+/// the matter of other commands.
+fn advice(config: &Config, context: &Context) -> Vec<Advice> {
+    let mut advice = config::check(config);
+    let store = SqliteStore::exists(&config.state_dir).then(|| context.open_store(config).ok()).flatten();
+    let kept = store.and_then(|store| store.subscriptions(None).ok()).unwrap_or_default();
+    advice.extend(config::check_names(config, kept.iter().map(|one| &*one.record.mailbox)));
+    advice
 }
 
 /// The whole configuration as TOML, defaults marked.

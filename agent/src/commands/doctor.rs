@@ -2,6 +2,7 @@
 //!
 //! One list of checks. A further one is a function here or in a file of the folder, with its line in [`CHECKS`].
 
+mod counts;
 mod host;
 mod relay;
 mod sources;
@@ -16,7 +17,7 @@ use tokio::runtime::Runtime;
 /// Checks configuration, state, certificate, clock, relay, token services and sources; exit 0 or 69.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The mailbox whose log-in is tried at IMAP servers; by default one that is subscribed.
+    /// The mailbox whose log-in is tried, and whose count is compared; by default one that is subscribed.
     #[arg(long, value_name = "MAILBOX")]
     mailbox: Option<String>,
 }
@@ -72,13 +73,14 @@ struct Patient<'a> {
 type Check = fn(&Patient) -> Result<Vec<Finding>, Failure>;
 
 /// Every check behind configuration and state, in the order in which they are told.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     host::certificates,
     host::descriptors,
     sources::watches,
     relay::way,
     relay::token_services,
     sources::all,
+    counts::agree,
     host::daemon,
 ];
 

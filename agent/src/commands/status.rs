@@ -1,7 +1,7 @@
 //! `mailbadge status`: asks the running daemon and shows one screen.
 
 use super::{Context, Exit, Failure};
-use crate::admin::{Listen, SourceStatus, Status, some_of};
+use crate::admin::{Listen, MailboxStatus, SourceStatus, Status, some_of};
 use crate::time::UnixMs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -35,10 +35,31 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
 
 /// What the running daemon says of itself.
 pub(super) fn ask_status(listen: &Listen) -> Result<Status, Failure> {
-    let body = ask(listen).map_err(|cause| not_running(listen, &cause))?;
-    serde_json::from_slice(&body).map_err(|_| {
-        Failure::new(Exit::Unavailable, format!("{} is not answered by mailbadge", place(listen)))
-    })
+    let status = ask(listen, "/status")?.ok_or_else(|| not_ours(listen))?;
+    serde_json::from_slice(&status).map_err(|_| not_ours(listen))
+}
+
+/// What the running daemon knows of one mailbox; `None` where nobody subscribed to it.
+pub(super) fn ask_mailbox(listen: &Listen, mailbox: &str) -> Result<Option<MailboxStatus>, Failure> {
+    let status = ask(listen, &format!("/mailbox?name={}", in_a_query(mailbox)))?;
+    status.map(|body| serde_json::from_slice(&body)).transpose().map_err(|_| not_ours(listen))
+}
+
+/// Percent-encoded (RFC 3986 §2.1).
+fn in_a_query(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+fn not_ours(listen: &Listen) -> Failure {
+    Failure::new(Exit::Unavailable, format!("{} is not answered by mailbadge", place(listen)))
 }
 
 fn place(listen: &Listen) -> String {
@@ -55,31 +76,37 @@ fn not_running(listen: &Listen, cause: &io::Error) -> Failure {
     Failure::new(exit, format!("mailbadge is not running: {}: {cause}; {remedy}", place(listen)))
 }
 
-fn ask(listen: &Listen) -> io::Result<Vec<u8>> {
+/// The body of a 200; `None` for 404.
+fn ask(listen: &Listen, target: &str) -> Result<Option<Vec<u8>>, Failure> {
+    connect(listen, target).map_err(|cause| not_running(listen, &cause))
+}
+
+fn connect(listen: &Listen, target: &str) -> io::Result<Option<Vec<u8>>> {
     match listen {
         Listen::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, ANSWER_WAIT)?;
             stream.set_read_timeout(Some(ANSWER_WAIT))?;
-            exchange(stream)
+            exchange(stream, target)
         }
         Listen::Unix(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(ANSWER_WAIT))?;
-            exchange(stream)
+            exchange(stream, target)
         }
     }
 }
 
 /// HTTP/1.0: the answer ends with the connection.
-fn exchange(mut stream: impl Read + Write) -> io::Result<Vec<u8>> {
-    stream.write_all(b"GET /status HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+fn exchange(mut stream: impl Read + Write, target: &str) -> io::Result<Option<Vec<u8>>> {
+    stream.write_all(format!("GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
     let head_end = answer.windows(4).position(|four| four == b"\r\n\r\n");
     match head_end {
         Some(end) if answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200") => {
-            Ok(answer.split_off(end + 4))
+            Ok(Some(answer.split_off(end + 4)))
         }
+        Some(_) if answer.starts_with(b"HTTP/1.0 404") || answer.starts_with(b"HTTP/1.1 404") => Ok(None),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "something else than mailbadge answers there")),
     }
 }
@@ -240,6 +267,11 @@ mod tests {
         for (it, expected) in cases {
             assert_eq!(mailboxes(&Status { mailboxes: it, ..Status::default() }), expected);
         }
+    }
+
+    #[test]
+    fn a_name_is_encoded_for_a_query() {
+        assert_eq!(in_a_query("Kim+1@x.y&name=ä"), "Kim%2B1%40x.y%26name%3D%C3%A4");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `mailbadge subscription add|list|remove`: by hand what devices do by themselves.
 
 use super::{Context, Exit, Failure};
-use crate::config::Config;
+use crate::config::{self, Advice, Config};
 use crate::store::{Added, NewSubscription, Store, Subscription};
 use crate::subscription::Request;
 use crate::time::UnixMs;
@@ -50,7 +50,7 @@ struct Add {
     /// Adds many: a JSON object a line, Mailbox and the members of a subscription; all or none. "-": standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["mailbox", "app_id", "device_id", "device_type", "unread"])]
     from: Option<PathBuf>,
-    /// The mailbox as the mail server spells it.
+    /// The mailbox as the mail server spells it; letter case of its domain aside.
     #[arg(long, required_unless_present = "from")]
     mailbox: Option<String>,
     /// For example com.microsoft.exchange.iphone.
@@ -100,9 +100,10 @@ pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let store = context.open_store(&config)?;
     match args.what {
         What::Add(add) => self::add(&add, &store, &config, context),
-        What::List { mailbox } => list(&store, mailbox.as_deref(), context),
+        What::List { mailbox } => list(kept(&store, mailbox.as_deref(), &config)?, context),
         What::Remove { mailbox, subscription_id } => {
-            remove(&store, &mailbox, subscription_id.as_deref(), context)
+            let kept = kept(&store, Some(&mailbox), &config)?;
+            remove(&store, &kept, &mailbox, subscription_id.as_deref(), context)
         }
     }
 }
@@ -112,8 +113,10 @@ fn add(add: &Add, store: &dyn Store, config: &Config, context: &mut Context) -> 
     let Some(from) = &add.from else {
         let checked = add.request().checked(now, expiration);
         let record = checked.map_err(|invalid| Failure::new(Exit::Usage, invalid.to_string()))?;
+        let record = as_kept(record, config);
         let added = store.add(std::slice::from_ref(&record))?;
-        return tell_one(&record, &added, context);
+        tell_one(&record, &added, context)?;
+        return warn(&[record], config, context);
     };
     let name = if from == Path::new("-") { "standard input".to_owned() } else { from.display().to_string() };
     let failed = |cause: io::Error| Failure::new(Exit::Io, format!("{name}: {cause}"));
@@ -122,9 +125,11 @@ fn add(add: &Add, store: &dyn Store, config: &Config, context: &mut Context) -> 
     } else {
         Box::new(File::open(from).map_err(failed)?)
     };
-    let records = read_lines(BufReader::new(input), |request| request.checked(now, expiration))
+    let check = |request: Request| request.checked(now, expiration).map(|record| as_kept(record, config));
+    let records = read_lines(BufReader::new(input), check)
         .map_err(|what| Failure::new(Exit::Usage, format!("{name}:{what}; nothing was added")))?;
     let added = store.add(&records)?;
+    warn(&records, config, context)?;
     let replaced: usize = added.iter().map(|one| one.replaced.len()).sum();
     if context.screen.is_json {
         return Ok(context
@@ -134,6 +139,32 @@ fn add(add: &Add, store: &dyn Store, config: &Config, context: &mut Context) -> 
     Ok(context
         .screen
         .line(format!("Added {} subscriptions, {replaced} of them in place of former ones.", added.len()))?)
+}
+
+/// The record under the name by which sources find its mailbox.
+fn as_kept(record: NewSubscription, config: &Config) -> NewSubscription {
+    NewSubscription { mailbox: config.rulebook().kept(&record.mailbox).into_owned(), ..record }
+}
+
+/// Says of which of these mailboxes nothing may ever come.
+fn warn(records: &[NewSubscription], config: &Config, context: &mut Context) -> Result<(), Failure> {
+    for Advice { what, .. } in config::check_names(config, records.iter().map(|one| &*one.mailbox)) {
+        let line = format!("{}: {what}", context.screen.warning("advice"));
+        context.screen.remark(line)?;
+    }
+    Ok(())
+}
+
+/// The subscriptions of a mailbox, however it is spelled, or of all.
+fn kept(store: &dyn Store, mailbox: Option<&str>, config: &Config) -> Result<Vec<Subscription>, Failure> {
+    let rulebook = config.rulebook();
+    let Some(mailbox) = mailbox else { return Ok(store.subscriptions(None)?) };
+    if !rulebook.folds_case() {
+        return Ok(store.subscriptions(Some(&rulebook.kept(mailbox)))?);
+    }
+    let mut all = store.subscriptions(None)?;
+    all.retain(|one| rulebook.is_same(&one.record.mailbox, mailbox));
+    Ok(all)
 }
 
 fn read_lines<E: std::fmt::Display>(
@@ -216,10 +247,9 @@ impl<'a> Shown<'a> {
     }
 }
 
-fn list(store: &dyn Store, mailbox: Option<&str>, context: &mut Context) -> Result<(), Failure> {
+fn list(kept: Vec<Subscription>, context: &mut Context) -> Result<(), Failure> {
     let now = context.now();
-    let live: Vec<_> =
-        store.subscriptions(mailbox)?.into_iter().filter(|one| one.record.expires_at > now).collect();
+    let live: Vec<_> = kept.into_iter().filter(|one| one.record.expires_at > now).collect();
     if context.screen.is_json {
         let shown: Vec<_> = live.iter().map(|one| Shown::of(&one.record)).collect();
         return Ok(context.screen.json(&shown)?);
@@ -249,9 +279,14 @@ fn shortened(text: &str, length: usize) -> String {
     text.chars().take(length.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn remove(store: &dyn Store, mailbox: &str, id: Option<&str>, context: &mut Context) -> Result<(), Failure> {
-    let found = store.subscriptions(Some(mailbox))?;
-    let meant = found.iter().filter(|one| id.is_none_or(|id| one.record.subscription_id == id));
+fn remove(
+    store: &dyn Store,
+    kept: &[Subscription],
+    mailbox: &str,
+    id: Option<&str>,
+    context: &mut Context,
+) -> Result<(), Failure> {
+    let meant = kept.iter().filter(|one| id.is_none_or(|id| one.record.subscription_id == id));
     let keys: Vec<_> = meant.map(|one| one.key).collect();
     let removed = store.remove(&keys)?.len();
     if context.screen.is_json {

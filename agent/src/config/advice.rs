@@ -1,5 +1,6 @@
 //! What is legal but unwise. Advice never stops anything.
 
+use super::names::check_case;
 use super::{Config, Source};
 use crate::admin::Listen;
 use crate::source::dovecot;
@@ -60,6 +61,7 @@ pub fn check(config: &Config) -> Vec<Advice> {
             say(format!("source.{}.{key}", source.name()), what);
         }
     }
+    advice.extend(check_case(config));
     advice
 }
 

@@ -77,9 +77,11 @@ impl Askable {
     }
 
     /// The server's own words for a mailbox that this source does not read.
-    #[expect(clippy::unused_self, reason = "no source keeps the words of its server yet")]
-    fn words(&self, _mailbox: MailboxId) -> Option<String> {
-        None
+    fn words(&self, mailbox: MailboxId) -> Option<String> {
+        match self {
+            Self::Imap(source) => source.words(mailbox),
+            Self::Maildir(_) | Self::Doveadm(_) => None,
+        }
     }
 
     pub(super) async fn stop(self) {

@@ -4,8 +4,8 @@ use super::Hall;
 use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
-    BatchStatus, CertificateStatus, Figures, Health, NextCertificateStatus, RelayStatus, SourceFigures,
-    SourceStatus, Status, TokenStatus,
+    BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, NextCertificateStatus, RelayStatus,
+    SourceFigures, SourceStatus, Status, TokenStatus,
 };
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
@@ -92,6 +92,10 @@ impl Health for Hall {
             token: self.token_status(now),
             certificate: certificate_status(&ledger.identity, now.unix),
         }
+    }
+
+    fn mailbox(&self, name: &str) -> Option<MailboxStatus> {
+        self.mailbox_status(name)
     }
 
     fn unready(&self) -> Vec<String> {

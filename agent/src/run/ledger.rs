@@ -159,6 +159,25 @@ impl Ledger {
         }
     }
 
+    /// Whether letter case tells no mailboxes apart, from now on. Where that is a change all mailboxes are let go, and
+    /// the next tick enrolls them anew: two may have become one, or one two.
+    pub(super) fn fold_case(&mut self, folds_case: bool) -> Result<(), StoreError> {
+        // What devices show would be lost with their records.
+        self.save()?;
+        let (names, devices) = (self.tracker.names(), self.tracker.devices());
+        if !self.tracker.fold_case(folds_case) {
+            return Ok(());
+        }
+        for (key, mailbox) in devices {
+            self.tracker.unsubscribe(mailbox, key);
+        }
+        for (mailbox, _) in names {
+            self.desk.unwatch(mailbox);
+        }
+        self.is_stale = true;
+        Ok(())
+    }
+
     /// Whether mailboxes without devices are watched as well, from now on.
     pub(super) fn watch_all(&mut self, watches_all: bool) {
         self.desk.watch_all(watches_all);

@@ -221,6 +221,12 @@ impl Sources {
 }
 
 impl Board {
+    /// The configured name of a source that runs.
+    pub(super) fn name_of(&self, id: SourceId) -> Option<String> {
+        let running = self.0.lock();
+        Some(running.iter().find(|source| source.id == id)?.settings.name().to_owned())
+    }
+
     /// What the outside is told of each.
     pub(super) fn shown(&self, desk: &Desk) -> Vec<Shown> {
         let shown = |source: &Running| Shown {

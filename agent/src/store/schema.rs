@@ -6,10 +6,10 @@ use rusqlite::{Connection, TransactionBehavior};
 const APPLICATION_ID: i64 = 0x6d62_6467;
 
 /// The schema version of this mailbadge.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// Step n leads from schema version n to n + 1.
-const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2];
+const STEPS: [&str; VERSION as usize] = [VERSION_1, VERSION_2, VERSION_3];
 
 // Keys grow and are never used twice, so that a count written behind cannot meet a later registration.
 const VERSION_1: &str = "
@@ -86,6 +86,28 @@ const VERSION_2: &str = "
         metadata_url   TEXT,
         UNIQUE (application_id, realm)
     ) STRICT;
+";
+
+// Mailboxes with their domains in lower case: what stands behind the last @, which is what rtrim leaves off. Of two
+// registrations that are one by that the newest stays.
+const VERSION_3: &str = "
+    DELETE FROM subscription WHERE key IN (
+        SELECT key FROM (
+            SELECT key, row_number() OVER (
+                PARTITION BY
+                    CASE instr(mailbox, '@') WHEN 0 THEN mailbox ELSE
+                        rtrim(mailbox, replace(mailbox, '@', ''))
+                        || lower(substr(mailbox, length(rtrim(mailbox, replace(mailbox, '@', ''))) + 1))
+                    END,
+                    subscription_id
+                ORDER BY updated_at_ms DESC, key DESC
+            ) AS place FROM subscription
+        ) WHERE place > 1
+    );
+    UPDATE subscription SET mailbox =
+        rtrim(mailbox, replace(mailbox, '@', ''))
+        || lower(substr(mailbox, length(rtrim(mailbox, replace(mailbox, '@', ''))) + 1))
+    WHERE mailbox GLOB '*@*[A-Z]*';
 ";
 
 /// What stands in a database file.

@@ -66,6 +66,11 @@ impl SqliteStore {
         Ok(Self { path, certificates_dir, connection: Mutex::new(Inner { db, data_version }) })
     }
 
+    /// Whether there is a store under `state_dir`.
+    pub fn exists(state_dir: &Path) -> bool {
+        state_dir.join(FILE_NAME).exists()
+    }
+
     /// Reads the whole file for damage that opening does not meet. Some 100 ms per 100,000 subscriptions: for the
     /// daemon's start, not for every command.
     pub fn verify(&self) -> Result<(), StoreError> {

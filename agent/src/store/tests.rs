@@ -313,6 +313,42 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
 }
 
 #[test]
+fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let path = store_path(&dir.path().join("state"));
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let names = [
+        ("Kim@Fabrikam.COM", "id-1", 1),
+        ("Kim@fabrikam.com", "id-1", 2),
+        ("kim@FABRIKAM.com", "id-1", 3),
+        ("\"A@B\"@C.D", "id-1", 4),
+        ("Kim", "id-1", 5),
+        ("KIM", "id-1", 6),
+        ("Kim@Fabrikam.com", "id-2", 7),
+    ];
+    for (mailbox, id, at) in names {
+        let row =
+            "INSERT INTO subscription (mailbox, subscription_id, app_id, device_id, device_type, option,
+                   updated_at_ms, expires_at_ms) VALUES (?1, ?2, 'app', ?3, 'GCM', 47, ?3, 9)";
+        old.execute(row, rusqlite::params![mailbox, id, at]).unwrap();
+    }
+    old.pragma_update(None, "user_version", 2).unwrap();
+    drop(old);
+    let store = open(dir.path()).unwrap();
+    let expected = [
+        ("\"A@B\"@c.d", "4"),
+        ("KIM", "6"),
+        ("Kim", "5"),
+        ("Kim@fabrikam.com", "7"),
+        ("Kim@fabrikam.com", "2"),
+        ("kim@fabrikam.com", "3"),
+    ];
+    let expected: Vec<_> = expected.into_iter().map(|(name, id)| (name.to_owned(), id.to_owned())).collect();
+    assert_eq!(devices(&store), expected);
+}
+
+#[test]
 fn another_process_is_noticed_once_and_ones_own_writing_never() {
     let (dir, store) = fresh();
     let other = open(dir.path()).unwrap();

@@ -1,6 +1,7 @@
 //! What a device, or an administrator in its place, says when it subscribes, and what is wrong with it.
 
 use super::DEFAULT_OPTION;
+use crate::event::mailbox_name::canonical;
 use crate::store::NewSubscription;
 use crate::time::UnixMs;
 use serde::Deserialize;
@@ -22,7 +23,7 @@ const APNS_DIGITS: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Request {
-    /// The mailbox as the mail server spells it.
+    /// The mailbox as the mail server spells it, but for the letter case of its domain.
     #[serde(default)]
     pub mailbox: String,
     /// `AppId`.
@@ -83,7 +84,7 @@ impl Request {
             self.subscription_option.map_or(Ok(DEFAULT_OPTION), |it| number("SubscriptionOption", it))?;
         Ok(NewSubscription {
             subscription_id: self.id(device_type),
-            mailbox: self.mailbox,
+            mailbox: canonical(&self.mailbox).into_owned(),
             app_id: self.app_id,
             device_id: self.device_notification_id,
             device_type: device_type.to_owned(),
@@ -165,6 +166,12 @@ mod tests {
         assert_eq!((record.device_type.as_str(), record.option, record.shown), ("APNS", 47, None));
         assert_eq!((record.updated_at, record.expires_at), (NOW, UnixMs(NOW.0 + 72 * 3_600_000)));
         assert_eq!(record.subscription_id, format!("MOWA-iPhone-{}", record.device_id));
+    }
+
+    #[test]
+    fn a_mailbox_is_kept_with_its_domain_in_lower_case() {
+        let request = Request { mailbox: "Kim@Fabrikam.COM".to_owned(), ..good() };
+        assert_eq!(request.checked(NOW, Duration::ZERO).unwrap().mailbox, "Kim@fabrikam.com");
     }
 
     #[test]

@@ -60,9 +60,9 @@ fn socket(check: String, path: &Path) -> Finding {
 }
 
 /// The mailbox that is tried: the given one, or one that is subscribed.
-fn mailbox(patient: &Patient) -> Result<Option<String>, Failure> {
-    if patient.mailbox.is_some() {
-        return Ok(patient.mailbox.clone());
+pub(super) fn mailbox(patient: &Patient) -> Result<Option<String>, Failure> {
+    if let Some(mailbox) = &patient.mailbox {
+        return Ok(Some(patient.config.rulebook().kept(mailbox).into_owned()));
     }
     let kept = patient.store.subscriptions(None)?;
     Ok(kept.into_iter().next().map(|one| one.record.mailbox))
@@ -189,10 +189,14 @@ fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<
                 Method::IdleUnselected => "IDLE with nothing selected",
                 Method::Poll => "polling",
             };
-            let found = format!("{place}: {mailbox} logs in, {} unseen, watched by {method}", checked.unseen);
+            let unseen = checked.unseen;
+            let server = checked.server.as_deref().unwrap_or_default();
+            let words = if server.is_empty() { String::new() } else { format!("; it says {server:?}") };
+            let found = format!("{place}: {mailbox} logs in, {unseen} unseen, watched by {method}{words}");
             // Not a fault: what a Dovecot does not hear of at once it finds by this timer (sources.md §4.2).
             let advice = "for a Dovecot: mailbox_idle_check_interval = 5s bounds what it notices late by itself, 30s unless set";
-            let remedy = (checked.method == Method::Notify).then(|| advice.to_owned());
+            let waits = checked.method != Method::Poll;
+            let remedy = (waits && is_dovecot(server)).then(|| advice.to_owned());
             Finding { remedy, ..Finding::well(check, found) }
         }
         Err(error) => {
@@ -203,9 +207,20 @@ fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<
     })
 }
 
+/// By its own words: Cyrus, too, offers NOTIFY (sources.md §9.2).
+fn is_dovecot(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("dovecot")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_own_words() {
+        assert!(is_dovecot("Dovecot (Debian) ready.") && is_dovecot("dovecot 2.4.1"));
+        assert!(!is_dovecot("mail Cyrus IMAP 3.10.2-Debian server ready") && !is_dovecot("Stalwart") && !is_dovecot(""));
+    }
 
     #[test]
     fn more_mailboxes_than_inotify_instances_are_told_of() {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Thu, 01 Jan 2026 12:00:00 GMT\r\n\r\nOK";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nDate: Thu, 01 Jan 2026 12:00:00 GMT\r\n\r\nOK";
 const BODY: &[u8] = b"{\"notifications\":[]}";
 
 /// A server, and how many requests it heard.
@@ -94,7 +95,13 @@ async fn a_post_is_not_repeated_once_a_byte_of_the_answer_had_come() {
 
 #[tokio::test]
 async fn neither_an_interim_answer_nor_nonsense_is_silence() {
-    for cut in [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", b"\r\n", b"\0", b"nonsense"] {
+    for cut in [
+        &b"HTTP/1.1 100 Continue\r\n\r\n"[..],
+        b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
+        b"\r\n",
+        b"\0",
+        b"nonsense",
+    ] {
         let (outcome, heard) = outcome(1, cut).await;
         assert_eq!((heard, outcome.is_err()), (2, true), "{cut:?} {outcome:?}");
     }

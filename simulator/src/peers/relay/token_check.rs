@@ -348,9 +348,12 @@ mod tests {
 
     #[test]
     fn a_space_at_a_name_makes_it_another_name() {
-        let names = [("iss", "app@fabrikam.com"), ("nameid", "app@fabrikam.com"), ("aud", "relay/h@fabrikam.com")];
+        let names =
+            [("iss", "app@fabrikam.com"), ("nameid", "app@fabrikam.com"), ("aud", "relay/h@fabrikam.com")];
         for (claim, name) in names {
-            for spaced in [format!(" {name}"), format!("{name} "), format!("{name}\n"), format!("\u{a0}{name}")] {
+            for spaced in
+                [format!(" {name}"), format!("{name} "), format!("{name}\n"), format!("\u{a0}{name}")]
+            {
                 assert!(judge(&token("agent", &json!({ claim: spaced }))).is_err(), "{claim} {spaced:?}");
             }
         }

@@ -185,7 +185,11 @@ fn mailboxes_that_lead_to_one_maildir_lose_and_find_it_together() {
     watcher.handle(at(11), Input::Looked(ONE, watched(5), FAST));
     watcher.handle(at(11), Input::Looked(TWO, watched(5), FAST));
     watcher.handle(at(12), Input::Looked(TWO, watched(7), FAST));
-    assert_eq!(wanted(&mut watcher).1, [], "a link that now leads elsewhere leaves the other one its watches");
+    assert_eq!(
+        wanted(&mut watcher).1,
+        [],
+        "a link that now leads elsewhere leaves the other one its watches"
+    );
     assert_eq!(watcher.standing().watched, 2);
 }
 
