@@ -4,8 +4,8 @@ use super::Hall;
 use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
-    BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, MailboxesStatus, NextCertificateStatus, RelayStatus,
-    SourceFigures, SourceStatus, Status, TokenStatus,
+    BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, MailboxesStatus, NextCertificateStatus,
+    RelayStatus, SourceFigures, SourceStatus, Status, TokenStatus,
 };
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
