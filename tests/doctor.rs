@@ -2,7 +2,8 @@
 //! remedy.
 
 use mailbadge_sim::client::Call;
-use mailbadge_sim::peers::mail_store::MailStore;
+use mailbadge_sim::peers::fault::Kind;
+use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,10 @@ use std::time::Duration;
 use support::cloud::{Cloud, ORGANIZATION};
 use support::command_line::{Ended, Host};
 use support::dovecot::{MASTER_PASSWORD, MASTER_USER};
+use support::host::badges;
+
+/// The mailbox that is subscribed.
+const MAILBOX: &str = "u1@fabrikam.com";
 
 /// A relay that takes tokens of its token service alone, a host that is set up for it, and a mail server.
 struct Scene {
@@ -202,6 +207,87 @@ fn maildirs_and_the_watches_they_need_are_looked_at() {
     let shown = sources(&format!("{}/{{user}}", host.path("kim/Maildir/new/one").display()));
     assert!(shown.contains("✗ source maildir"), "{shown}");
     assert!(shown.contains("let the user that runs the daemon read"), "{shown}");
+}
+
+/// An agent that runs beside a simulated mail server, which it only sweeps.
+struct Sweeping {
+    cloud: Cloud,
+    host: support::host::Host,
+}
+
+impl Sweeping {
+    fn start() -> Self {
+        let cloud = Cloud::start_with(Some(MailStore::new(2, ORGANIZATION)));
+        let (_, imap) = cloud.mail_store().expect("it was given one");
+        let mut host = support::host::Host::new();
+        host.configure(&cloud, &host.imap_source_at(imap, "sweep"));
+        host.subscribe(&[MAILBOX.to_owned()]);
+        host.start();
+        let scene = Self { cloud, host };
+        let shows = || (badges(&scene.cloud, MAILBOX) == [Some(0); 2]).then_some(());
+        support::wait_until("devices show the first count", Duration::from_secs(30), shows);
+        scene
+    }
+
+    fn deliver(&self) {
+        let (store, _) = self.cloud.mail_store().expect("it was given one");
+        store.lock().deliver(AccountId(0)).expect("the first account");
+    }
+
+    /// What `doctor` says of the counts.
+    fn counts(&self, mailbox: &str) -> String {
+        let mut command = std::process::Command::new(support::process::program());
+        command.args(["agent", "doctor", "--mailbox", mailbox, "--config", "mailbadge.toml"]);
+        let output = command.current_dir(self.host.folder()).output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let mut lines = told.lines().skip_while(|line| !line.contains(" counts "));
+        let line = lines.next().unwrap_or_else(|| panic!("no counts in {told}{said}"));
+        let remedy = lines.next().filter(|line| line.contains('→')).unwrap_or_default();
+        format!("{line}{remedy}")
+    }
+}
+
+#[test]
+fn the_servers_count_is_compared_with_the_daemons_and_with_what_devices_show() {
+    let mut scene = Sweeping::start();
+    let told = scene.counts(MAILBOX);
+    assert!(told.starts_with("✓ counts") && told.contains("server 0, daemon 0 (by imap, "), "{told}");
+    assert!(told.ends_with("devices 0, 0"), "{told}");
+
+    // Nobody reports it, and the next sweep is minutes away.
+    scene.deliver();
+    let told = scene.counts("u1@Fabrikam.COM");
+    assert!(
+        told.starts_with("✗ counts") && told.contains("u1@fabrikam.com: server 1, daemon 0 (by imap, "),
+        "{told}"
+    );
+    assert!(
+        told.contains("devices 0, 0") && told.contains("→ the daemon was not told of a change"),
+        "{told}"
+    );
+    assert!(told.contains("sweep-interval"), "{told}");
+
+    // The daemon hears of it, the relay does not.
+    scene.cloud.fail(Kind::Internal);
+    scene.host.kill();
+    scene.host.start();
+    let hears = || scene.host.ask("/mailbox?name=u1%40fabrikam.com").contains("\"unseen\":1").then_some(());
+    support::wait_until("the daemon reads it", Duration::from_secs(30), hears);
+    let told = scene.counts(MAILBOX);
+    assert!(told.starts_with("✗ counts") && told.contains("server 1, daemon 1 (by imap, "), "{told}");
+    assert!(told.contains("→ the relay has not acknowledged it"), "{told}");
+
+    scene.cloud.heal();
+    let shows = || (badges(&scene.cloud, MAILBOX) == [Some(1); 2]).then_some(());
+    support::wait_until("devices show it", Duration::from_secs(90), shows);
+    let told = scene.counts(MAILBOX);
+    assert!(told.starts_with("✓ counts") && told.contains("server 1, daemon 1 (by imap, "), "{told}");
+    assert!(told.ends_with("devices 1, 1"), "{told}");
+    assert!(scene.counts("u2@fabrikam.com").contains("nobody subscribed to u2@fabrikam.com"));
+    scene.host.kill();
+    let told = scene.counts(MAILBOX);
+    assert!(told.starts_with("– counts") && told.contains("the daemon does not run"), "{told}");
 }
 
 #[test]

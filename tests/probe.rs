@@ -124,6 +124,12 @@ fn a_probe_succeeds_and_names_every_trouble() {
     relay.control("fault add clock-offset ms=-600000");
     relay.fails_with("Authentication", "clock");
     relay.control("fault clear");
+    // 2 s behind, without tolerance: a token that begins when it is signed would be refused.
+    relay.control("fault add no-tolerance");
+    relay.control("fault add clock-offset ms=-2000");
+    let behind = relay.host.run("probe");
+    assert_eq!(behind.code, 0, "{}", behind.out);
+    relay.control("fault clear");
 
     fs::write(relay.host.path("other-ca.pem"), include_str!("../fixtures/config/files/ca.pem")).unwrap();
     relay.trust("other-ca.pem");

@@ -2,6 +2,7 @@
 //! processes; how often and when a token is asked for is `token::keeper`'s, in virtual time.
 
 use mailbadge_sim::client::Call;
+use mailbadge_sim::peers::fault::{Kind, Peer};
 use mailbadge_sim::peers::mail_store::MailStore;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -96,6 +97,23 @@ fn from_setup_to_the_icon_by_the_token_service_alone() {
     scene.wait_true("after the service forgot the key that signed our token");
     let metrics = scene.host.ask("/metrics");
     assert!(metrics.contains("mailbadge_batches_total{result=\"halted\"} 0"), "{metrics}");
+    scene.host.stop();
+}
+
+/// Far less than the minute and more that it took while tokens began when they were signed.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_relay_and_a_token_service_that_are_two_seconds_behind_without_tolerance_take_the_first_token() {
+    let mut scene = Scene::new(Duration::from_hours(24));
+    for peer in [Peer::Relay, Peer::TokenService] {
+        scene.cloud.fail_at(peer, Kind::NoTolerance);
+        scene.cloud.fail_at(peer, Kind::ClockOffset { ms: -2_000 });
+    }
+    scene.host.start();
+    scene.deliver();
+    wait_until("the first count", AT_ONCE, || scene.is_true().then_some(()));
+    assert_eq!(scene.requests().len(), 1, "one token does");
     scene.host.stop();
 }
 

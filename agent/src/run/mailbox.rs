@@ -11,8 +11,9 @@ impl Hall {
         let look = |record: &Record| {
             let known = record.known();
             let devices = record.devices();
-            let devices =
-                devices.map(|(device, shows)| DeviceStatus { app: device.app_id.to_string(), shows }).collect();
+            let devices = devices
+                .map(|(device, shows)| DeviceStatus { app: device.app_id.to_string(), shows })
+                .collect();
             let status = MailboxStatus {
                 unseen: known.map(|known| known.unseen),
                 read_seconds_ago: known.map(|known| now.since(known.at).as_secs_f64()),

@@ -51,7 +51,8 @@ pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
                 return Ok(vec![Finding::skipped(check, found)]);
             }
             Err(_) => {
-                let found = format!("{}; the daemon does not run, so there is nothing to compare", told(&servers));
+                let found =
+                    format!("{}; the daemon does not run, so there is nothing to compare", told(&servers));
                 return Ok(vec![Finding::skipped(check, found)]);
             }
         };
@@ -61,7 +62,7 @@ pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
             Some(difference) if look == LOOKS_MAX => {
                 return Ok(vec![Finding::ill(check, found, remedy(difference))]);
             }
-            Some(_) => patient.runtime.block_on(tokio::time::sleep(PAUSE)),
+            Some(_) => patient.runtime.block_on(async { tokio::time::sleep(PAUSE).await }),
         }
     }
     Ok(Vec::new())
@@ -104,7 +105,9 @@ fn remedy(difference: Difference) -> &'static str {
         Difference::Servers => {
             "the sources read different mailboxes: compare their names, domain, lowercase and path"
         }
-        Difference::Unread => "the daemon has not read it: look at its source in `mailbadge status`, and in the log",
+        Difference::Unread => {
+            "the daemon has not read it: look at its source in `mailbadge status`, and in the log"
+        }
         Difference::Daemon => {
             "the daemon was not told of a change; the sweep finds it within sweep-interval. Look at the sources in \
              `mailbadge status`: whether they hear anything, and of the names that are subscribed"
@@ -117,7 +120,8 @@ fn told(servers: &[(String, u32)]) -> String {
     match servers {
         [(_, count)] => format!("server {count}"),
         all => {
-            let each: Vec<String> = all.iter().map(|(name, count)| format!("server {count} by {name}")).collect();
+            let each: Vec<String> =
+                all.iter().map(|(name, count)| format!("server {count} by {name}")).collect();
             each.join(", ")
         }
     }
@@ -126,7 +130,8 @@ fn told(servers: &[(String, u32)]) -> String {
 fn told_by(daemon: &MailboxStatus) -> String {
     let number = |count: Option<u32>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
     let shown: Vec<String> = daemon.devices.iter().map(|device| number(device.shows)).collect();
-    let shown = if shown.is_empty() { "no devices".to_owned() } else { format!("devices {}", shown.join(", ")) };
+    let shown =
+        if shown.is_empty() { "no devices".to_owned() } else { format!("devices {}", shown.join(", ")) };
     let source = daemon.source.as_ref().zip(daemon.read_seconds_ago);
     let source = source.map(|(source, ago)| format!(" (by {source}, {ago:.0} s ago)")).unwrap_or_default();
     let moving = if daemon.is_moving { "; a batch is under way" } else { "" };
@@ -145,7 +150,8 @@ mod tests {
 
     #[test]
     fn the_first_that_differs_on_the_way_from_server_to_device_is_named() {
-        let server = |counts: &[u32]| -> Counts { counts.iter().map(|count| ("imap".to_owned(), *count)).collect() };
+        let server =
+            |counts: &[u32]| -> Counts { counts.iter().map(|count| ("imap".to_owned(), *count)).collect() };
         let rows = [
             (server(&[3]), daemon(Some(3), &[Some(3), Some(3)]), None),
             (server(&[3, 3]), daemon(Some(3), &[]), None),

@@ -219,7 +219,11 @@ mod tests {
     #[test]
     fn a_server_is_known_by_its_own_words() {
         assert!(is_dovecot("Dovecot (Debian) ready.") && is_dovecot("dovecot 2.4.1"));
-        assert!(!is_dovecot("mail Cyrus IMAP 3.10.2-Debian server ready") && !is_dovecot("Stalwart") && !is_dovecot(""));
+        assert!(
+            !is_dovecot("mail Cyrus IMAP 3.10.2-Debian server ready")
+                && !is_dovecot("Stalwart")
+                && !is_dovecot("")
+        );
     }
 
     #[test]
