@@ -143,8 +143,12 @@ mod tests {
     fn a_search_finds_what_all_its_lines_say() {
         let found = |lists: &[u32], counts: &[u32], is_garbled| {
             let mut found = Found { is_garbled, ..Found::default() };
-            lists.iter().for_each(|numbers| found.list(*numbers));
-            counts.iter().for_each(|number| found.count(*number));
+            for numbers in lists {
+                found.list(*numbers);
+            }
+            for number in counts {
+                found.count(*number);
+            }
             [Search::Plain, Search::Counted, Search::Check].map(|search| found.number(search))
         };
         let cases = [
