@@ -44,6 +44,12 @@ pub enum Quirk {
     /// The server as a whole lets in half as many sessions as it has mailboxes; a further log-in is refused after the
     /// password, or cut off, or never answered.
     ConnectionLimit,
+    /// AUTHENTICATE PLAIN is offered and not understood; LOGIN works.
+    PlainNotUnderstood,
+    /// No mailbox is selected or looked at before the client sent ID.
+    IdDemanded,
+    /// CAPABILITY is refused, and capabilities are announced nowhere.
+    CapabilityRefused,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -72,7 +78,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -91,6 +97,9 @@ impl Quirk {
         Self::DuplicateStatus,
         Self::KeepaliveBurst,
         Self::ConnectionLimit,
+        Self::PlainNotUnderstood,
+        Self::IdDemanded,
+        Self::CapabilityRefused,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -125,6 +134,9 @@ impl Quirk {
             Self::DuplicateStatus => "duplicate-status",
             Self::KeepaliveBurst => "keepalive-burst",
             Self::ConnectionLimit => "connection-limit",
+            Self::PlainNotUnderstood => "plain-not-understood",
+            Self::IdDemanded => "id-demanded",
+            Self::CapabilityRefused => "capability-refused",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",
