@@ -135,6 +135,9 @@ fn is_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         | Quirk::AuthPenalty
         | Quirk::UserIpLimit
         | Quirk::ConnectionLimit
+        | Quirk::PlainNotUnderstood
+        | Quirk::IdDemanded
+        | Quirk::CapabilityRefused
         | Quirk::MassDisconnect => is_connection_right(quirk, client),
         Quirk::FrozenView
         | Quirk::IdleForgetsGap
@@ -166,6 +169,9 @@ fn is_connection_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         }
         return (client.log_in(&password) + &client.pass(MOMENT)).contains("a1 OK");
     }
+    if let Some(is_right) = is_log_in_right(quirk, client) {
+        return is_right;
+    }
     client.begin();
     match quirk {
         // It opens a second connection to ask on.
@@ -183,6 +189,29 @@ fn is_connection_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         // It thinks that it may begin anew, since the log-in worked.
         _ => !client.is_closed,
     }
+}
+
+fn is_log_in_right(quirk: Quirk, client: &mut Unarmed) -> Option<bool> {
+    client.connect();
+    let greeting = client.heard();
+    Some(match quirk {
+        // It authenticates as it was offered.
+        Quirk::PlainNotUnderstood => {
+            assert!(greeting.contains("AUTH=PLAIN"), "{greeting}");
+            client.say("AUTHENTICATE PLAIN AHVzZXIxAHNlY3JldA==").contains("a1 OK")
+        }
+        // It reads at once.
+        Quirk::IdDemanded => {
+            client.begin();
+            let said = client.say("STATUS INBOX (UNSEEN)");
+            client.is_true(&said)
+        }
+        // It goes on where it knows what is offered.
+        Quirk::CapabilityRefused => {
+            greeting.contains("CAPABILITY") || client.say("CAPABILITY").contains("a1 OK")
+        }
+        _ => return None,
+    })
 }
 
 fn is_idle_right(quirk: Quirk, client: &mut Unarmed) -> bool {

@@ -111,7 +111,11 @@ impl Session {
         let Phase::Opening(opening) = &mut self.phase else { return };
         opening.step = Step::Command;
         opening.is_logged_in = greeting.kind == Kind::PreAuth;
-        match (opening.is_told, opening.is_logged_in) {
+        let (is_told, is_logged_in) = (opening.is_told, opening.is_logged_in);
+        if is_logged_in {
+            self.tell(Output::LoggedIn);
+        }
+        match (is_told, is_logged_in) {
             (false, _) => self.opening_command(now, Command::Capability, "CAPABILITY"),
             (true, false) => self.opening_next(now),
             (true, true) => self.introduce(now),
@@ -364,6 +368,8 @@ impl Session {
 
     fn logged_in(&mut self, now: Now, answer: &Condition<'_>) {
         self.take_told(answer);
+        // At once: a connection that ends before its errand begins was let in nevertheless.
+        self.tell(Output::LoggedIn);
         let Phase::Opening(opening) = &mut self.phase else { return };
         opening.is_logged_in = true;
         if opening.way == Way::LoginInstead {

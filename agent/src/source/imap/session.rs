@@ -289,7 +289,6 @@ impl Session {
     /// After the log-in: the first step of the errand.
     pub(super) fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
-        self.tell(Output::LoggedIn);
         if self.errand == Errand::Visit {
             return self.visit_begin(now);
         }

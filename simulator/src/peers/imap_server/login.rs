@@ -4,7 +4,7 @@
 use super::args::Args;
 use super::timer::Timer;
 use super::{Answer, Session, Step};
-use crate::peers::mail_store::{AccountId, Refusal};
+use crate::peers::mail_store::{AccountId, MailStore, Quirk, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -52,13 +52,25 @@ impl Session {
         offered.collect::<Vec<_>>().join(" ")
     }
 
-    pub(super) fn capability(&mut self) -> Answer {
+    /// Capabilities as a response code with a space behind it, where the server announces them.
+    pub(super) fn announced(&self, store: &MailStore) -> String {
+        if self.quirks(store).has(Quirk::CapabilityRefused) {
+            return String::new();
+        }
+        format!("[CAPABILITY {}] ", self.capabilities())
+    }
+
+    pub(super) fn capability(&mut self, store: &MailStore) -> Answer {
+        if self.quirks(store).has(Quirk::CapabilityRefused) {
+            return Answer::bad("Unknown command.");
+        }
         let capabilities = self.capabilities();
         self.say(format_args!("* CAPABILITY {capabilities}"));
         Answer::ok("Capability completed.")
     }
 
     pub(super) fn id(&mut self) -> Answer {
+        self.has_sent_id = true;
         self.say(format_args!("* ID (\"name\" \"mailbadge-sim\")"));
         Answer::ok("ID completed.")
     }
@@ -81,6 +93,9 @@ impl Session {
                 (Some(user), Some(password)) => self.log_in(step, tag, &user, "", &password),
                 _ => Answer::bad("Error in IMAP command LOGIN: Missing arguments."),
             },
+            "AUTHENTICATE" if self.quirks(step.store).has(Quirk::PlainNotUnderstood) => {
+                Answer::bad("Unknown command AUTHENTICATE.")
+            }
             "AUTHENTICATE" if args.skip("PLAIN") => {
                 if let Some(response) = args.text() {
                     return self.plain(step, tag, response.as_bytes());
@@ -173,7 +188,7 @@ impl Session {
         match outcome {
             Ok(account) => {
                 self.enter(step, account);
-                Answer::Ok(format!("[CAPABILITY {}] Logged in", self.capabilities()))
+                Answer::Ok(self.announced(step.store) + "Logged in")
             }
             Err(Refusal::AuthenticationFailed) => Answer::no("[AUTHENTICATIONFAILED] Authentication failed."),
             Err(Refusal::AuthorizationFailed) => Answer::no("[AUTHORIZATIONFAILED] Authorization failed."),

@@ -40,6 +40,8 @@ pub struct Session {
     pub(super) notify: Option<Box<Notify>>,
     pub(super) is_condstore_enabled: bool,
     pub(super) is_tls: bool,
+    /// The client said who it is.
+    pub(super) has_sent_id: bool,
     /// [`MailStore::version`] that this session has told of.
     pub(super) told_version: u32,
     account: Option<AccountId>,
@@ -65,6 +67,7 @@ impl Session {
             notify: None,
             is_condstore_enabled: false,
             is_tls: false,
+            has_sent_id: false,
             told_version: 0,
             account: None,
             idle_tag: None,
@@ -195,8 +198,8 @@ impl Session {
         self.phase = Phase::NotAuthenticated;
         self.disconnects = step.store.disconnects();
         self.rearm_inactivity(step.now);
-        let capabilities = self.capabilities();
-        self.say(format_args!("* OK [CAPABILITY {capabilities}] Mail simulator ready."));
+        let announced = self.announced(step.store);
+        self.say(format_args!("* OK {announced}Mail simulator ready."));
     }
 
     fn resume_over_tls(&mut self, step: &mut Step<'_>) {
@@ -247,7 +250,7 @@ impl Session {
         let quirks = self.quirks(step.store);
         let (mut rules, mut is_frozen) = (SyncRules::ALL, false);
         let answer = match (name.as_str(), self.account) {
-            ("CAPABILITY", _) => self.capability(),
+            ("CAPABILITY", _) => self.capability(step.store),
             ("NOOP" | "CHECK", _) => {
                 self.flush_notify(step);
                 Answer::ok(&format!("{name} completed."))
@@ -262,6 +265,9 @@ impl Session {
             }
             (_, None) => self.before_login(step, &tag, &name, args),
             ("IDLE", Some(_)) if self.settings.offers_idle => return self.enter_idle(step, tag),
+            ("STATUS" | "EXAMINE" | "SELECT" | "NOTIFY", Some(_)) if self.is_id_due(step.store) => {
+                Answer::no("Unsafe login. Say who you are.")
+            }
             (_, Some(account)) => {
                 rules.tells_expunges = !matches!(name.as_str(), "SEARCH" | "FETCH" | "STORE");
                 is_frozen = quirks.has(Quirk::FrozenView) && does_not_change(&name);
@@ -275,6 +281,10 @@ impl Session {
             self.finish(step, &tag, answer);
         }
         self.after_answer(step);
+    }
+
+    fn is_id_due(&self, store: &MailStore) -> bool {
+        !self.has_sent_id && self.quirks(store).has(Quirk::IdDemanded)
     }
 
     pub(super) fn after_answer(&mut self, step: &mut Step<'_>) {

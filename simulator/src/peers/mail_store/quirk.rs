@@ -68,6 +68,12 @@ pub enum Quirk {
     DoneUntagged,
     /// Acts once: HIGHESTMODSEQ of INBOX falls, as after its index files were deleted, while UIDVALIDITY stays.
     OrderGoesBack,
+    /// AUTHENTICATE PLAIN is offered and not understood; LOGIN works.
+    PlainNotUnderstood,
+    /// No mailbox is selected or looked at before the client sent ID.
+    IdDemanded,
+    /// CAPABILITY is refused, and capabilities are announced nowhere.
+    CapabilityRefused,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -96,7 +102,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -127,6 +133,9 @@ impl Quirk {
         Self::IdleNeverBegins,
         Self::DoneUntagged,
         Self::OrderGoesBack,
+        Self::PlainNotUnderstood,
+        Self::IdDemanded,
+        Self::CapabilityRefused,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -173,6 +182,9 @@ impl Quirk {
             Self::IdleNeverBegins => "idle-never-begins",
             Self::DoneUntagged => "done-untagged",
             Self::OrderGoesBack => "order-goes-back",
+            Self::PlainNotUnderstood => "plain-not-understood",
+            Self::IdDemanded => "id-demanded",
+            Self::CapabilityRefused => "capability-refused",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",
