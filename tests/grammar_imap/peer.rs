@@ -145,7 +145,9 @@ impl Peer {
             return self.say("esearch-response", &[("count", &count), ("quoted-tag", &quoted)]);
         }
         let first = self.grammar.rng.u32(1..1000);
-        let numbers: String = (0..self.unseen).map(|at| format!(" {}", first + at)).collect();
-        self.say("search", &[("numbers", &numbers)]);
+        let numbers: Vec<String> = std::iter::once(String::new())
+            .chain((0..self.unseen).map(|at| (first + at).to_string()))
+            .collect();
+        self.say("search", &[("numbers", &numbers.join(" "))]);
     }
 }

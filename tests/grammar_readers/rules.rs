@@ -4,11 +4,12 @@ use fastrand::Rng;
 use support::grammar::{Piece, Production, Terminal};
 
 /// JSON beside what is needed (RFC 8259), whole.
-const WHOLE: &[Production] = &[
+const MEMBERS: &[Production] = &[
     ("before", &["", "\"x-new\"~:~<json>~,~", "\"a\"~:~<json>~,~\"x-b\"~:~<json>~,~"]),
     ("after", &["", "~,~\"x-new\"~:~<json>", "~,~\"x\"~:~<json>~,~\"x-y\"~:~<json>"]),
-    ("mark", &["", "<byte-order-mark>"]),
 ];
+/// What may stand before a text.
+const MARKED: &[Production] = &[("mark", &["", "<byte-order-mark>"])];
 /// And where one value in it is none.
 const BROKEN: &[Production] = &[("json", &["<json-value>", "<json-value>", "<json-value>", "<no-json>"])];
 const UNBROKEN: &[Production] = &[("json", &["<json-value>"])];
@@ -97,7 +98,7 @@ pub(super) fn dict() -> Rules {
         }),
         ("unknown", |rng| one_of(rng, &["\n", "X1\tnew\n", "GET / HTTP/1.1\r\n", "\u{fffd}\n", "B\n"])),
     ];
-    rules("dict", &[own, &WHOLE[..2], BROKEN], &[&terminals[..], &[JSON_VALUE, NO_JSON, NUMBER]].concat())
+    rules("dict", &[own, MEMBERS, BROKEN], &[&terminals[..], &[JSON_VALUE, NO_JSON, NUMBER]].concat())
 }
 
 /// Cyrus's notify socket (sources.md §3) with RFC 5092's URLs and RFC 5423's events.
@@ -146,7 +147,7 @@ pub(super) fn cyrus() -> Rules {
     let no_json: Terminal = ("no-json", |rng| {
         if rng.bool() { Piece::Fixed(b"\"\xe9\xff\"".to_vec()) } else { one_of(rng, &["UNKNOWN", "01", ""]) }
     });
-    rules("Cyrus datagrams", &[own, &WHOLE[..2], BROKEN], &[JSON_VALUE, no_json, NUMBER, WORD, nul])
+    rules("Cyrus datagrams", &[own, MEMBERS, BROKEN], &[JSON_VALUE, no_json, NUMBER, WORD, nul])
 }
 
 /// doveadm's HTTP API (sources.md §2.1).
@@ -190,7 +191,7 @@ pub(super) fn doveadm() -> Rules {
             ],
         ),
     ];
-    rules("doveadm answers", &[own, WHOLE, UNBROKEN], &[JSON_VALUE, NUMBER, MARK])
+    rules("doveadm answers", &[own, MEMBERS, MARKED, UNBROKEN], &[JSON_VALUE, NUMBER, MARK])
 }
 
 /// `WWW-Authenticate` (RFC 9110 §11.6.1, RFC 6750 §3, protocol.md §5.3).
@@ -285,7 +286,7 @@ pub(super) fn metadata() -> Rules {
             ],
         ),
     ];
-    rules("metadata documents", &[own, WHOLE, UNBROKEN], &[JSON_VALUE, MARK])
+    rules("metadata documents", &[own, MEMBERS, MARKED, UNBROKEN], &[JSON_VALUE, MARK])
 }
 
 /// A token service's answer (RFC 6749 §5.1).
@@ -308,7 +309,7 @@ pub(super) fn token() -> Rules {
             ],
         ),
     ];
-    rules("token answers", &[own, WHOLE, BROKEN], &[JSON_VALUE, NO_JSON, NUMBER, MARK])
+    rules("token answers", &[own, MEMBERS, MARKED, BROKEN], &[JSON_VALUE, NO_JSON, NUMBER, MARK])
 }
 
 /// The relay's report and its faults (protocol.md §1.5).
@@ -338,7 +339,7 @@ pub(super) fn relay() -> Rules {
         ),
     ];
     let number: Terminal = ("number", |rng| fixed(&rng.u16(..).to_string()));
-    rules("reports and faults of relays", &[own, WHOLE, UNBROKEN], &[JSON_VALUE, number, MARK])
+    rules("reports and faults of relays", &[own, MEMBERS, MARKED, UNBROKEN], &[JSON_VALUE, number, MARK])
 }
 
 /// PEM (RFC 7468) as bundles have it.
@@ -377,7 +378,7 @@ pub(super) fn pem() -> Rules {
         }),
         MARK,
     ];
-    rules("PEM", &[own, &WHOLE[2..]], &terminals)
+    rules("PEM", &[own, MARKED], &terminals)
 }
 
 /// A file whose first line is a secret.
@@ -389,7 +390,7 @@ pub(super) fn secret() -> Rules {
         ("rest", |rng| one_of(rng, &["more\n", "\r\n", "# a comment"])),
         MARK,
     ];
-    rules("password files", &[own, &WHOLE[2..]], &terminals)
+    rules("password files", &[own, MARKED], &terminals)
 }
 
 /// Subscriptions, a line each.
@@ -400,5 +401,5 @@ pub(super) fn subscriptions() -> Rules {
         ("blank", &["", "<line-end>", " <line-end><line-end>"]),
     ];
     let line_end: Terminal = ("line-end", |rng| one_of(rng, &["\n", "\r\n"]));
-    rules("subscription files", &[own, &WHOLE[2..]], &[line_end, MARK])
+    rules("subscription files", &[own, MARKED], &[line_end, MARK])
 }

@@ -76,7 +76,7 @@ impl Grammar {
             self.rng.choice(of_least).unwrap_or_default()
         };
         uses.iter_mut().skip(chosen).take(1).for_each(|count| *count += 1);
-        let alternative: &'static str = alternatives.iter().nth(chosen).copied().unwrap_or_default();
+        let alternative: &'static str = alternatives.get(chosen).copied().unwrap_or_default();
         self.expand(alternative, given)
     }
 

@@ -147,6 +147,10 @@ pub struct SourceStatus {
     pub logins_refused: u64,
     /// What is wrong with the source as a whole, in a sentence with the remedy; `None` when nothing is.
     pub trouble: Option<String>,
+    /// What keeps it from watching or reading every mailbox as it should, in a sentence with the remedy: a limit of the
+    /// server, a log-in rate that is too low; `None` when nothing does.
+    #[serde(default)]
+    pub limit: Option<String>,
 }
 
 impl SourceStatus {
@@ -162,6 +166,7 @@ impl SourceStatus {
             logins_ok: counters.logins_ok.get(),
             logins_refused: counters.logins_refused.get(),
             trouble: None,
+            limit: None,
         }
     }
 }

@@ -144,9 +144,9 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     let rows: Vec<_> = status.sources.iter().map(source).collect();
     screen
         .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
-    for SourceStatus { name, trouble, .. } in &status.sources {
-        if let Some(trouble) = trouble {
-            let line = format!("{name}: {}", screen.warning(trouble));
+    for SourceStatus { name, trouble, limit, .. } in &status.sources {
+        for text in trouble.iter().chain(limit) {
+            let line = format!("{name}: {}", screen.warning(text));
             screen.line(line)?;
         }
     }

@@ -310,6 +310,7 @@ mod tests {
         let good =
             r#"{"Mailbox":"u1","AppId":"a","DeviceNotificationId":"d","DeviceNotificationType":"GCM"}"#;
         assert_eq!(read(&format!("{good}\n\n{good}")).unwrap().len(), 2);
+        assert_eq!(read(&format!("\u{feff}\r\n {good} ,\r\n{good},\n,\n")).unwrap().len(), 2);
         let long = format!("{good}\n{}\n", " ".repeat(usize::try_from(LINE_MAX).unwrap()));
         let rows = [
             (format!("{good}\nnonsense\n"), "2: expected"),

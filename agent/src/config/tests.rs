@@ -134,6 +134,7 @@ fn values_reach_the_rooms() {
         [[source]]
         kind = "maildir"
         path = "/m/{local-part}"
+        flag-separator = "!"
         names = "with-domain"
         domain = "Other.org"
         lowercase = true
@@ -171,6 +172,7 @@ fn values_reach_the_rooms() {
     );
     assert_eq!(dovecot.names.mailbox("u1"), "u1@fabrikam.com");
     assert_eq!(maildir.names.server("U1"), "u1@other.org");
+    assert_eq!(maildir.separator, maildir::message::Separator::ExclamationMark);
     assert_eq!(imap.names.server("U1"), "U1");
     assert_eq!(dovecot.listen, dovecot::Listen::Tcp("127.0.0.1:4242".parse().unwrap()));
     assert_eq!((imap.port, imap.watch), (143, imap_source::Watch::SweepOnly));
@@ -214,6 +216,33 @@ fn what_is_legal_but_unwise_is_advised() {
         let keys: Vec<_> = check(&config).into_iter().map(|one| one.key).collect();
         assert_eq!(keys, expected, "{text}");
     }
+}
+
+#[test]
+fn every_root_that_can_be_read_counts_and_an_odd_one_between_is_named() {
+    let dir = folder();
+    let good = fs::read_to_string(dir.path().join("ca.pem")).unwrap();
+    let odd = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----";
+    let bundle = format!("\u{feff}text\r\n{}{odd}{}", good.trim_end(), good.replace('\n', " \r\n"));
+    let text = "organization = \"a.b\"\n[relay]\nca-file = \"bundle.pem\"\n";
+    fs::write(dir.path().join("bundle.pem"), bundle).unwrap();
+    let config = read(text, dir.path()).unwrap();
+    let pem = String::from_utf8(config.relay.ca_pem.clone().unwrap()).unwrap();
+    assert_eq!(pem, good.repeat(2));
+    let advice = check(&config).remove(0);
+    assert_eq!(advice.key, "relay.ca-file");
+    assert!(
+        advice.what.contains("bundle.pem: certificate 2 is left out: not a certificate"),
+        "{}",
+        advice.what
+    );
+    fs::write(dir.path().join("bundle.pem"), odd).unwrap();
+    let fault = read(text, dir.path()).unwrap_err().remove(0);
+    assert!(
+        fault.key == "relay.ca-file" && fault.what.contains("certificate 1 is left out"),
+        "{}",
+        fault.what
+    );
 }
 
 proptest::proptest! {

@@ -76,6 +76,14 @@ impl Askable {
         }
     }
 
+    /// What keeps it from watching or reading every mailbox as it should.
+    fn limit(&self) -> Option<String> {
+        match self {
+            Self::Imap(source) => source.limit(),
+            Self::Maildir(_) | Self::Doveadm(_) => None,
+        }
+    }
+
     /// The server's own words for a mailbox that this source does not read.
     fn words(&self, mailbox: MailboxId) -> Option<String> {
         match self {
@@ -162,6 +170,11 @@ impl Desk {
         for stand in self.askable.read().iter() {
             stand.source.unwatch(mailbox);
         }
+    }
+
+    /// What keeps a source that can be asked from watching or reading every mailbox as it should.
+    pub(super) fn limit(&self, id: SourceId) -> Option<String> {
+        self.askable.read().iter().find(|stand| stand.id == id)?.source.limit()
     }
 
     /// What is wrong with a source that can be asked.

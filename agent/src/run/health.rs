@@ -86,6 +86,7 @@ impl Health for Hall {
             mailboxes: self.mailboxes_status(&ledger, now),
             sources: self.sources(|source| SourceStatus {
                 trouble: source.trouble,
+                limit: source.limit,
                 ..SourceStatus::of(&source.name, source.kind, &source.counters)
             }),
             relay: self.relay_status(),

@@ -70,6 +70,8 @@ pub(super) struct Shown {
     pub(super) kind: &'static str,
     pub(super) counters: Arc<SourceCounters>,
     pub(super) trouble: Option<String>,
+    /// What it works under, and what to do about it.
+    pub(super) limit: Option<String>,
 }
 
 impl Sources {
@@ -234,6 +236,7 @@ impl Board {
             kind: source.settings.kind(),
             counters: Arc::clone(&source.counters),
             trouble: source.part.failure().or_else(|| desk.failure(source.id)),
+            limit: desk.limit(source.id),
         };
         self.0.lock().iter().map(shown).collect()
     }
