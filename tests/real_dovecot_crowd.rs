@@ -12,10 +12,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options};
+use support::generation::Generation;
 use support::lmtp::LmtpClient;
 use support::process::try_until;
 use support::recorder::Recorder;
-use support::{required, wait_until};
+use support::wait_until;
 
 /// Longest wait for what is not measured.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -86,8 +87,9 @@ const WATCHED: u32 = 5;
 
 /// The longest wait from a delivery to its reading, after the log was rotated; `None` where one did not come within
 /// `limit`.
-fn longest_silence(rearm_interval: Duration, limit: Duration) -> Option<Duration> {
-    let server = Dovecot::start(Options { users: 1, extra: ROTATING.to_owned(), ..Options::default() });
+fn longest_silence(generation: Generation, rearm_interval: Duration, limit: Duration) -> Option<Duration> {
+    let server =
+        Dovecot::start(Options { generation, users: 1, extra: ROTATING.to_owned(), ..Options::default() });
     let settings = settings(server.imap(), Watch::Notify, 100);
     let watching = Watching::start(Settings { rearm_interval, ..settings }, 1);
     let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
@@ -105,17 +107,15 @@ fn longest_silence(rearm_interval: Duration, limit: Duration) -> Option<Duration
     Some(longest)
 }
 
-#[test]
-fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period() {
-    if !required("dovecot") {
-        return;
-    }
-    let longest = longest_silence(REARM, REARM + SLACK);
+fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period(
+    generation: Generation,
+) {
+    let longest = longest_silence(generation, REARM, REARM + SLACK);
     println!("longest silence {longest:?}, armed again every {REARM:?}");
     assert!(longest.is_some(), "silent for longer than {:?}", REARM + SLACK);
     // The same server and the same mailbox without: it stays deaf.
     assert_eq!(
-        longest_silence(Duration::from_hours(1), REARM + SLACK),
+        longest_silence(generation, Duration::from_hours(1), REARM + SLACK),
         None,
         "this Dovecot does not go deaf"
     );
@@ -128,12 +128,10 @@ const RATE: u32 = 50;
 /// All must be true again after this long.
 const TRUE_AGAIN: Duration = Duration::from_mins(1);
 
-#[test]
-fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a_minute() {
-    if !required("dovecot") {
-        return;
-    }
-    let mut server = Dovecot::start(Options { users: CROWD, ..Options::default() });
+fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a_minute(
+    generation: Generation,
+) {
+    let mut server = Dovecot::start(Options { generation, users: CROWD, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), Watch::Idle, RATE), CROWD);
     server.stop();
     wait_until("the loss to be noticed", LIMIT, || (watching.counters.watched.get() == 0).then_some(()));
@@ -168,4 +166,9 @@ fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a
     assert!(fastest <= f64::from(RATE) * 1.2, "{fastest:.0} log-ins a second");
     let logins = watching.counters.logins_ok.get() - before;
     assert_eq!((logins, watching.counters.logins_refused.get()), (u64::from(CROWD), 0));
+}
+
+support::each_dovecot! {
+    a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period,
+    five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a_minute,
 }
