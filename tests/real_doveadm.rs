@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use support::cloud::Cloud;
 use support::dovecot::{DoveadmApi, Dovecot, Options, USER_PASSWORD};
+use support::generation::Generation;
 use support::host::{Host, badges};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
@@ -32,12 +33,13 @@ struct Bench {
 
 impl Bench {
     /// `is_told`: Dovecot speaks to the source `dovecot` after all.
-    fn start(lists_users: bool, is_told: bool) -> Self {
-        let (cloud, mut host) = (Cloud::start(), Host::new());
+    fn start(generation: Generation, lists_users: bool, is_told: bool) -> Self {
+        let (cloud, mut host) = (Cloud::start(), Host::beside(generation));
         let names: Vec<String> = (1..=MAILBOXES).map(|number| format!("u{number}")).collect();
         let doveadm = Some(DoveadmApi { key: KEY, lists_users });
         let dict = is_told.then(|| host.dict());
-        let dovecot = Dovecot::start(Options { users: MAILBOXES + 1, dict, doveadm, ..Options::default() });
+        let dovecot =
+            Dovecot::start(Options { generation, users: MAILBOXES + 1, dict, doveadm, ..Options::default() });
         let sources = host.dovecot_source() + &source(&dovecot);
         set_key(&host, KEY);
         host.configure(&cloud, &sources);
@@ -123,7 +125,7 @@ fn the_sweep_alone_brings_twenty_badges_to_truth_by_one_question_about_all() {
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::start(true, false);
+    let mut bench = Bench::start(Generation::Debian12, true, false);
     bench.deliver();
     bench.all_show("delivered, and nobody told", delivered);
     let corrections = bench.figure("mailbadge_sweep_corrections_total{source=\"doveadm\"}");
@@ -158,12 +160,8 @@ fn the_sweep_alone_brings_twenty_badges_to_truth_by_one_question_about_all() {
     bench.host.stop();
 }
 
-#[test]
-fn beside_the_dict_source_every_device_shows_status_unseen_after_each_step() {
-    if !required("dovecot") {
-        return;
-    }
-    let Bench { cloud, mut host, dovecot, names } = Bench::start(true, true);
+fn beside_the_dict_source_every_device_shows_status_unseen_after_each_step(generation: Generation) {
+    let Bench { cloud, mut host, dovecot, names } = Bench::start(generation, true, true);
     let mailboxes = names.into_iter().take(6).collect();
     let (imap, lmtp) = (dovecot.imap(), dovecot.lmtp());
     Scene { cloud: &cloud, host: &host, imap, lmtp, password: USER_PASSWORD, mailboxes }.play();
@@ -171,13 +169,11 @@ fn beside_the_dict_source_every_device_shows_status_unseen_after_each_step() {
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn where_dovecot_cannot_list_its_users_or_read_all_their_mail_each_mailbox_is_asked_by_name() {
-    if !required("dovecot") {
-        return;
-    }
+fn where_dovecot_cannot_list_its_users_or_read_all_their_mail_each_mailbox_is_asked_by_name(
+    generation: Generation,
+) {
     for lists_users in [false, true] {
-        let mut bench = Bench::start(lists_users, false);
+        let mut bench = Bench::start(generation, lists_users, false);
         if lists_users {
             // One mailbox that cannot be read costs Dovecot's answer about all.
             let home = PathBuf::from(bench.dovecot.maildirs().replace("{user}/Maildir", "u7"));
@@ -199,7 +195,7 @@ fn a_wrong_key_is_told_once_and_mended_by_a_reload() {
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::start(true, false);
+    let mut bench = Bench::start(Generation::Debian12, true, false);
     set_key(&bench.host, "another key");
     bench.host.signal("HUP");
     let told = "the credential is refused (HTTP status 401); api-key-file must hold what Dovecot has as doveadm_api_key";
@@ -246,7 +242,7 @@ fn beside_doveadm_an_imap_source_sweeps_nobody_until_doveadm_fails() {
     if !required("dovecot") {
         return;
     }
-    let mut bench = Bench::start(true, false);
+    let mut bench = Bench::start(Generation::Debian12, true, false);
     let imap = bench.host.imap_source(&bench.dovecot, "sweep") + "sweep-interval = \"4s\"\n";
     let sources = bench.host.dovecot_source() + &source(&bench.dovecot) + &imap;
     bench.host.write_configuration(&bench.cloud, "", &sources);
@@ -266,4 +262,9 @@ fn beside_doveadm_an_imap_source_sweeps_nobody_until_doveadm_fails() {
     bench.host.signal("HUP");
     has("the sweep over IMAP", &|bench| bench.figure_if_told(log_ins) >= Some(2 * all));
     bench.host.stop();
+}
+
+support::each_dovecot! {
+    beside_the_dict_source_every_device_shows_status_unseen_after_each_step,
+    where_dovecot_cannot_list_its_users_or_read_all_their_mail_each_mailbox_is_asked_by_name,
 }

@@ -3,70 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-use mailbadge::counters::SourceCounters;
-use mailbadge::event::{MailboxId, Observer, SourceId};
-use mailbadge::source::imap::driver::{ImapSource, start};
-use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::source::imap::{Settings, Watch};
 use mailbadge::time::driver::Clock;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options};
+use support::dovecot::{Dovecot, Options};
+use support::generation::Generation;
 use support::lmtp::LmtpClient;
 use support::process::try_until;
-use support::recorder::Recorder;
+use support::watching::{Watching, settings};
 use support::{required, wait_until};
 
 /// Longest wait for what is not measured.
 const LIMIT: Duration = Duration::from_mins(2);
-
-/// A source in a runtime of its own.
-struct Watching {
-    runtime: tokio::runtime::Runtime,
-    source: Option<ImapSource>,
-    recorder: Arc<Recorder>,
-    counters: Arc<SourceCounters>,
-}
-
-impl Watching {
-    fn start(settings: Settings, users: u32) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let (recorder, counters) = (Arc::new(Recorder::default()), Arc::new(SourceCounters::default()));
-        let inside = runtime.enter();
-        let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
-        let source = start(settings, SourceId(0), observer, Clock::start(), counters.clone(), 1).unwrap();
-        drop(inside);
-        (1..=users).for_each(|number| source.watch(MailboxId(number), &format!("u{number}").into()));
-        let watching = Self { runtime, source: Some(source), recorder, counters };
-        watching.wait_watched(users);
-        watching
-    }
-
-    fn wait_watched(&self, users: u32) {
-        wait_until("all mailboxes watched", LIMIT, || {
-            (self.counters.watched.get() == u64::from(users)).then_some(())
-        });
-    }
-
-    fn unseen(&self, number: u32) -> Option<u32> {
-        self.recorder.last(number).map(|last| last.1)
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        if let Some(source) = self.source.take() {
-            self.runtime.block_on(source.stop());
-        }
-    }
-}
-
-fn settings(address: SocketAddr, watch: Watch, login_rate: u32) -> Settings {
-    let password = MASTER_PASSWORD.to_owned().into();
-    let login = Login::Master { user: MASTER_USER.into(), separator: "*".into(), password };
-    Settings { port: address.port(), watch, login_rate, ..Settings::new("dovecot", "127.0.0.1", login) }
-}
 
 /// A mailbox whose log is rotated after a second and not after five minutes, on a server that looks by itself only after
 /// longer than this test waits.
@@ -86,8 +34,9 @@ const WATCHED: u32 = 5;
 
 /// The longest wait from a delivery to its reading, after the log was rotated; `None` where one did not come within
 /// `limit`.
-fn longest_silence(rearm_interval: Duration, limit: Duration) -> Option<Duration> {
-    let server = Dovecot::start(Options { users: 1, extra: ROTATING.to_owned(), ..Options::default() });
+fn longest_silence(generation: Generation, rearm_interval: Duration, limit: Duration) -> Option<Duration> {
+    let server =
+        Dovecot::start(Options { generation, users: 1, extra: ROTATING.to_owned(), ..Options::default() });
     let settings = settings(server.imap(), Watch::Notify, 100);
     let watching = Watching::start(Settings { rearm_interval, ..settings }, 1);
     let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
@@ -105,17 +54,15 @@ fn longest_silence(rearm_interval: Duration, limit: Duration) -> Option<Duration
     Some(longest)
 }
 
-#[test]
-fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period() {
-    if !required("dovecot") {
-        return;
-    }
-    let longest = longest_silence(REARM, REARM + SLACK);
+fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period(
+    generation: Generation,
+) {
+    let longest = longest_silence(generation, REARM, REARM + SLACK);
     println!("longest silence {longest:?}, armed again every {REARM:?}");
     assert!(longest.is_some(), "silent for longer than {:?}", REARM + SLACK);
     // The same server and the same mailbox without: it stays deaf.
     assert_eq!(
-        longest_silence(Duration::from_hours(1), REARM + SLACK),
+        longest_silence(generation, Duration::from_hours(1), REARM + SLACK),
         None,
         "this Dovecot does not go deaf"
     );
@@ -168,4 +115,8 @@ fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a
     assert!(fastest <= f64::from(RATE) * 1.2, "{fastest:.0} log-ins a second");
     let logins = watching.counters.logins_ok.get() - before;
     assert_eq!((logins, watching.counters.logins_refused.get()), (u64::from(CROWD), 0));
+}
+
+support::each_dovecot! {
+    a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period,
 }

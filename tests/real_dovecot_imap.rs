@@ -23,7 +23,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use support::dovecot::{Dovecot, MASTER_PASSWORD, MASTER_USER, Options, USER_PASSWORD};
+use support::dovecot::{Dovecot, Format, MASTER_PASSWORD, MASTER_USER, Options, USER_PASSWORD};
+use support::generation::Generation;
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
 use support::{required, wait_until};
@@ -118,22 +119,16 @@ fn settings(address: SocketAddr, watch: Watch) -> Settings {
     }
 }
 
-/// Dovecot's two formats of a mailbox; the first is `support::dovecot`'s own.
-const FORMATS: [&str; 2] = ["maildir:~/Maildir", "sdbox:~/sdbox"];
-
 /// All a mailbox can go through; after each step the recorder agrees with STATUS.
-fn check_every_change(watch: Watch, asks: bool) {
-    if !required("dovecot") {
-        return;
-    }
-    for format in FORMATS {
-        check_every_change_of(format, watch, asks);
+fn check_every_change(generation: Generation, watch: Watch, asks: bool) {
+    for format in [Format::Maildir, Format::Sdbox] {
+        let options = Options { generation, users: USERS, format, ..Options::default() };
+        check_every_change_of(options, watch, asks);
     }
 }
 
-fn check_every_change_of(format: &str, watch: Watch, asks: bool) {
-    let extra = format!("mail_location = {format}\n");
-    let server = Dovecot::start(Options { users: USERS, extra, ..Options::default() });
+fn check_every_change_of(options: Options, watch: Watch, asks: bool) {
+    let server = Dovecot::start(options);
     let watching = Watching::start(settings(server.imap(), watch));
     watching.wait_all_watched();
     let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
@@ -175,64 +170,24 @@ fn check_every_change_of(format: &str, watch: Watch, asks: bool) {
     assert_eq!(server.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn notify_tells_every_change() {
-    check_every_change(Watch::Auto, false);
+fn notify_tells_every_change(generation: Generation) {
+    check_every_change(generation, Watch::Auto, false);
 }
 
-/// A Dovecot that looks at a mailbox by itself only after longer than the test lasts.
-const NO_LOOK: &str = "mailbox_idle_check_interval = 10 mins\n";
-/// Between two armings.
-const REARM: Duration = Duration::from_secs(4);
-/// From a delivery to its reading: NOTIFY's window and a busy machine, and far less than [`REARM`].
-const SOON: Duration = Duration::from_millis(2500);
-/// Deliveries one after the other, each known before the next: some five re-armings long.
-const DELIVERIES: u32 = 40;
-
-/// Found on 2.3.19 and 2.4.1: NOTIFY SET alone, repeated, switched pushes off, and the next one on (sources.md §4.2).
-#[test]
-fn notify_reports_every_delivery_at_once_through_several_re_armings() {
-    if !required("dovecot") {
-        return;
-    }
-    let server = Dovecot::start(Options { users: USERS, extra: NO_LOOK.to_owned(), ..Options::default() });
-    let settings = settings(server.imap(), Watch::Notify);
-    let watching = Watching::start(Settings { rearm_interval: REARM, ..settings });
-    watching.wait_all_watched();
-    let mut lmtp = LmtpClient::connect(server.lmtp()).unwrap();
-    let begun = Clock::start();
-    let start = begun.now().moment;
-    for number in 1..=DELIVERIES {
-        lmtp.deliver("u1").unwrap();
-        let what = format!("delivery {number} of {DELIVERIES} to be reported");
-        wait_until(&what, SOON, || (watching.recorder.unseen(1) == Some(number)).then_some(()));
-    }
-    let lasted = begun.now().moment.since(start);
-    assert!(lasted > 2 * REARM, "only {lasted:?}: not two re-armings");
-    assert_eq!(server.complaints(), Vec::<String>::new());
+fn idle_tells_every_change(generation: Generation) {
+    check_every_change(generation, Watch::Idle, false);
 }
 
-#[test]
-fn idle_tells_every_change() {
-    check_every_change(Watch::Idle, false);
+fn polling_finds_every_change(generation: Generation) {
+    check_every_change(generation, Watch::Poll, false);
 }
 
-#[test]
-fn polling_finds_every_change() {
-    check_every_change(Watch::Poll, false);
+fn questions_find_every_change_without_a_watching_connection(generation: Generation) {
+    check_every_change(generation, Watch::SweepOnly, true);
 }
 
-#[test]
-fn questions_find_every_change_without_a_watching_connection() {
-    check_every_change(Watch::SweepOnly, true);
-}
-
-#[test]
-fn after_a_restart_of_the_server_every_mailbox_is_watched_again_and_true() {
-    if !required("dovecot") {
-        return;
-    }
-    let mut server = Dovecot::start(Options { users: USERS, ..Options::default() });
+fn after_a_restart_of_the_server_every_mailbox_is_watched_again_and_true(generation: Generation) {
+    let mut server = Dovecot::start(Options { generation, users: USERS, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), Watch::Auto));
     watching.wait_all_watched();
     server.stop();
@@ -413,4 +368,12 @@ fn an_access_token_opens_a_mailbox_by_both_mechanisms_and_an_expired_one_does_no
         let checked = runtime.block_on(check_login(settings, "u1", Clock::start()));
         assert_eq!(checked.map(|checked| checked.unseen).map_err(|error| error.to_string()), Ok(0));
     }
+}
+
+support::each_dovecot! {
+    after_a_restart_of_the_server_every_mailbox_is_watched_again_and_true,
+    notify_tells_every_change,
+    idle_tells_every_change,
+    polling_finds_every_change,
+    questions_find_every_change_without_a_watching_connection,
 }

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 use support::cloud::Cloud;
 use support::dovecot::{Dovecot, Options, USER_PASSWORD};
+use support::generation::Generation;
 use support::host::{Host, badges};
 use support::process::{Running, program};
 use support::script::Scene;
@@ -20,14 +21,11 @@ const MAILBOXES: u32 = 6;
 /// How long a count may take to its devices; far above what it takes.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn every_step_reaches_every_device(is_combined: bool) {
-    if !required("dovecot") {
-        return;
-    }
+fn every_step_reaches_every_device(generation: Generation, is_combined: bool) {
     let cloud = Cloud::start();
-    let mut host = Host::new();
+    let mut host = Host::beside(generation);
     let dict = is_combined.then(|| host.dict());
-    let dovecot = Dovecot::start(Options { users: MAILBOXES, dict, ..Options::default() });
+    let dovecot = Dovecot::start(Options { generation, users: MAILBOXES, dict, ..Options::default() });
     let mut sources = Host::maildir_source(&dovecot.maildirs());
     if is_combined {
         sources += &host.dovecot_source();
@@ -43,14 +41,14 @@ fn every_step_reaches_every_device(is_combined: bool) {
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn with_dovecots_files_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(false);
+fn with_dovecots_files_alone_every_device_shows_status_unseen_after_each_step(generation: Generation) {
+    every_step_reaches_every_device(generation, false);
 }
 
-#[test]
-fn with_files_dict_and_notify_together_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(true);
+fn with_files_dict_and_notify_together_every_device_shows_status_unseen_after_each_step(
+    generation: Generation,
+) {
+    every_step_reaches_every_device(generation, true);
 }
 
 /// Does to a Maildir what it is told, a line each, and answers with the unseen messages that it then counts itself.
@@ -259,4 +257,9 @@ fn maildirs_that_nobody_subscribes_to_are_found_and_watched_until_that_is_not_wa
     File::create(maildirs.join("u2/new/another")).expect("own folder");
     wait_until("u2", LIMIT, || (badges(&cloud, "u2") == [Some(2); 2]).then_some(()));
     host.stop();
+}
+
+support::each_dovecot! {
+    with_dovecots_files_alone_every_device_shows_status_unseen_after_each_step,
+    with_files_dict_and_notify_together_every_device_shows_status_unseen_after_each_step,
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use support::cloud::Cloud;
-use support::dovecot::{Dovecot, Options, USER_PASSWORD};
+use support::dovecot::{Dovecot, Format, Options, USER_PASSWORD};
+use support::generation::Generation;
 use support::host::{Host, device_id};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
@@ -36,23 +37,12 @@ fn scene<'a>(cloud: &'a Cloud, dovecot: &Dovecot, host: &'a Host) -> Scene<'a> {
     Scene { cloud, host, imap, lmtp, password: USER_PASSWORD, mailboxes: names() }
 }
 
-/// How Dovecot keeps mail, as its configuration says it: the test server's default is Maildir.
-const MAILDIR: &str = "";
-const SDBOX: &str = "mail_location = sdbox:~/sdbox\n";
-
-fn every_step_reaches_every_device(dict: bool, storage: &str) {
-    if !required("dovecot") {
-        return;
-    }
+fn every_step_reaches_every_device(generation: Generation, dict: bool, format: Format) {
     let _others = MEASURING.read();
     let cloud = Cloud::start();
-    let mut host = Host::new();
-    let options = Options {
-        users: MAILBOXES,
-        dict: dict.then(|| host.dict()),
-        extra: storage.to_owned(),
-        ..Options::default()
-    };
+    let mut host = Host::beside(generation);
+    let dict_address = dict.then(|| host.dict());
+    let options = Options { generation, users: MAILBOXES, dict: dict_address, format, ..Options::default() };
     let dovecot = Dovecot::start(options);
     let source = if dict { host.dovecot_source() } else { host.imap_source(&dovecot, "auto") };
     host.configure(&cloud, &source);
@@ -63,31 +53,36 @@ fn every_step_reaches_every_device(dict: bool, storage: &str) {
     assert_eq!(dovecot.complaints(), Vec::<String>::new());
 }
 
-#[test]
-fn with_the_dict_source_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(true, MAILDIR);
+fn with_the_dict_source_alone_every_device_shows_status_unseen_after_each_step(generation: Generation) {
+    every_step_reaches_every_device(generation, true, Format::Maildir);
 }
 
 #[test]
 fn with_the_dict_source_and_sdbox_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(true, SDBOX);
+    if !required("dovecot") {
+        return;
+    }
+    every_step_reaches_every_device(Generation::Debian12, true, Format::Sdbox);
 }
 
-#[test]
-fn with_the_imap_source_alone_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(false, MAILDIR);
+fn with_the_imap_source_alone_every_device_shows_status_unseen_after_each_step(generation: Generation) {
+    every_step_reaches_every_device(generation, false, Format::Maildir);
 }
 
 #[test]
 fn with_the_imap_source_and_sdbox_every_device_shows_status_unseen_after_each_step() {
-    every_step_reaches_every_device(false, SDBOX);
+    if !required("dovecot") {
+        return;
+    }
+    every_step_reaches_every_device(Generation::Debian12, false, Format::Sdbox);
 }
 
 /// A host whose mailboxes are told of by dict and swept over IMAP, with a relay that knows it; the daemon runs.
-fn dict_and_sweep() -> (Cloud, Host, Dovecot) {
+fn dict_and_sweep(generation: Generation) -> (Cloud, Host, Dovecot) {
     let cloud = Cloud::start();
-    let mut host = Host::new();
-    let dovecot = Dovecot::start(Options { users: MAILBOXES, dict: Some(host.dict()), ..Options::default() });
+    let mut host = Host::beside(generation);
+    let dict = Some(host.dict());
+    let dovecot = Dovecot::start(Options { generation, users: MAILBOXES, dict, ..Options::default() });
     let sources = format!("{}{}", host.dovecot_source(), host.imap_source(&dovecot, "sweep"));
     host.configure(&cloud, &sources);
     host.subscribe(&names());
@@ -140,7 +135,7 @@ fn killed_at_random_moments_under_load_the_agent_loses_nothing_and_repeats_the_l
         return;
     }
     let _others = MEASURING.read();
-    let (cloud, mut host, dovecot) = dict_and_sweep();
+    let (cloud, mut host, dovecot) = dict_and_sweep(Generation::Debian12);
     let repetitions = Arc::new(Repetitions::default());
     cloud.set_tap(Arc::clone(&repetitions) as Arc<dyn Tap>);
     let clock = Clock::start();
@@ -177,7 +172,7 @@ fn all_badges_are_true_after_relay_certificate_and_mail_server_went_and_came() {
         return;
     }
     let _others = MEASURING.read();
-    let (cloud, mut host, mut dovecot) = dict_and_sweep();
+    let (cloud, mut host, mut dovecot) = dict_and_sweep(Generation::Debian12);
     let deliver = |dovecot: &Dovecot, step: usize| {
         let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
         for name in names().iter().step_by(step) {
@@ -230,18 +225,14 @@ fn delays(cloud: &Cloud, lmtp: &mut LmtpClient, deliveries: u32) -> Vec<Duration
 }
 
 /// Prints what docs/performance.md tells; how fast a machine is, is nothing to fail for.
-#[test]
-fn each_delivery_reaches_the_device_and_the_delays_are_told() {
-    if !required("dovecot") {
-        return;
-    }
+fn each_delivery_reaches_the_device_and_the_delays_are_told(generation: Generation) {
     let _alone = MEASURING.write();
     for (kind, deliveries) in TIMED {
         let is_dict = kind == "dovecot";
         let cloud = Cloud::start();
-        let mut host = Host::new();
+        let mut host = Host::beside(generation);
         let dict = is_dict.then(|| host.dict());
-        let dovecot = Dovecot::start(Options { users: MAILBOXES, dict, ..Options::default() });
+        let dovecot = Dovecot::start(Options { generation, users: MAILBOXES, dict, ..Options::default() });
         let source = if is_dict { host.dovecot_source() } else { host.imap_source(&dovecot, "notify") };
         // Each delivery is to find a quiet agent: what is held for company is no matter of speed.
         host.configure_with(&cloud, "max-hold = \"1ms\"", &source);
@@ -252,8 +243,14 @@ fn each_delivery_reaches_the_device_and_the_delays_are_told() {
         let at = |percent: usize| *delays.get(delays.len() * percent / 100).expect("a part of all");
         let (p50, p90, p99) = (at(50), at(90), at(99));
         println!(
-            "{kind}: {deliveries} deliveries, from the 250 to the device: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}"
+            "{generation:?}, {kind}: {deliveries} deliveries, from the 250 to the device: p50 {p50:?}, p90 {p90:?}, p99 {p99:?}"
         );
         host.stop();
     }
+}
+
+support::each_dovecot! {
+    each_delivery_reaches_the_device_and_the_delays_are_told,
+    with_the_dict_source_alone_every_device_shows_status_unseen_after_each_step,
+    with_the_imap_source_alone_every_device_shows_status_unseen_after_each_step,
 }

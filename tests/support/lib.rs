@@ -22,6 +22,7 @@ pub mod simulation;
 pub mod supervisor;
 pub mod tmpfs;
 pub mod traffic;
+pub mod watching;
 
 pub use process::wait_until;
 pub use requirement::{required, required_as, required_if};
