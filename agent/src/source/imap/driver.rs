@@ -202,7 +202,6 @@ impl Shared {
             connections.extend(self.carry_out(output));
         }
         let (mailboxes, covered) = roster.coverage();
-        self.traits.learn_mailboxes(mailboxes);
         self.counters.watched.set(covered as u64);
         self.counters.waiting.set((mailboxes - covered) as u64);
         let is_moved = roster.poll_timeout() != before;

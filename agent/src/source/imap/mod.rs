@@ -209,7 +209,7 @@ fn user_of(user: Option<&str>, mailbox: &str) -> String {
 /// How mailboxes are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// By what the server offers and what it costs it: NOTIFY, for a crowd IDLE, else polling.
+    /// By what the server offers: IDLE, else NOTIFY, else polling.
     Auto,
     /// NOTIFY (RFC 5465).
     Notify,
@@ -225,13 +225,15 @@ pub enum Watch {
 
 impl Watch {
     /// How a server with these capabilities is watched. What was configured and is not offered becomes the next lesser way.
-    /// `is_crowd`: more mailboxes than [`NOTIFY_MAX`]; for these `auto` spares the server what NOTIFY costs it.
-    pub fn method(self, offered: Capabilities, is_crowd: bool) -> Method {
+    /// `auto` prefers IDLE: it never goes deaf as Dovecot's NOTIFY does, is as fast, and sleeps in Dovecot's hibernation
+    /// (adr/0032).
+    pub fn method(self, offered: Capabilities) -> Method {
+        let has = |capability| offered.has(capability);
         match self {
-            Self::Auto if is_crowd && offered.has(Capabilities::IDLE) => Method::Idle,
-            Self::Auto | Self::Notify if offered.has(Capabilities::NOTIFY) => Method::Notify,
-            Self::Auto | Self::Notify | Self::Idle if offered.has(Capabilities::IDLE) => Method::Idle,
-            Self::IdleUnselected if offered.has(Capabilities::IDLE) => Method::IdleUnselected,
+            Self::Auto | Self::Idle if has(Capabilities::IDLE) => Method::Idle,
+            Self::Auto | Self::Notify if has(Capabilities::NOTIFY) => Method::Notify,
+            Self::Notify if has(Capabilities::IDLE) => Method::Idle,
+            Self::IdleUnselected if has(Capabilities::IDLE) => Method::IdleUnselected,
             _ => Method::Poll,
         }
     }
@@ -261,9 +263,6 @@ pub const LOGIN_WAIT: Duration = Duration::from_secs(30);
 pub const TOKEN_MAX: usize = 16 * 1024;
 /// From a command to its tagged answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
-/// Mailboxes that `auto` watches by NOTIFY, most: Dovecot keeps a process and an inotify instance for each, of which a uid
-/// has 128 by default, and falls silent for half a minute past these (sources.md §4.2).
-pub const NOTIFY_MAX: usize = 100;
 /// A NOTIFY connection that brought news is armed again after this long.
 pub const BUSY_REARM: Duration = Duration::from_mins(1);
 /// After so many changes in a row that only a question found a server is taken for one that tells nothing.
@@ -290,21 +289,21 @@ mod tests {
     fn the_way_of_watching_follows_from_what_is_wanted_offered_and_costs() {
         let both = Capabilities::NOTIFY.with(Capabilities::IDLE);
         let cases = [
-            (Watch::Auto, both, false, Method::Notify),
-            (Watch::Auto, both, true, Method::Idle),
-            (Watch::Auto, Capabilities::NOTIFY, true, Method::Notify),
-            (Watch::Auto, Capabilities::IDLE, false, Method::Idle),
-            (Watch::Auto, Capabilities::NONE, false, Method::Poll),
-            (Watch::Notify, both, true, Method::Notify),
-            (Watch::Notify, Capabilities::IDLE, false, Method::Idle),
-            (Watch::Idle, Capabilities::NOTIFY, false, Method::Poll),
-            (Watch::Idle, both, false, Method::Idle),
-            (Watch::IdleUnselected, both, false, Method::IdleUnselected),
-            (Watch::IdleUnselected, Capabilities::NOTIFY, false, Method::Poll),
-            (Watch::Poll, both, false, Method::Poll),
+            (Watch::Auto, both, Method::Idle),
+            (Watch::Auto, Capabilities::NOTIFY, Method::Notify),
+            (Watch::Auto, Capabilities::IDLE, Method::Idle),
+            (Watch::Auto, Capabilities::NONE, Method::Poll),
+            (Watch::Notify, both, Method::Notify),
+            (Watch::Notify, Capabilities::IDLE, Method::Idle),
+            (Watch::Notify, Capabilities::NONE, Method::Poll),
+            (Watch::Idle, Capabilities::NOTIFY, Method::Poll),
+            (Watch::Idle, both, Method::Idle),
+            (Watch::IdleUnselected, both, Method::IdleUnselected),
+            (Watch::IdleUnselected, Capabilities::NOTIFY, Method::Poll),
+            (Watch::Poll, both, Method::Poll),
         ];
-        for (watch, offered, is_crowd, expected) in cases {
-            assert_eq!(watch.method(offered, is_crowd), expected, "{watch:?} {offered} {is_crowd}");
+        for (watch, offered, expected) in cases {
+            assert_eq!(watch.method(offered), expected, "{watch:?} {offered}");
         }
     }
 }

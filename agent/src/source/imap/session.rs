@@ -301,12 +301,12 @@ impl Session {
 
     /// By what the server offers.
     pub(super) fn best_method(&self) -> Method {
-        self.as_idled(self.settings.watch.method(self.capabilities, self.traits.is_crowd()))
+        self.as_idled(self.settings.watch.method(self.capabilities))
     }
 
     /// The next lesser way than NOTIFY.
     pub(super) fn idle_method(&self) -> Method {
-        self.as_idled(Watch::Idle.method(self.capabilities, false))
+        self.as_idled(Watch::Idle.method(self.capabilities))
     }
 
     /// A server that pushes STATUS in IDLE is better watched with nothing selected (sources.md §9.3).

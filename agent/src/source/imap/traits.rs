@@ -1,6 +1,6 @@
 //! What connections learn about their server while they work, shared by all of one source, forgotten when it ends.
 
-use super::{IDLE_AGAIN, IDLE_FAILURES_APART, IDLE_FAILURES_MAX, NOTIFY_MAX, UPGRADE_AFTER, UPGRADE_MAX};
+use super::{IDLE_AGAIN, IDLE_FAILURES_APART, IDLE_FAILURES_MAX, UPGRADE_AFTER, UPGRADE_MAX};
 use crate::time::Moment;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -28,8 +28,6 @@ pub struct Traits {
     idle: Mutex<Barrier>,
     /// Connections in a row whose first IDLE did not work, and when the last was counted.
     idle_failures: Mutex<(u8, Moment)>,
-    /// More mailboxes are watched there than NOTIFY is good for.
-    is_crowd: AtomicBool,
     /// AUTHENTICATE PLAIN was offered and refused, and LOGIN worked.
     needs_login: AtomicBool,
     /// How the server names itself, and what it greets with.
@@ -85,16 +83,6 @@ impl Traits {
     /// When NOTIFY may be tried again on a server that refused it.
     pub fn notify_again_at(&self) -> Option<Moment> {
         self.notify.lock().0.map(|(_, at)| at)
-    }
-
-    /// Whether the source watches more than [`NOTIFY_MAX`] mailboxes.
-    pub fn is_crowd(&self) -> bool {
-        self.is_crowd.load(Ordering::Relaxed)
-    }
-
-    /// So many mailboxes are watched at this server.
-    pub fn learn_mailboxes(&self, mailboxes: usize) {
-        self.is_crowd.store(mailboxes > NOTIFY_MAX, Ordering::Relaxed);
     }
 
     /// How regularly the server says `* OK Still here` during IDLE (sources.md §4.3); `None` while it was not seen to.
@@ -283,16 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gap_is_the_rhythm_and_a_crowd_begins_past_the_limit() {
+    fn the_longest_gap_is_the_rhythm() {
         let traits = Traits::default();
-        assert_eq!((traits.rhythm(), traits.is_crowd()), (None, false));
+        assert_eq!(traits.rhythm(), None);
         for (gap, rhythm) in [(120, 120), (30, 120), (121, 121)] {
             traits.learn_rhythm(Duration::from_secs(gap));
             assert_eq!(traits.rhythm(), Some(Duration::from_secs(rhythm)));
-        }
-        for (mailboxes, is_crowd) in [(NOTIFY_MAX, false), (NOTIFY_MAX + 1, true), (1, false)] {
-            traits.learn_mailboxes(mailboxes);
-            assert_eq!(traits.is_crowd(), is_crowd, "{mailboxes}");
         }
     }
 }

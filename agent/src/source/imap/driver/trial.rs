@@ -153,6 +153,6 @@ fn found(
     }
     let capabilities = session.capabilities();
     let unseen = unseen.ok_or(Error::Ended(ending))?;
-    let method = settings.watch.method(capabilities, false);
+    let method = settings.watch.method(capabilities);
     Ok(Checked { capabilities, method, unseen, server: session.server_name() })
 }

@@ -48,7 +48,7 @@ impl Default for Header {
             password: "secret".into(),
             tls: Tls::None,
             errand: Errand::Watch,
-            watch: Watch::Auto,
+            watch: Watch::Notify,
             reports_gap: false,
         }
     }
@@ -74,6 +74,7 @@ impl Header {
             "tls" if value == "starttls" => self.tls = Tls::StartTls,
             "tls" if value == "implicit" => self.tls = Tls::Implicit,
             "errand" if value == "visit" => self.errand = Errand::Visit,
+            "watch" if value == "auto" => self.watch = Watch::Auto,
             "watch" if value == "idle-unselected" => self.watch = Watch::IdleUnselected,
             "server" if value == "reports-gap" => self.reports_gap = true,
             _ => panic!("unknown header {key}: {value}"),
