@@ -1,6 +1,8 @@
 //! What a delivery by a real Dovecot waits for an agent that is killed or stands still, under a service manager that
 //! keeps its socket and watches it (product.md §1, promise 2). What a healthy one costs is `real_dovecot.rs`'s.
 
+#![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
+
 use std::fs;
 use std::time::Duration;
 use support::cloud::Cloud;

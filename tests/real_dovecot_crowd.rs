@@ -1,6 +1,7 @@
 //! The IMAP source where a real Dovecot is at its worst: a mailbox whose log was rotated under NOTIFY, and hundreds of
 //! mailboxes whose sessions end in the same instant. Every single change is `real_dovecot_imap.rs`'s.
 
+#![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 use mailbadge::source::imap::{Settings, Watch};

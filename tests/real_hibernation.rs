@@ -3,6 +3,8 @@
 //!
 //! `MAILBADGE_LONG=1` takes a thousand sessions.
 
+#![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
+
 use mailbadge::source::imap::Watch;
 use mailbadge::time::driver::Clock;
 use std::env;

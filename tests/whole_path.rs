@@ -1,5 +1,7 @@
 //! The whole path with real parts: Dovecot, the agent as a process, the relay over HTTPS, devices with their icons.
 
+#![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
+
 use mailbadge::time::driver::Clock;
 use mailbadge_sim::peers::device::{App, Arrival, Device, Tap};
 use mailbadge_sim::peers::unix_time::UnixMicros;
