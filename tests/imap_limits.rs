@@ -230,8 +230,9 @@ impl World {
         let gap = |id| {
             let readings = self.read_at.get(&MailboxId(id)).map(Vec::as_slice).unwrap_or_default();
             let times = readings.iter().copied().filter(|at| *at > start).chain([self.since_start()]);
-            let (_, longest) =
-                times.fold((start, Duration::ZERO), |(last, longest), at| (at, longest.max(at - last)));
+            let (_, longest) = times.fold((start, Duration::ZERO), |(last, longest), at| {
+                (at, longest.max(at.saturating_sub(last)))
+            });
             longest
         };
         (0..MAILBOXES).map(gap).max().unwrap()

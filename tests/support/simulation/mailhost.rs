@@ -88,6 +88,12 @@ impl MailHost {
     /// No more faults.
     pub fn calm(&mut self, now: Duration) {
         self.is_away = false;
+        // A server finds out that a client is out of reach: the place that its session takes is free again.
+        for connection in self.connections.values_mut().filter(|connection| connection.is_hung) {
+            if let Some(mut server) = connection.server.take() {
+                server.handle(now, imap_server::Input::Closed, &mut self.store);
+            }
+        }
         for quirk in BARRIERS {
             self.set_quirk(quirk, false, now);
         }

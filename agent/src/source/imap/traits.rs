@@ -31,7 +31,14 @@ pub struct Traits {
     /// AUTHENTICATE PLAIN was offered and refused, and LOGIN worked.
     needs_login: AtomicBool,
     /// How the server names itself, and what it greets with.
-    server: Mutex<(Option<Box<str>>, Option<Box<str>>)>,
+    server: Mutex<Named>,
+}
+
+/// What a server calls itself.
+#[derive(Debug, Default)]
+struct Named {
+    by_id: Option<Box<str>>,
+    by_greeting: Option<Box<str>>,
 }
 
 impl Traits {
@@ -162,15 +169,15 @@ impl Traits {
     /// The server's name and version from its answer to ID, else its greeting's text.
     pub fn server_name(&self) -> Option<String> {
         let server = self.server.lock();
-        server.0.as_ref().or(server.1.as_ref()).map(|name| name.clone().into())
+        server.by_id.as_ref().or(server.by_greeting.as_ref()).map(|name| name.clone().into())
     }
 
     pub(super) fn learn_server(&self, name: Box<str>) {
-        self.server.lock().0 = Some(name);
+        self.server.lock().by_id = Some(name);
     }
 
     pub(super) fn learn_greeting(&self, text: Box<str>) {
-        self.server.lock().1 = Some(text);
+        self.server.lock().by_greeting = Some(text);
     }
 
     pub(super) fn learn_status_in_idle(&self) {

@@ -230,3 +230,52 @@ fn a_connection_that_dies_young_again_and_again_comes_back_less_and_less_often()
     }
     assert!((15..150).contains(&losses), "{losses} log-ins in half an hour");
 }
+
+#[test]
+fn a_log_in_rate_that_is_too_low_is_reported_with_the_rate_and_the_interval_that_are_needed() {
+    for (watch, mailboxes, rate, expected) in [
+        (Watch::SweepOnly, 901, 1, Some(("login-rate to at least 2", "sweep-interval to at least 901s"))),
+        (Watch::SweepOnly, 900, 1, None),
+        (Watch::Poll, 5000, 2, Some(("login-rate to at least 6", "sweep-interval to at least 2500s"))),
+        (Watch::Auto, 5000, 2, None),
+    ] {
+        let mut roster = Roster::new(&Settings { login_rate: rate, ..settings(watch) }, 3);
+        for id in 0..mailboxes {
+            roster.handle(Now::default(), Input::Watch(MailboxId(id), format!("u{id}").into()));
+        }
+        let limit = roster.limit();
+        assert_eq!(limit.is_some(), expected.is_some(), "{limit:?}");
+        if let (Some(limit), Some((rate, interval))) = (limit, expected) {
+            assert!(limit.contains(rate) && limit.contains(interval), "{limit}");
+        }
+    }
+}
+
+#[test]
+fn the_server_s_words_stay_with_a_mailbox_until_it_is_read() {
+    let mut roster = Roster::new(&settings(Watch::Poll), 3);
+    let mut now = Now::default().after(Duration::from_secs(1000));
+    roster.handle(now, Input::Watch(MailboxId(7), "u7".into()));
+    let mut connect = |roster: &mut Roster, reports: Vec<Report>| {
+        while roster.poll_timeout().is_some_and(|at| at > now.moment) {
+            now = now.after(roster.poll_timeout().unwrap().since(now.moment));
+            roster.handle(now, Input::Timeout);
+        }
+        let Some(Output::Connect { number, .. }) = roster.poll_output() else { panic!("no visit") };
+        for report in reports {
+            roster.handle(now, Input::Connection(MailboxId(7), number, report));
+        }
+        roster.words(MailboxId(7)).map(str::to_owned)
+    };
+    let ended = |ending| Report::Ended(ending);
+    let refused = Report::Refused(Refusal::Mailbox, "x".repeat(300));
+    assert_eq!(connect(&mut roster, vec![refused, ended(Ending::Refused)]), Some("x".repeat(200)));
+    let alert = Report::Alert("[ALERT] allow it there".into());
+    let no_mailbox = ended(Ending::NoMailbox("no".into()));
+    let words = connect(&mut roster, vec![Report::LoggedIn, alert, no_mailbox]);
+    assert_eq!(words.as_deref(), Some("[ALERT] allow it there"));
+    let words = connect(&mut roster, vec![ended(Ending::Bye("full".into()))]);
+    assert_eq!(words.as_deref(), Some("server said BYE: full"));
+    assert_eq!(connect(&mut roster, vec![Report::LoggedIn, Report::Read, ended(Ending::Done)]), None);
+    assert_eq!(roster.words(MailboxId(8)), None);
+}
