@@ -146,6 +146,29 @@ fn a_rejected_token_is_replaced_once_then_the_relay_is_halted_for_a_minute() {
 }
 
 #[test]
+fn a_relay_that_returns_no_answer_while_counts_wait_is_reported_until_any_answer() {
+    let mut bench = Bench::new();
+    bench.count(3);
+    let timeout = || Err(Failure::Timeout("no answer".to_owned()));
+    let first = bench.post().unwrap();
+    bench.later(SILENCE_MAX);
+    assert_eq!(bench.flow.silence(bench.now), None);
+    bench.later(Duration::from_secs(1));
+    assert_eq!(bench.flow.silence(bench.now), Some(SILENCE_MAX + Duration::from_secs(1)), "in flight");
+    bench.answer(&first, timeout());
+    assert!(bench.flow.silence(bench.now).is_some(), "due again");
+    bench.later(Duration::from_mins(1));
+    let again = bench.post().unwrap();
+    bench.answer(&again, Ok(answer(503)));
+    bench.later(SILENCE_MAX * 2);
+    assert_eq!(bench.flow.silence(bench.now), None, "it answered");
+    let last = bench.post().unwrap();
+    bench.answer(&last, Ok(answer(200)));
+    bench.later(SILENCE_MAX * 2);
+    assert_eq!(bench.flow.silence(bench.now), None, "nothing waits");
+}
+
+#[test]
 fn only_what_cannot_have_arrived_is_taken_for_not_shown() {
     let cases = [
         (Err(Failure::Connect(String::new())), false),

@@ -8,6 +8,7 @@ use crate::event::MailboxId;
 use crate::time::{Moment, Now};
 use crate::tracker::assurance::{Bulletin, Census};
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Mailboxes named in one place, at most.
@@ -81,11 +82,11 @@ impl Hall {
     fn named(&self, mailboxes: &[MailboxId]) -> Vec<UnknownMailbox> {
         let mailboxes = first(mailboxes);
         let names = self.tracker.names_of(mailboxes);
-        let named = |(name, mailbox): (&std::sync::Arc<str>, &MailboxId)| UnknownMailbox {
+        let with_words = |(name, mailbox): (&Arc<str>, &MailboxId)| UnknownMailbox {
             name: name.to_string(),
             words: self.desk.words(*mailbox),
         };
-        names.iter().zip(mailboxes).map(named).collect()
+        names.iter().zip(mailboxes).map(with_words).collect()
     }
 
     /// A source reports names that nobody subscribes to, while so many subscribed ones are not heard of.
