@@ -57,11 +57,7 @@ fn each_quirk_does_what_its_name_says() {
             armed,
             "+500\nS: * STATUS INBOX (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 1700000003 UNSEEN 1 HIGHESTMODSEQ 1)",
         ),
-        (
-            Quirk::OrderGoesBack,
-            armed,
-            "+500\nS: * STATUS INBOX (MESSAGES 1 UIDNEXT 2 UNSEEN 1 HIGHESTMODSEQ 1)",
-        ),
+        (Quirk::OrderGoesBack, armed, "+500\nS: * STATUS INBOX (HIGHESTMODSEQ 1)"),
         (Quirk::UidValidityBump, EXAMINED, "C: b NOOP\nS: * BYE …\nE: close"),
         (
             Quirk::DuplicateStatus,
