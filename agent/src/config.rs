@@ -17,7 +17,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use advice::{Advice, check};
+pub use advice::{Advice, check, check_pace};
 pub use names::check_names;
 pub use trust::Trust;
 pub use value::is_dns_domain;

@@ -4,6 +4,7 @@ use super::{Context, Exit, Failure};
 use crate::config::{self, Advice, Config, ConfigError, Setting};
 use crate::store::{SqliteStore, Store};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::path::Path;
 
 /// Checks the configuration: errors with file, line and key; advice on legal but unwise settings.
@@ -57,6 +58,8 @@ fn advice(config: &Config, context: &Context) -> Vec<Advice> {
     let store = SqliteStore::exists(&config.state_dir).then(|| context.open_store(config).ok()).flatten();
     let kept = store.and_then(|store| store.subscriptions(None).ok()).unwrap_or_default();
     advice.extend(config::check_names(config, kept.iter().map(|one| &*one.record.mailbox)));
+    let mailboxes: HashSet<&str> = kept.iter().map(|one| &*one.record.mailbox).collect();
+    advice.extend(config::check_pace(config, mailboxes.len()));
     advice
 }
 

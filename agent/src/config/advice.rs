@@ -4,7 +4,7 @@ use super::names::check_case;
 use super::{Config, Source};
 use crate::admin::Listen;
 use crate::source::dovecot;
-use crate::source::imap::{Login, Watch};
+use crate::source::imap::{Login, Watch, too_slow};
 use std::time::Duration;
 
 /// A sweep that runs less often lets a lost change stand for long.
@@ -113,4 +113,18 @@ fn of_source(source: &Source) -> Vec<(&'static str, &'static str)> {
         }
     }
     advice
+}
+
+/// Advice where so many subscribed mailboxes are more than a source reads by visits within its sweep interval.
+pub fn check_pace(config: &Config, mailboxes: usize) -> Vec<Advice> {
+    let slow = |source: &Source| match source {
+        Source::Imap(settings) if matches!(settings.watch, Watch::Poll | Watch::SweepOnly) => {
+            too_slow(mailboxes, settings.login_rate, settings.sweep_interval)
+        }
+        _ => None,
+    };
+    let advice = |source: &Source| {
+        Some(Advice { key: format!("source.{}.login-rate", source.name()), what: slow(source)? })
+    };
+    config.sources.iter().filter_map(advice).collect()
 }

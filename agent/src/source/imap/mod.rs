@@ -89,6 +89,21 @@ impl Settings {
     }
 }
 
+/// Why so many mailboxes cannot be read by visits within each sweep, and which log-in rate or interval it takes; `None`
+/// where they can.
+pub fn too_slow(visited: usize, login_rate: u32, sweep_interval: Duration) -> Option<String> {
+    let (visited, seconds) = (visited as u64, sweep_interval.as_secs().max(1));
+    let login_rate = u64::from(login_rate.max(1));
+    if visited <= login_rate * seconds {
+        return None;
+    }
+    let (rate, interval) = (visited.div_ceil(seconds), visited.div_ceil(login_rate));
+    Some(format!(
+        "{visited} mailboxes cannot be read within {seconds}s by {login_rate} log-ins a second; set login-rate to at least \
+         {rate} or sweep-interval to at least {interval}s"
+    ))
+}
+
 /// How the connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {

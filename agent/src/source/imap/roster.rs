@@ -7,7 +7,7 @@ mod limit;
 
 use super::exchange::{Ending, Errand, Refusal};
 use super::governor::{Failure, Governor};
-use super::{Method, Settings, Watch};
+use super::{Method, Settings, Watch, too_slow};
 use crate::event::MailboxId;
 use crate::source::sweep::Sweep;
 use crate::time::{Moment, Now};
@@ -188,18 +188,8 @@ impl Roster {
     /// Whether visits alone are more than the log-in rate lets through in a sweep.
     fn too_slow(&self) -> Option<String> {
         let visited = self.mailboxes - self.watchers.min(self.mailboxes);
-        let seconds = self.sweep_interval.as_secs().max(1);
         let is_limited = self.limit.most() != usize::MAX || self.errand() == Errand::Visit;
-        if !is_limited || visited as u64 <= u64::from(self.login_rate) * seconds {
-            return None;
-        }
-        let rate = (visited as u64).div_ceil(seconds);
-        let interval = (visited as u64).div_ceil(u64::from(self.login_rate));
-        Some(format!(
-            "{visited} mailboxes cannot be read within {seconds}s by {} log-ins a second; set login-rate to at least \
-             {rate} or sweep-interval to at least {interval}s",
-            self.login_rate
-        ))
+        is_limited.then(|| too_slow(visited, self.login_rate, self.sweep_interval)).flatten()
     }
 
     /// How many mailboxes there are, and how many of them are watched (or, polled and swept, were read).
