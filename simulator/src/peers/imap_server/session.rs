@@ -284,7 +284,9 @@ impl Session {
     }
 
     fn is_id_due(&self, store: &MailStore) -> bool {
-        !self.has_sent_id && self.quirks(store).has(Quirk::IdDemanded)
+        // Who announces nothing does not offer ID, and cannot demand it.
+        let quirks = self.quirks(store);
+        !self.has_sent_id && quirks.has(Quirk::IdDemanded) && !quirks.has(Quirk::CapabilityRefused)
     }
 
     pub(super) fn after_answer(&mut self, step: &mut Step<'_>) {
