@@ -24,7 +24,7 @@ const BOUND: Duration = Duration::from_mins(20);
 const COMMANDS_MAX: usize = 1500;
 /// The same at a server that reports in IDLE nothing of what changed before: there each burst is counted twice, with NOOP
 /// before the count.
-const COMMANDS_MAX_GAPS: usize = 2500;
+const COMMANDS_MAX_GAPS: usize = 2800;
 /// Log-ins in all that time, most; a poller has 80 to 100.
 const LOGINS_MAX: usize = 100;
 

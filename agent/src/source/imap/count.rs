@@ -26,7 +26,7 @@ pub(super) struct Found {
     /// The sum of all lines: some servers send several.
     listed: Option<u32>,
     counted: Option<u32>,
-    /// A line was not understood: it may have been the answer, or a part of it.
+    /// A line was not understood: it may have been the answer.
     is_garbled: bool,
 }
 
@@ -44,10 +44,11 @@ impl Found {
     }
 
     /// The number, once the search was answered by OK. A search for the messages that has no line at all found none
-    /// (sources.md §9.4, iCloud); one for their number that brings none was not understood.
+    /// (sources.md §9.4, iCloud), unless a line came that was not understood: it may have been the answer. A search for
+    /// their number that brings none was not understood.
     fn number(self, search: Search) -> Option<u32> {
-        let listed = self.listed.or((search != Search::Counted).then_some(0));
-        self.counted.or(listed.filter(|_| !self.is_garbled))
+        let is_silent = search != Search::Counted && !self.is_garbled;
+        self.counted.or(self.listed).or(is_silent.then_some(0))
     }
 }
 
@@ -56,6 +57,7 @@ impl Session {
     /// server can answer from an old one. Else NOOP, its answer awaited, unless the server was seen to do without.
     pub(super) fn count_unseen(&mut self, now: Now) {
         let Phase::Idle(idle) = &mut self.phase else { return };
+        idle.viewed_at = now.moment;
         if std::mem::take(&mut idle.is_asked) {
             idle.step = Step::Examining(false);
             return self.command(now, Command::Examine, "EXAMINE INBOX");
@@ -117,7 +119,8 @@ impl Session {
         if idle.gap.counted(is_other) {
             self.traits.learn_hidden();
         }
-        let asked_at = Some(self.sent_at);
+        // As of the look, not of the search: the view may be frozen between the two.
+        let asked_at = Some(idle.viewed_at);
         let reading = Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at };
         self.tell(Output::News(News::Reading(reading)));
         self.start_idle(now, "", Step::Starting);
@@ -157,7 +160,7 @@ mod tests {
             (found(&[], &[], true), [None; 3]),
             (found(&[0], &[], false), [Some(0); 3]),
             (found(&[100, 100, 50], &[], false), [Some(250); 3]),
-            (found(&[100, 100], &[], true), [None; 3]),
+            (found(&[100, 100], &[], true), [Some(200); 3]),
             (found(&[u32::MAX, 1], &[], false), [Some(u32::MAX); 3]),
             // A count is the whole number, however often it is said and whatever stands beside it.
             (found(&[], &[7, 7], false), [Some(7); 3]),

@@ -45,6 +45,8 @@ pub(super) struct Idle {
     pub(super) gap: Gap,
     ends: ShortEnds,
     round: Round,
+    /// When the look was sent that the last count rests on.
+    pub(super) viewed_at: Moment,
     /// When this IDLE began.
     began_at: Moment,
     /// When the server last said `* OK Still here` in this IDLE.
@@ -124,6 +126,7 @@ impl Session {
             gap: Gap::default(),
             ends: ShortEnds::default(),
             round: Round::default(),
+            viewed_at: now.moment,
             began_at: now.moment,
             heard_at: None,
         });
