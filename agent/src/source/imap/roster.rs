@@ -286,6 +286,10 @@ impl Roster {
         }
         self.governor.logged_in(mailbox, now);
         self.outputs.extend(self.limit.worked(self.logged_in).map(Output::Note));
+        // It was on its way when the limit was learned.
+        if self.watchers > self.watchers_max() {
+            self.give_way(now);
+        }
     }
 
     fn watching(&mut self, mailbox: MailboxId, method: Method, now: Moment) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::source::imap::{Login, Settings};
 use std::collections::BTreeMap;
 
+mod limits;
 mod refusals;
 
 fn settings(watch: Watch) -> Settings {
