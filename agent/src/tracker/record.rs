@@ -21,7 +21,8 @@ pub const ASIDE_WAIT: Duration = Duration::from_hours(1);
 /// How late an event may arrive, at most: it was sent before the one that is known, or by the mailbox's former
 /// incarnation. What arrives later than this is not late: then the order itself went back.
 pub const LATE_MAX: Duration = Duration::from_mins(1);
-/// How late an event usually is when another one overtakes it. An older one that arrives after this is asked about.
+/// How late an event usually is when another one overtakes it. An older one that arrives after this is asked about, and
+/// so is the second in a row before that.
 pub const OVERTAKEN_MAX: Duration = Duration::from_secs(2);
 /// How long a question may stay without an answer before the event that raised it is believed.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -52,6 +53,8 @@ pub struct Known {
     ground: Ground,
     /// The mailbox had no device for a while since, so that nobody had to read it.
     is_stale: bool,
+    /// An event that contradicts it was dropped.
+    is_contradicted: bool,
     /// Who said so.
     pub source: SourceId,
     /// The count of the event under [`Ground::Doubted`].
@@ -171,6 +174,7 @@ impl Record {
             modseq: reading.modseq.or(carried.and_then(|known| known.modseq)),
             ground,
             is_stale: false,
+            is_contradicted: false,
             source,
             doubted: 0,
             at: now.moment,
@@ -199,6 +203,7 @@ impl Record {
     /// [`LATE_MAX`] a smaller one is taken for a late event.
     fn doubt(&mut self, reading: &Reading, source: SourceId, now: Moment) {
         let Some(known) = &mut self.known else { return };
+        known.is_contradicted |= reading.asked_at.is_none();
         let is_late = now.since(known.at) <= LATE_MAX;
         let is_over = if is_same_validity(known.uid_validity, reading.uid_validity) {
             !is_late && reading.asked_at.is_none() && is_earlier(known, reading)
@@ -448,8 +453,8 @@ fn is_earlier(known: &Known, reading: &Reading) -> bool {
 /// The answer to a question asked after the last event is always believed. Otherwise MODSEQ orders readings of one
 /// UIDVALIDITY, arrival orders those of one source; another UIDVALIDITY, or a contradiction between sources that
 /// nothing orders, is a reason to ask. Nothing orders two readings of which one came without a MODSEQ, be it the one
-/// that is known. An older event is dropped while it can have been overtaken by the known one, for [`OVERTAKEN_MAX`]; then
-/// the order may have gone back, and it is a reason to ask.
+/// that is known. An older event is dropped while it can have been overtaken by the known one, for [`OVERTAKEN_MAX`] and
+/// once; then the order may have gone back, and it is a reason to ask.
 fn judge(known: Option<&Known>, reading: &Reading, source: SourceId, now: Moment) -> Verdict {
     let Some(known) = known else { return Verdict::Changed };
     let believed = if known.unseen == reading.unseen { Verdict::Unchanged } else { Verdict::Changed };
@@ -462,8 +467,8 @@ fn judge(known: Option<&Known>, reading: &Reading, source: SourceId, now: Moment
     let is_apart = known.source != source || reading.asked_at.is_some();
     match (known.modseq, reading.modseq) {
         (Some(old), Some(new)) if new < old => {
-            let is_overtaken = reading.asked_at.is_some() || now.since(known.at) <= OVERTAKEN_MAX;
-            if is_overtaken { Verdict::Older } else { Verdict::Ask }
+            let is_soon = now.since(known.at) <= OVERTAKEN_MAX && !known.is_contradicted;
+            if is_soon || reading.asked_at.is_some() { Verdict::Older } else { Verdict::Ask }
         }
         (_, Some(_)) if believed == Verdict::Changed && !known.is_ordered() && is_apart => Verdict::Ask,
         (_, Some(_)) if reading.asked_at.is_none() => believed,

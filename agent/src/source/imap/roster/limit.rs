@@ -8,6 +8,9 @@ use std::time::Duration;
 
 /// Log-ins turned away in a row, of different mailboxes, until the server is taken for full; one more of the same mailbox.
 const TURNED_AWAY_MIN: u32 = 2;
+/// How often more connections give way, twice as many each time, before no limit is supposed after all: sessions that the
+/// server let in before it was limited count, and one mailbox that never works must not cost all others their connections.
+const ROUNDS_MAX: u32 = 3;
 /// A limit is tried upward after so long.
 pub(super) const RAISED_AFTER: Duration = Duration::from_hours(1);
 /// After a trial that met no limit the next one, twice as far, follows so soon.
@@ -42,6 +45,8 @@ struct Known {
     words: Box<str>,
     /// A log-in worked after a connection was closed for it.
     is_proven: bool,
+    /// How often more connections gave way, none of which helped.
+    rounds: u32,
     raise_at: Moment,
     /// How much further the next trial goes.
     step: usize,
@@ -75,7 +80,8 @@ impl Limit {
         self.turned_away += 1;
         self.is_several |= self.last.is_some_and(|last| last != mailbox);
         self.last = Some(mailbox);
-        let enough = TURNED_AWAY_MIN + u32::from(!self.is_several);
+        let is_unproven = self.known.as_ref().is_some_and(|known| !known.is_proven);
+        let enough = if is_unproven { 1 } else { TURNED_AWAY_MIN + u32::from(!self.is_several) };
         if held == 0 || self.turned_away < enough {
             return Found::Nothing;
         }
@@ -83,14 +89,20 @@ impl Limit {
         if self.doubted.is_some_and(|(until, _)| now < until) {
             return Found::Nothing;
         }
-        if self.known.as_ref().is_some_and(|known| !known.is_proven) {
+        if let Some(known) = self.known.as_mut().filter(|known| !known.is_proven) {
+            if known.rounds < ROUNDS_MAX && held > 1 {
+                known.rounds += 1;
+                known.most = (held + 1).saturating_sub(1 << known.rounds).max(1);
+                self.gave_way_at = now;
+                return Found::Full;
+            }
             self.known = None;
             let wait = self.doubted.map_or(DOUBTED.0, |(_, wait)| wait);
             self.doubted = Some((now.after(wait), (wait * 2).min(DOUBTED.1)));
             return if std::mem::take(&mut self.is_noted) { Found::Gone } else { Found::Nothing };
         }
         let (words, raise_at) = (words.into(), now.after(RAISED_AFTER));
-        self.known = Some(Known { most: held, words, is_proven: false, raise_at, step: 1 });
+        self.known = Some(Known { most: held, words, is_proven: false, rounds: 0, raise_at, step: 1 });
         self.gave_way_at = now;
         Found::Full
     }

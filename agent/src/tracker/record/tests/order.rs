@@ -67,6 +67,15 @@ fn an_order_that_went_back_is_asked_about_and_the_answer_is_believed() {
         &[(5.0, Event(4, 7, 1), 3, true), (5.1, Answer(4, 7, 1), 4, false), (6.0, Event(5, 7, 2), 5, false)],
     );
     check(
+        "index files were deleted at once, and two events followed",
+        &[
+            (0.5, Event(4, 7, 1), 3, false),
+            (0.6, Event(5, 7, 2), 3, true),
+            (0.7, Answer(5, 7, 2), 5, false),
+            (0.8, Event(6, 7, 3), 6, false),
+        ],
+    );
+    check(
         "a backup was restored long after it",
         &[
             (900.0, Event(1, 7, 60), 3, true),
