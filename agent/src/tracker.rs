@@ -85,7 +85,8 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// Has `ring` called whenever the ready queue stops being empty or reaches `full`. Only the first call counts.
+    /// Has `ring` called whenever the ready queue stops being empty or reaches `full`, and when [`Tracker::next_wake`] comes
+    /// sooner. Only the first call counts.
     pub fn on_ready(&self, full: usize, ring: impl Fn() + Send + Sync + 'static) {
         self.bell.get_or_init(|| Bell { full, ring: Box::new(ring) });
     }
@@ -274,7 +275,14 @@ impl Tracker {
         } else if record.stage() == Stage::Idle
             && let Some(until) = record.held_until(now)
         {
-            self.later.lock().insert((until, mailbox));
+            let mut later = self.later.lock();
+            let is_sooner = later.first().is_none_or(|first| (until, mailbox) < *first);
+            later.insert((until, mailbox));
+            drop((later, record));
+            // Whoever sleeps until the first of them must sleep less.
+            if let Some(bell) = self.bell.get().filter(|_| is_sooner) {
+                (bell.ring)();
+            }
         }
     }
 

@@ -103,6 +103,24 @@ fn the_bell_rings_for_the_first_and_for_a_full_batch() {
     assert_eq!(rung.load(Ordering::Relaxed), 2);
 }
 
+/// Found by told_quirks: a first 0 waited for two seconds in a table that nobody looked at before the next change.
+#[test]
+fn the_bell_rings_when_the_next_wake_comes_sooner_and_not_for_what_comes_later() {
+    let tracker = Tracker::default();
+    let rung = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&rung);
+    tracker.on_ready(3, move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    });
+    for (i, ms) in [(0, 0), (1, 5)] {
+        let mailbox = tracker.enroll(&format!("u{i}")).unwrap();
+        tracker.subscribe(mailbox, recipient(i), None, at(ms));
+        tracker.observe(mailbox, SOURCE, count(0, 1), at(ms));
+    }
+    assert_eq!((tracker.ready(), rung.load(Ordering::Relaxed)), (0, 1));
+    assert_eq!(tracker.next_wake(), Some(at(0).moment.after(record::FIRST_ZERO_WAIT)));
+}
+
 #[test]
 fn a_throttled_device_is_woken_when_its_time_has_come() {
     let (tracker, mailboxes) = ready(1);
