@@ -42,3 +42,31 @@ fn what_a_dict_alone_never_reported_is_unconfirmed_at_once_and_confirmed_by_its_
     assert!(!status.contains(&hint), "no subscribed mailbox is silent: {status}");
     host.stop();
 }
+
+/// Longest wait for a mailbox to be called unknown: a minute after its turn, and a busy machine.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(100);
+
+#[test]
+fn a_mailbox_that_its_server_refuses_is_unknown_and_named_with_the_servers_words() {
+    let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
+    let (store, imap) = cloud.mail_store().expect("it was given one");
+    let known = store.lock().name(AccountId(0)).expect("its name").to_string();
+    let mut host = Host::new();
+    host.configure(&cloud, &host.imap_source_at(imap, "auto"));
+    host.subscribe(&[known, format!("nobody@{ORGANIZATION}")]);
+    host.start();
+    let answer = wait_until("the daemon is not ready any more", UNKNOWN_LIMIT, || {
+        Some(host.ask("/readyz")).filter(|answer| answer.starts_with("HTTP/1.1 503"))
+    });
+    let named = format!("nobody@{ORGANIZATION}: ");
+    assert!(answer.contains("1 not read in time") && answer.contains(&named), "{answer}");
+    assert!(answer.contains("AUTHORIZATIONFAILED"), "the server's words are missing: {answer}");
+    assert!(host.ask("/metrics").contains("mailbadge_unknown 1"), "it is counted");
+    assert!(host.log().contains("counts are unknown"), "it is logged: {}", host.log());
+    host.command(&["subscription", "remove", "--mailbox", &format!("nobody@{ORGANIZATION}")])
+        .expect("removed");
+    wait_until("the daemon is ready again", LIMIT, || {
+        host.ask("/readyz").starts_with("HTTP/1.1 200").then_some(())
+    });
+    host.stop();
+}
