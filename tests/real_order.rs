@@ -14,7 +14,7 @@ use support::lmtp::LmtpClient;
 use support::wait_until;
 
 /// How long a badge may stay behind after the order went back.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Messages before the index is deleted, and after.
 const BEFORE: u32 = 20;

@@ -52,7 +52,8 @@ impl Hall {
         }
         let named = some_of(&self.named(&census.listed_unknown), census.unknown as u64);
         let reason = format!(
-            "mailboxes: {} not read in time, so that their counts are unknown: {named}",
+            "mailboxes: {} not read in time, so that their counts are unknown: {named}; `mailbadge doctor --mailbox M` \
+             looks at one",
             census.unknown
         );
         [Some(reason), self.names_hint(census.unknown)].into_iter().flatten().collect()

@@ -197,6 +197,7 @@ fn login(check: String, settings: &imap::Settings, patient: &Patient) -> Result<
     Ok(match tried {
         Ok(checked) => {
             let method = match checked.method {
+                _ if settings.watch == imap::Watch::SweepOnly => "the sweep",
                 Method::Notify => "NOTIFY",
                 Method::Idle => "IDLE",
                 Method::IdleUnselected => "IDLE with nothing selected",

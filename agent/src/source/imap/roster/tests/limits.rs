@@ -16,7 +16,7 @@ impl Slow {
         while let Some(output) = self.roster.poll_output() {
             match output {
                 Output::Connect { mailbox, number, errand, .. } => {
-                    self.flying.push((mailbox, number, errand))
+                    self.flying.push((mailbox, number, errand));
                 }
                 Output::HangUp(mailbox) => {
                     self.held.remove(&mailbox);
