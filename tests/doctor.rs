@@ -120,7 +120,7 @@ fn one_who_is_well_is_told_so_line_by_line() {
         "✓ token service MicrosoftSts  00000001-0000-0000-c000-000000000000@",
         "✓ source dovecot",
         "✓ source imap",
-        "logs in, 0 unseen, watched by polling",
+        "logs in, 0 unseen, watched by the sweep",
         "– daemon",
     ] {
         assert!(shown.out.contains(part), "{part:?} is not in\n{}", shown.out);
