@@ -108,7 +108,7 @@ struct Agent {
 impl Agent {
     fn new(is_ordered: bool) -> Self {
         let tracker = Tracker::default();
-        for (_, name) in MailStore::new(MAILBOXES as usize, "").names() {
+        for (_, name) in MailStore::new(MAILBOXES as usize, "fabrikam.com").names() {
             tracker.enroll(name).unwrap();
         }
         let conversations = (0..MAILBOXES).map(|_| Conversation::new()).collect();
@@ -154,7 +154,7 @@ struct Host {
 
 impl Host {
     fn new(quirk: Option<Quirk>, seed: u64) -> Self {
-        let mut store = MailStore::new(MAILBOXES as usize, "");
+        let mut store = MailStore::new(MAILBOXES as usize, "fabrikam.com");
         if let Some(quirk) = quirk {
             store.set_quirk(None, quirk, true);
         }
@@ -186,7 +186,8 @@ fn told_by_dovecot(quirk: Option<Quirk>, seed: u64, reader: &mut dyn Reader) -> 
     let settings = |account| {
         let quirks = host.store.quirks(account);
         let is_out_of_order = quirks.has(Quirk::DictOutOfOrder);
-        Settings { dialect: Dialect::of(quirks), is_out_of_order, ..Settings::default() }
+        let is_in_capitals = quirks.has(Quirk::DictDomainInCapitals);
+        Settings { dialect: Dialect::of(quirks), is_out_of_order, is_in_capitals, ..Settings::default() }
     };
     let mut clients: Vec<DovecotClient> =
         (0..MAILBOXES).map(|n| DovecotClient::new(settings(AccountId(n)), seed + u64::from(n))).collect();
@@ -257,6 +258,8 @@ fn is_right(quirk: Quirk, is_on: bool) -> bool {
         // It was written for one version of Dovecot; another one is installed.
         Quirk::DictV2 | Quirk::DictV4 => written_for(Dialect::V3, Quirk::DictV3),
         Quirk::DictV3 => written_for(Dialect::V2, Quirk::DictV2),
+        // It compares names letter by letter.
+        Quirk::DictDomainInCapitals => written_for(Dialect::V3, Quirk::DictV3),
         // It believes what arrives last.
         Quirk::DictOutOfOrder => {
             (0..SEEDS).all(|seed| told_by_dovecot(quirk_if_on, seed, &mut Agent::new(false)) == Ok(0))

@@ -2,6 +2,7 @@
 //! (sources.md §2). Counts commits that are not answered, and ends like the real one where something else is said.
 
 use super::mail_store::{Quirk, Quirks, Status};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -58,13 +59,15 @@ pub struct Settings {
     pub dialect: Dialect,
     /// Some commits are overtaken by later ones, as happens between Dovecot's processes (quirk `dict-out-of-order`).
     pub is_out_of_order: bool,
+    /// The user's domain is in capitals (quirk `dict-domain-in-capitals`).
+    pub is_in_capitals: bool,
     /// Such a commit goes after that long, overtaken or not.
     pub hold: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dialect: Dialect::V3, is_out_of_order: false, hold: HOLD }
+        Self { dialect: Dialect::V3, is_out_of_order: false, is_in_capitals: false, hold: HOLD }
     }
 }
 
@@ -171,6 +174,7 @@ impl DovecotClient {
     }
 
     fn change(&mut self, now: Duration, user: &str, status: Status, token: u64) {
+        let user = &*if self.settings.is_in_capitals { in_capitals(user) } else { Cow::Borrowed(user) };
         if !self.user_said {
             self.user_said = true;
             self.hello(user);
@@ -262,6 +266,14 @@ fn escaped(text: &str) -> String {
         write!(escaped, "\u{1}{code}").expect("a String takes every write");
     }
     escaped
+}
+
+/// The name with its domain in capitals.
+fn in_capitals(user: &str) -> Cow<'_, str> {
+    match user.rsplit_once('@') {
+        Some((local, domain)) => Cow::Owned(format!("{local}@{}", domain.to_ascii_uppercase())),
+        None => Cow::Borrowed(user),
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,8 @@ pub enum Quirk {
     DictV4,
     /// What is told to a dict server is sometimes overtaken by what was told after it.
     DictOutOfOrder,
+    /// Users are reported to a dict server with their domain in capitals.
+    DictDomainInCapitals,
     /// Of the datagrams that Cyrus sends, a third is lost.
     CyrusLostDatagrams,
     /// Acts once: every session ends at this instant, half of them without BYE.
@@ -102,7 +104,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -140,6 +142,7 @@ impl Quirk {
         Self::DictV3,
         Self::DictV4,
         Self::DictOutOfOrder,
+        Self::DictDomainInCapitals,
         Self::CyrusLostDatagrams,
         Self::MassDisconnect,
     ];
@@ -189,6 +192,7 @@ impl Quirk {
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",
             Self::DictOutOfOrder => "dict-out-of-order",
+            Self::DictDomainInCapitals => "dict-domain-in-capitals",
             Self::CyrusLostDatagrams => "cyrus-lost-datagrams",
             Self::MassDisconnect => "mass-disconnect",
         }
@@ -202,7 +206,11 @@ impl Quirk {
     /// Who must be there for it to do anything; `None` for a quirk of the IMAP server.
     pub const fn teller(self) -> Option<Teller> {
         match self {
-            Self::DictV2 | Self::DictV3 | Self::DictV4 | Self::DictOutOfOrder => Some(Teller::Dict),
+            Self::DictV2
+            | Self::DictV3
+            | Self::DictV4
+            | Self::DictOutOfOrder
+            | Self::DictDomainInCapitals => Some(Teller::Dict),
             Self::CyrusLostDatagrams => Some(Teller::Cyrus),
             _ => None,
         }
@@ -291,7 +299,7 @@ mod tests {
             assert!(all.has(quirk));
         }
         assert_eq!(all.iter().count(), Quirk::ALL.len());
-        assert_eq!(Quirk::of_imap().count(), Quirk::ALL.len() - 5);
+        assert_eq!(Quirk::of_imap().count(), Quirk::ALL.len() - 6);
         assert!("no-such-quirk".parse::<Quirk>().is_err());
     }
 

@@ -41,7 +41,8 @@ struct Route {
 impl Route {
     fn of(name: &Arc<str>, quirks: Quirks) -> Self {
         let is_out_of_order = quirks.has(Quirk::DictOutOfOrder);
-        let settings = Settings { dialect: Dialect::of(quirks), is_out_of_order, hold: HOLD };
+        let is_in_capitals = quirks.has(Quirk::DictDomainInCapitals);
+        let settings = Settings { dialect: Dialect::of(quirks), is_out_of_order, is_in_capitals, hold: HOLD };
         let is_alone = is_out_of_order || settings.dialect == Dialect::V2;
         Self { settings, user: is_alone.then(|| Arc::clone(name)) }
     }
