@@ -255,11 +255,11 @@ fn is_right(quirk: Quirk, is_on: bool) -> bool {
     };
     let quirk_if_on = Some(quirk).filter(|_| is_on);
     match quirk {
-        // It was written for one version of Dovecot; another one is installed.
-        Quirk::DictV2 | Quirk::DictV4 => written_for(Dialect::V3, Quirk::DictV3),
+        // It was written for one version of Dovecot; another one is installed. Or it compares names letter by letter.
+        Quirk::DictV2 | Quirk::DictV4 | Quirk::DictDomainInCapitals => {
+            written_for(Dialect::V3, Quirk::DictV3)
+        }
         Quirk::DictV3 => written_for(Dialect::V2, Quirk::DictV2),
-        // It compares names letter by letter.
-        Quirk::DictDomainInCapitals => written_for(Dialect::V3, Quirk::DictV3),
         // It believes what arrives last.
         Quirk::DictOutOfOrder => {
             (0..SEEDS).all(|seed| told_by_dovecot(quirk_if_on, seed, &mut Agent::new(false)) == Ok(0))

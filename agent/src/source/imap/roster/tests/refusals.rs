@@ -251,7 +251,7 @@ impl Played {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn a_server_that_refuses_everybody_is_not_hammered(
