@@ -320,8 +320,13 @@ impl Roster {
     /// A connection is over: well, or by a failure.
     fn over(&mut self, mailbox: MailboxId, failure: Option<Failure>, now: Moment) {
         self.disconnect(mailbox);
-        if let Some(Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text)) = &failure {
-            self.turned_away(mailbox, text, now);
+        match &failure {
+            Some(Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text)) => {
+                self.turned_away(mailbox, text, now);
+            }
+            Some(Failure::Lost(_)) => self.limit.lost(now),
+            Some(Failure::Unreachable(_)) => self.limit.unreachable(),
+            Some(Failure::Refused(..)) | None => {}
         }
         let Some(entry) = self.entry(mailbox) else { return };
         entry.refused = None;

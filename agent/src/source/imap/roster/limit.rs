@@ -11,6 +11,9 @@ const TURNED_AWAY_MIN: u32 = 2;
 /// How often more connections give way, twice as many each time, before no limit is supposed after all: sessions that the
 /// server let in before it was limited count, and one mailbox that never works must not cost all others their connections.
 const ROUNDS_MAX: u32 = 3;
+/// For so long after a connection was lost nothing is concluded from log-ins that are turned away: a server that stops ends
+/// its sessions within 8 s, not all at once, and lets nobody in any more (sources.md §4.4).
+const STOPPING_MAX: Duration = Duration::from_secs(15);
 /// A limit is tried upward after so long.
 pub(super) const RAISED_AFTER: Duration = Duration::from_hours(1);
 /// After a trial that met no limit the next one, twice as far, follows so soon.
@@ -35,6 +38,8 @@ pub(super) struct Limit {
     is_noted: bool,
     /// When connections gave way last.
     gave_way_at: Moment,
+    /// When a connection was lost last that had been logged in.
+    lost_at: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -73,8 +78,9 @@ impl Limit {
         begun_at: Moment,
         now: Moment,
     ) -> Found {
-        if begun_at < self.gave_way_at {
-            // It was on its way before connections gave way.
+        let is_stopping = self.lost_at.is_some_and(|at| now.since(at) <= STOPPING_MAX);
+        if is_stopping || begun_at < self.gave_way_at {
+            // It may be down in a moment; or it was on its way before connections gave way.
             return Found::Nothing;
         }
         self.turned_away += 1;
@@ -105,6 +111,17 @@ impl Limit {
         self.known = Some(Known { most: held, words, is_proven: false, rounds: 0, raise_at, step: 1 });
         self.gave_way_at = now;
         Found::Full
+    }
+
+    /// A connection was lost after its log-in.
+    pub(super) fn lost(&mut self, now: Moment) {
+        self.lost_at = Some(now);
+    }
+
+    /// The server cannot be reached: what looked like a limit was its end, unless that was proven.
+    pub(super) fn unreachable(&mut self) {
+        (self.turned_away, self.is_several, self.last) = (0, false, None);
+        self.known.take_if(|known| !known.is_proven);
     }
 
     /// A log-in worked: `held` mailboxes are logged in now. Gives the report of a limit that this proves, once.
