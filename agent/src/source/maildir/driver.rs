@@ -264,11 +264,13 @@ impl Looking {
             let look = Look::Failed(format!("{}: {error}", path.display()));
             return self.watcher.handle(now, Input::Looked(mailbox, look, took));
         }
-        let place = self.notifier.as_mut().ok().and_then(|notifier| notifier.await_folder(path));
-        let awaited = place.as_ref().map(|(watch, entry, _)| (*watch, entry.clone()));
-        self.watcher.handle(now, Input::Looked(mailbox, Look::Missing(awaited), took));
-        if let Some((watch, entry, true)) = place {
-            self.watcher.handle(now, Input::Stirred(watch, entry));
+        let Ok(notifier) = &mut self.notifier else {
+            return self.watcher.handle(now, Input::Looked(mailbox, Look::Missing(None), took));
+        };
+        let awaited = notifier.await_folder(path);
+        self.watcher.handle(now, Input::Looked(mailbox, Look::Missing(awaited.at), took));
+        if awaited.is_there {
+            self.watcher.handle(now, Input::Ask(mailbox));
         }
     }
 

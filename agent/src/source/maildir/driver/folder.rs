@@ -24,6 +24,14 @@ const BURSTS_MAX: usize = 16;
 /// event corrects it.
 const READS_MAX: usize = 3;
 
+/// Where a Maildir that is not there is waited for.
+pub(super) struct Awaited {
+    /// The folder's watch, and the entry that must appear in it.
+    pub(super) at: Option<(WatchId, OsString)>,
+    /// It appeared while this was found out: no event will come.
+    pub(super) is_there: bool,
+}
+
 /// inotify with the watches that it has.
 pub(super) struct Notifier {
     inotify: Inotify,
@@ -61,14 +69,21 @@ impl Notifier {
         self.watch(folder, stirs)
     }
 
-    /// Watches the deepest folder above this Maildir's `new/` and `cur/` that there is; gives it with the entry that
-    /// must appear in it, and whether that appeared before the watch was there.
-    pub(super) fn await_folder(&mut self, maildir: &Path) -> Option<(WatchId, OsString, bool)> {
-        let missing = ["new", "cur"].map(|name| maildir.join(name)).into_iter().find(|it| !it.is_dir())?;
+    /// Watches the deepest folder above this Maildir's `new/` and `cur/` that there is. They may appear at any moment
+    /// meanwhile: what came before the watch was there gives no event, and [`Awaited`] says so.
+    pub(super) fn await_folder(&mut self, maildir: &Path) -> Awaited {
+        let Some(missing) = ["new", "cur"].map(|name| maildir.join(name)).into_iter().find(|it| !it.is_dir())
+        else {
+            return Awaited { at: None, is_there: true };
+        };
         let mut steps = missing.ancestors().zip(missing.ancestors().skip(1));
-        let (entry, above) = steps.find(|(_, above)| above.is_dir())?;
-        let watch = self.watch(above, WatchMask::CREATE | WatchMask::MOVED_TO).ok()?;
-        Some((watch, entry.file_name()?.to_owned(), entry.is_dir()))
+        let at = steps.find(|(_, above)| above.is_dir()).and_then(|(entry, above)| {
+            let watch = self.watch(above, WatchMask::CREATE | WatchMask::MOVED_TO);
+            // Gone again, or no watch is to be had: the sweep finds it.
+            Some((watch.ok()?, entry.file_name()?.to_owned(), entry))
+        });
+        let is_there = at.as_ref().is_some_and(|(.., entry)| entry.is_dir());
+        Awaited { at: at.map(|(watch, name, _)| (watch, name)), is_there }
     }
 
     fn watch(&mut self, folder: &Path, mask: WatchMask) -> io::Result<WatchId> {

@@ -157,6 +157,23 @@ fn a_maildir_is_found_however_it_appears_and_again_when_it_was_replaced() {
     bench.wait_for(3, Some(1), "and is watched");
 }
 
+/// A folder that appears between two steps of a look gives no event.
+#[test]
+fn a_maildir_that_appears_at_any_moment_of_a_look_is_found() {
+    const MAILBOXES: u32 = 400;
+    let bench = Bench::start(Duration::from_hours(1));
+    (4..=MAILBOXES).for_each(|number| bench.source.watch(MailboxId(number), &format!("u{number}")));
+    wait_until("all are waited for", || bench.counters.waiting.get() == u64::from(MAILBOXES));
+    for number in 1..=MAILBOXES {
+        fs::create_dir_all(bench.maildir(number).join("new")).expect("own folder");
+        // Each question begins a look; the last folder appears at another moment of it each time.
+        bench.source.ask(MailboxId(number));
+        (0..number * 4).for_each(|_| std::hint::spin_loop());
+        fs::create_dir(bench.maildir(number).join("cur")).expect("own folder");
+    }
+    bench.wait_watched(u64::from(MAILBOXES));
+}
+
 #[test]
 fn what_no_event_told_the_sweep_finds() {
     let bench = Bench::start(Duration::from_millis(200));
