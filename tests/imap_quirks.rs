@@ -71,6 +71,7 @@ struct World {
     connection: Option<Connection>,
     unseen: Option<u32>,
     commands: usize,
+    connections: usize,
     logins: usize,
     skipped: usize,
     /// The mailbox changes once more when so many pieces more are carried: in the midst of the commands that a change
@@ -87,6 +88,10 @@ impl World {
             separator: master.separator.into(),
             password: master.password.into(),
         };
+        Self::with_login(login, store, watch, quirks, seed)
+    }
+
+    fn with_login(login: Login, store: MailStore, watch: Watch, quirks: &[Quirk], seed: u64) -> Self {
         let settings = Arc::new(Settings { watch, ..Settings::new("quirks", "127.0.0.1", login) });
         let mut world = Self {
             now: 0,
@@ -103,6 +108,7 @@ impl World {
             connection: None,
             unseen: None,
             commands: 0,
+            connections: 0,
             logins: 0,
             skipped: 0,
             change_in: None,
@@ -136,6 +142,7 @@ impl World {
     }
 
     fn connect(&mut self, name: Arc<str>, errand: Errand, number: u32) {
+        self.connections += 1;
         let seed = self.rng.u64(..);
         let client = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
         let server = imap_server::Session::new(self.server_settings.clone(), seed);
@@ -307,7 +314,10 @@ fn check(watch: Watch, quirks: &[Quirk], seed: u64) -> Result<(), String> {
 
 #[test]
 fn under_every_quirk_and_by_every_way_of_watching_the_truth_is_known_in_the_end() {
-    let quirks = std::iter::once(vec![]).chain(Quirk::of_imap().map(|quirk| vec![quirk]));
+    // Under these no log-in of a master user works; what is done then has tests of its own below.
+    let has_own_test = |quirk: &Quirk| matches!(quirk, Quirk::Preauth | Quirk::DelegateFirst);
+    let quirks = Quirk::of_imap().filter(|quirk| !has_own_test(quirk)).map(|quirk| vec![quirk]);
+    let quirks = std::iter::once(vec![]).chain(quirks);
     let mut failures = Vec::new();
     for quirks in quirks.chain([STALWART.to_vec()]) {
         for watch in [Watch::Auto, Watch::Idle, Watch::IdleUnselected, Watch::Poll, Watch::SweepOnly] {
@@ -361,4 +371,40 @@ fn notify_is_as_fast_after_every_re_arming() {
             check_pairs(Watch::Notify, quirks, seed, Duration::from_secs(2)).unwrap();
         }
     }
+}
+
+/// A session that somebody else opened (RFC 9051 §7.1.4) may be anybody's: no count of it is believed, the server is asked
+/// seldom, and the mailbox is read after the server asks for a log-in again.
+#[test]
+fn after_preauth_nothing_is_believed_and_the_server_is_asked_seldom() {
+    const PREAUTH: Duration = Duration::from_hours(12);
+    for watch in [Watch::Auto, Watch::Idle, Watch::Poll, Watch::SweepOnly] {
+        let mut world = World::new(watch, &[Quirk::Preauth], 1);
+        world.change();
+        world.pass(PREAUTH);
+        assert_eq!((world.unseen, world.logins), (None, 0), "{watch:?}");
+        assert!((1..=30).contains(&world.connections), "{watch:?}: {} connections", world.connections);
+        let failure = world.roster.failure().unwrap_or_default();
+        assert!(failure.contains("PREAUTH"), "{watch:?}: {failure}");
+        world.store.set_quirk(None, Quirk::Preauth, false);
+        // The longest pause after refused log-ins is a day.
+        world.pass(PREAUTH + Duration::from_hours(25));
+        assert_eq!(world.unseen, Some(world.store.status(ACCOUNT).unwrap().unseen), "{watch:?}");
+    }
+}
+
+/// As Exchange has it: one credential, and the mailbox behind it in the name.
+#[test]
+fn a_delegate_s_name_goes_first_where_the_configuration_says_so() {
+    let store = MailStore::new(1, "");
+    let master = store.credentials().master.clone().unwrap();
+    let user = Some(format!("{}\\{{mailbox}}", master.user));
+    let login = Login::Password { user, password: master.password.into() };
+    let mut world = World::with_login(login, store, Watch::Auto, &[Quirk::DelegateFirst], 1);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.unseen, Some(0));
+    world.change();
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.unseen, Some(1));
+    assert_eq!(world.logins, 1);
 }

@@ -29,7 +29,7 @@ impl Unarmed {
     fn new(quirk: Option<Quirk>) -> Self {
         let settings = Arc::<Settings>::default();
         let session = Session::new(settings.clone(), 1);
-        let store = MailStore::new(1, "");
+        let store = MailStore::new(2, "");
         let now = Duration::ZERO;
         let mut client = Self { quirk, now, settings, store, session, is_closed: false, said: String::new() };
         if let Some(quirk) = quirk.filter(|quirk| !is_switched_on_later(*quirk)) {
@@ -138,6 +138,8 @@ fn is_right(quirk: Quirk, client: &mut Unarmed) -> bool {
         | Quirk::PlainNotUnderstood
         | Quirk::IdDemanded
         | Quirk::CapabilityRefused
+        | Quirk::Preauth
+        | Quirk::DelegateFirst
         | Quirk::MassDisconnect => is_connection_right(quirk, client),
         Quirk::FrozenView
         | Quirk::IdleForgetsGap
@@ -209,6 +211,19 @@ fn is_log_in_right(quirk: Quirk, client: &mut Unarmed) -> Option<bool> {
         // It goes on where it knows what is offered.
         Quirk::CapabilityRefused => {
             greeting.contains("CAPABILITY") || client.say("CAPABILITY").contains("a1 OK")
+        }
+        // It logs in as Dovecot has it.
+        Quirk::DelegateFirst => {
+            let master = client.store.credentials().master.clone().unwrap();
+            client.say(&format!("LOGIN user1*{} {}", master.user, master.password)).contains("a1 OK")
+        }
+        // It takes any greeting for an OK one, and the session for that of the mailbox that it wants.
+        Quirk::Preauth => {
+            client.store.deliver(ACCOUNT).unwrap();
+            let password = client.store.credentials().password.clone();
+            client.say(&format!("LOGIN user2 {password}"));
+            client.pass(MOMENT);
+            client.say("STATUS INBOX (UNSEEN)").contains("UNSEEN 0")
         }
         _ => return None,
     })

@@ -164,7 +164,10 @@ impl Draw<'_> {
 
     fn quirk(&mut self) -> Deed {
         // Whether a server miscounts is learned once: one that begins to later is none that there is.
-        let is_lasting = |quirk: &Quirk| !quirk.acts_once() && *quirk != Quirk::EsearchCountTotal;
+        // Under the last two every log-in fails, and the pauses after that outlast a story.
+        let is_left_out =
+            |quirk: &Quirk| matches!(quirk, Quirk::EsearchCountTotal | Quirk::Preauth | Quirk::DelegateFirst);
+        let is_lasting = |quirk: &Quirk| !quirk.acts_once() && !is_left_out(quirk);
         let lasting: Vec<Quirk> = Quirk::of_imap().filter(is_lasting).collect();
         let quirk = self.rng.choice(lasting).unwrap_or(Quirk::DuplicateStatus);
         Deed::Quirk(quirk, self.rng.u8(0..3) > 0)

@@ -198,6 +198,11 @@ impl Session {
         self.phase = Phase::NotAuthenticated;
         self.disconnects = step.store.disconnects();
         self.rearm_inactivity(step.now);
+        if self.quirks(step.store).has(Quirk::Preauth) {
+            self.enter(step, AccountId(0));
+            let announced = self.announced(step.store);
+            return self.say(format_args!("* PREAUTH {announced}Mail simulator ready."));
+        }
         let announced = self.announced(step.store);
         self.say(format_args!("* OK {announced}Mail simulator ready."));
     }

@@ -96,9 +96,15 @@ impl MailStore {
     fn authorize(&self, user: &str, authzid: &str, password: &str) -> Result<AccountId, Refusal> {
         let credentials = self.credentials();
         let master = credentials.master.as_ref();
-        let split = master.and_then(|master| user.rsplit_once(master.separator));
+        let is_delegate_first = self.everywhere().has(Quirk::DelegateFirst);
+        let split = if is_delegate_first {
+            user.split_once('\\').map(|(login, target)| (target, login))
+        } else {
+            master.and_then(|master| user.rsplit_once(master.separator))
+        };
         let (target, login) = match split {
-            Some((target, login)) => (target, login),
+            Some(split) => split,
+            None if is_delegate_first => (user, user),
             None if authzid.is_empty() => (user, user),
             None => (authzid, user),
         };

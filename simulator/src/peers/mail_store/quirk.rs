@@ -74,6 +74,10 @@ pub enum Quirk {
     IdDemanded,
     /// CAPABILITY is refused, and capabilities are announced nowhere.
     CapabilityRefused,
+    /// The greeting is PREAUTH: the client is logged in as the first mailbox, whosever it wants.
+    Preauth,
+    /// The master user's name goes first, a backslash behind it: `agent\user1`. The other forms are refused.
+    DelegateFirst,
     /// Changes are told to a dict server as Dovecot 2.2.36 – 2.3.16 tells them: a connection is one user's.
     DictV2,
     /// As Dovecot 2.3.17 – 2.3.21 does, which is what is spoken without a quirk.
@@ -104,7 +108,7 @@ const DIALECTS: [Quirk; 3] = [Quirk::DictV2, Quirk::DictV3, Quirk::DictV4];
 
 impl Quirk {
     /// All of them, in the order of sources.md §7.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::StatusFrozenWhenSelected,
         Self::NoFlagsInIdle,
         Self::ExistsBeforeContinuation,
@@ -138,6 +142,8 @@ impl Quirk {
         Self::PlainNotUnderstood,
         Self::IdDemanded,
         Self::CapabilityRefused,
+        Self::Preauth,
+        Self::DelegateFirst,
         Self::DictV2,
         Self::DictV3,
         Self::DictV4,
@@ -188,6 +194,8 @@ impl Quirk {
             Self::PlainNotUnderstood => "plain-not-understood",
             Self::IdDemanded => "id-demanded",
             Self::CapabilityRefused => "capability-refused",
+            Self::Preauth => "preauth",
+            Self::DelegateFirst => "delegate-first",
             Self::DictV2 => "dict-v2",
             Self::DictV3 => "dict-v3",
             Self::DictV4 => "dict-v4",
