@@ -244,7 +244,11 @@ pub fn find(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// Reads and checks a configuration with every file it names. Relative paths in it start at its folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(std::io::Error::other("is no regular file")));
+    }
+    let size = metadata.len();
     if size > FILE_SIZE_MAX {
         return Err(unreadable(std::io::Error::other(format!(
             "has {size} bytes; expected {FILE_SIZE_MAX} at most"

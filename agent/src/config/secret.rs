@@ -30,7 +30,12 @@ pub(super) fn first_line_of(section: &mut Section, key: &'static str, what: &str
 
 fn first_line(path: &Path, what: &str) -> Result<SecretString, String> {
     let shown = path.display();
-    let size = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?.len();
+    let metadata = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?;
+    if !metadata.is_file() {
+        // A named pipe would be waited for.
+        return Err(format!("{shown}: is no regular file; expected one with the {what} in its first line"));
+    }
+    let size = metadata.len();
     if size > SIZE_MAX {
         return Err(format!("{shown}: has {size} bytes; expected one line with the {what}"));
     }
@@ -69,6 +74,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(secret_of(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        for path in [pipe.as_path(), folder.path()] {
+            let fault = first_line(path, "password").unwrap_err();
+            assert!(
+                fault.ends_with("is no regular file; expected one with the password in its first line"),
+                "{fault}"
+            );
         }
     }
 

@@ -7,6 +7,9 @@ use crate::identity::metadata::TokenService;
 use crate::identity::principal::{Audience, Principal, Realm};
 use std::fmt;
 
+/// Characters of a malformed name that an error shows, at most.
+const MALFORMED_SHOWN: usize = 80;
+
 /// What the agent can present.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configured {
@@ -79,9 +82,11 @@ pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<Choice, 
     if challenge.client_id.is_empty() {
         return Err(Error::NoClientId);
     }
+    well_formed("client_id", &challenge.client_id)?;
     let realm = challenge.realm.clone().filter(|realm| !realm.is_empty());
     if challenge.issuers.contains(&configured.own) {
         let realm = realm.unwrap_or_else(|| Realm::new(&configured.organization));
+        well_formed("realm", realm.as_str())?;
         return Ok(Choice { row: 2, audience: audience(challenge, configured, realm), issuer: Issuer::Own });
     }
     if let Some((name, service)) = listed(challenge, configured) {
@@ -93,7 +98,24 @@ pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<Choice, 
     }
     let not_trusted =
         || Error::NotTrusted { offered: offered(challenge), configured: configured.to_string() };
-    of_realm(challenge, configured, &realm.ok_or_else(not_trusted)?).ok_or_else(not_trusted)
+    let realm = realm.ok_or_else(not_trusted)?;
+    well_formed("realm", realm.as_str())?;
+    of_realm(challenge, configured, &realm).ok_or_else(not_trusted)
+}
+
+/// Whether a name of the challenge can be a part of an audience and nothing else. Application ids are UUIDs and realms are
+/// domains; a separator in them, signed, would name another application, host or realm (protocol.md §5.2).
+fn well_formed(name: &'static str, value: &str) -> Result<(), Error> {
+    let is_misplaced = |character: &char| {
+        matches!(character, '/' | '@') || character.is_control() || character.is_whitespace()
+    };
+    match value.chars().find(is_misplaced) {
+        None => Ok(()),
+        Some(character) => {
+            let value = value.chars().take(MALFORMED_SHOWN).collect();
+            Err(Error::Malformed { name, value, character })
+        }
+    }
 }
 
 /// Row 3: the first token service whose id the challenge lists, whatever the realm there.
@@ -231,6 +253,23 @@ mod tests {
         check(&configured(), &format!("trusted_issuers=\"{own}\""), row_1);
         check(&configured(), &format!("client_id=\"\", trusted_issuers=\"{own}\""), row_1);
         check(&configured(), &format!("client_id=\" \", trusted_issuers=\"{own}\""), row_1);
+    }
+
+    #[test]
+    fn names_that_would_make_another_audience_are_refused() {
+        let own = format!("{EXCHANGE}@fabrikam.com");
+        let named = |client_id: &str, realm: &str| {
+            format!("client_id=\"{client_id}\", trusted_issuers=\"{own}\", realm=\"{realm}\"")
+        };
+        for odd in ["x/other.example", "x@other.example", "x y", "x\ty", "/", "@"] {
+            check(&configured(), &named(odd, ""), Err("challenge is malformed: its client_id"));
+            check(&configured(), &named(EXCHANGE, odd), Err("challenge is malformed: its realm"));
+        }
+        let configured = Configured { partners: vec![Principal::new(EXCHANGE, "*")], ..configured() };
+        check(&configured, &offer("x@y", "a@b"), Err("challenge is malformed: its realm"));
+        // Where the realm is not signed it does not matter.
+        let configured = Configured { auth_servers: vec![server("sts", STS, TENANT)], ..configured };
+        check(&configured, &offer(&format!("{STS}@*"), "a@b"), Ok((3, TENANT, Some(("sts", TENANT)))));
     }
 
     #[test]

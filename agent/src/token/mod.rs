@@ -35,6 +35,18 @@ pub enum Error {
     /// protocol.md §5.3 row 1.
     #[error("the relay's challenge names no client_id; the relay is misconfigured")]
     NoClientId,
+    /// A name of the challenge would be read as another audience than the relay's: `id/authority@realm` has its separators.
+    #[error(
+        "the relay's challenge is malformed: its {name} {value:?} holds {character:?}; is the relay's address right?"
+    )]
+    Malformed {
+        /// Of which parameter.
+        name: &'static str,
+        /// What stands there, cut where it is long.
+        value: String,
+        /// What must not be in it.
+        character: char,
+    },
     /// protocol.md §5.3 row 5.
     #[error(
         "the relay trusts {offered}, and configured is {configured}; have the relay trust the configured principal, \

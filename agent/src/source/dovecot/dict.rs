@@ -8,8 +8,9 @@ use super::status;
 use crate::event::Reading;
 use crate::source::pending::Update;
 
-/// Longest line that is read, without its LF: Dovecot's own limit. What is longer is skipped.
-pub const LINE_MAX: usize = 64 * 1024;
+/// Longest line that is read, without its LF. INBOX's status takes some 200 bytes beside the user's name; Dovecot's own limit
+/// is 64 KiB. Of a longer line the command is read and the rest skipped, so that a commit is answered whatever it carries.
+pub const LINE_MAX: usize = 8 * 1024;
 
 /// Transactions open at once in one conversation. Dovecot opens one a mailbox change.
 pub const TRANSACTIONS_MAX: usize = 16;
@@ -105,6 +106,11 @@ impl Conversation {
     /// Whether Dovecot would lose nothing if the connection ended now.
     pub fn is_idle(&self) -> bool {
         self.open.is_empty() && self.tail.is_empty()
+    }
+
+    /// Bytes of a line whose end has not come yet.
+    pub fn unfinished(&self) -> usize {
+        self.tail.len()
     }
 
     /// Takes bytes as they came; appends to `step`.

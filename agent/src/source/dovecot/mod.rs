@@ -13,6 +13,7 @@ pub mod dict;
 pub mod driver;
 mod line;
 pub mod listener;
+pub mod room;
 mod status;
 
 pub use driver::{DovecotSource, start, start_on};

@@ -6,8 +6,8 @@ use crate::counters::SourceCounters;
 use crate::source::dovecot::Settings;
 use crate::source::dovecot::dict::{Conversation, Step};
 use crate::source::dovecot::listener::driver::{Doorway, Stream};
+use crate::source::dovecot::room::{Room, Standing};
 use crate::source::pending::driver::Handover;
-use crate::time::Moment;
 use crate::time::driver::Clock;
 use foldhash::HashMap;
 use std::cell::{Cell, RefCell};
@@ -24,29 +24,24 @@ const READ_MAX: usize = 64 * 1024;
 /// How long a client may leave its answers unread before its connection ends.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often connections are looked for that are in the midst of something for too long.
+const CLEAR_EVERY: Duration = Duration::from_secs(1);
+
 /// Pause after a connection could not be accepted: descriptors are short, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What all conversations share.
 pub(in crate::source::dovecot) struct Desk {
     name: Arc<str>,
-    connections_max: usize,
     clock: Clock,
     counters: Arc<SourceCounters>,
     handover: Arc<Handover>,
     buffer: RefCell<Vec<u8>>,
     step: RefCell<Step>,
-    places: RefCell<HashMap<u64, Rc<Place>>>,
-    admitted: Cell<u64>,
+    room: RefCell<Room>,
+    /// How to end each connection.
+    leave: RefCell<HashMap<u64, Rc<Notify>>>,
     has_warned: Cell<bool>,
-}
-
-/// One connection, as those see it that look for a place.
-struct Place {
-    number: u64,
-    spoke_at: Cell<Moment>,
-    is_idle: Cell<bool>,
-    leave: Notify,
 }
 
 /// How a connection goes on after something was read.
@@ -65,14 +60,13 @@ impl Desk {
     ) -> Self {
         Self {
             name: Arc::clone(&settings.name),
-            connections_max: settings.connections_max,
             clock,
             counters,
             handover,
             buffer: RefCell::new(vec![0; READ_MAX]),
             step: RefCell::default(),
-            places: RefCell::default(),
-            admitted: Cell::new(0),
+            room: RefCell::new(Room::new(settings.connections_max)),
+            leave: RefCell::default(),
             has_warned: Cell::new(false),
         }
     }
@@ -80,56 +74,52 @@ impl Desk {
     /// Accepts and serves until `stop` is notified; must run in a `LocalSet`.
     pub(in crate::source::dovecot) async fn serve(self, doorway: &Doorway, stop: &Notify) {
         let desk = Rc::new(self);
+        let clearing = Rc::clone(&desk);
+        let clearing = tokio::task::spawn_local(async move { clearing.clear_out().await });
         loop {
             let accepted = tokio::select! {
-                () = stop.notified() => return,
+                () = stop.notified() => return clearing.abort(),
                 accepted = doorway.accept() => accepted,
             };
             if let Ok(stream) = accepted {
-                let place = desk.admit();
-                tokio::task::spawn_local(converse(stream, place, Rc::clone(&desk)));
+                let (number, leave) = desk.admit();
+                tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&desk)));
             } else {
                 desk.counters.connections_lost.one();
-                desk.make_place();
+                let leaves = desk.room.borrow_mut().make_place();
+                desk.end(leaves);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 
-    fn admit(&self) -> Rc<Place> {
-        if self.places.borrow().len() >= self.connections_max {
-            self.make_place();
-        }
-        let number = self.admitted.get();
-        self.admitted.set(number + 1);
-        let place = Rc::new(Place {
-            number,
-            spoke_at: Cell::new(self.clock.now().moment),
-            is_idle: Cell::new(false),
-            leave: Notify::new(),
-        });
-        self.places.borrow_mut().insert(number, Rc::clone(&place));
-        place
+    fn admit(&self) -> (u64, Rc<Notify>) {
+        let (number, leaves) = self.room.borrow_mut().enter(self.clock.now().moment);
+        self.end(leaves);
+        let leave = Rc::<Notify>::default();
+        self.leave.borrow_mut().insert(number, Rc::clone(&leave));
+        (number, leave)
     }
 
-    /// Ends the idle connection that was silent the longest: its process connects again when it next writes.
-    ///
-    /// Where none is idle nothing ends: what is in the middle of a delivery is short, and the system's own limit of
-    /// descriptors stands behind ours.
-    fn make_place(&self) {
-        let places = self.places.borrow();
-        let silent = places
-            .values()
-            .filter(|place| place.is_idle.get())
-            .min_by_key(|place| (place.spoke_at.get(), place.number));
-        if let Some(place) = silent {
-            place.is_idle.set(false);
-            place.leave.notify_one();
+    /// Ends these connections; each notices when it next waits.
+    fn end(&self, numbers: impl IntoIterator<Item = u64>) {
+        let leave = self.leave.borrow();
+        numbers.into_iter().filter_map(|number| leave.get(&number)).for_each(|leave| leave.notify_one());
+    }
+
+    /// Ends who is in the midst of something for too long; never ends itself.
+    async fn clear_out(&self) {
+        let mut rhythm = tokio::time::interval(CLEAR_EVERY);
+        loop {
+            rhythm.tick().await;
+            let overdue = self.room.borrow_mut().overdue(self.clock.now().moment);
+            self.counters.connections_lost.add(overdue.len() as u64);
+            self.end(overdue);
         }
     }
 
     /// Reads once, answers at once, and only then hands over what was committed.
-    fn turn(&self, stream: &Stream, conversation: &mut Conversation) -> Turn {
+    fn turn(&self, number: u64, stream: &Stream, conversation: &mut Conversation) -> Turn {
         let mut buffer = self.buffer.borrow_mut();
         let mut step = self.step.borrow_mut();
         step.clear();
@@ -144,6 +134,13 @@ impl Desk {
                 false
             }
         };
+        let standing = Standing {
+            is_idle: conversation.is_idle(),
+            has_answered: !step.replies.is_empty(),
+            unfinished: conversation.unfinished(),
+        };
+        let leaves = self.room.borrow_mut().spoke(number, standing, self.clock.now().moment);
+        self.end(leaves);
         let unsent = write_now(stream, &step.replies).map(<[u8]>::to_vec);
         let is_hopeless = step.is_hopeless;
         self.hand_over(&mut step);
@@ -169,18 +166,22 @@ impl Desk {
     }
 }
 
-async fn converse(stream: Stream, place: Rc<Place>, desk: Rc<Desk>) {
+async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, desk: Rc<Desk>) {
     let mut conversation = Conversation::new();
     loop {
         let ready = tokio::select! {
             biased;
+            () = leave.notified() => {
+                // What was written before the end is answered still.
+                let _ended = desk.turn(number, &stream, &mut conversation);
+                break;
+            }
             ready = stream.ready(Interest::READABLE) => ready,
-            () = place.leave.notified() => break,
         };
         if ready.is_err() {
             break;
         }
-        match desk.turn(&stream, &mut conversation) {
+        match desk.turn(number, &stream, &mut conversation) {
             Turn::Done => {}
             Turn::Unsent(replies) => {
                 if send(&stream, &replies).await.is_err() {
@@ -190,10 +191,9 @@ async fn converse(stream: Stream, place: Rc<Place>, desk: Rc<Desk>) {
             }
             Turn::Ended => break,
         }
-        place.spoke_at.set(desk.clock.now().moment);
-        place.is_idle.set(conversation.is_idle());
     }
-    desk.places.borrow_mut().remove(&place.number);
+    desk.room.borrow_mut().left(number);
+    desk.leave.borrow_mut().remove(&number);
 }
 
 /// Sends what did not fit at once, within [`WRITE_LIMIT`].

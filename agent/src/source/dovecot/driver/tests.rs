@@ -237,10 +237,10 @@ fn an_inherited_listener_is_served_and_its_file_stays() {
 #[test]
 fn past_the_limit_the_connection_that_was_silent_longest_makes_place() {
     let mut bench = Bench::new();
-    bench.settings.connections_max = 2;
+    bench.settings.connections_max = 3;
     let _source = bench.start();
     let (mut busy, mut first, mut second) = (bench.connect(), bench.connect(), bench.connect());
-    // In the middle of a transaction: never ended for another's sake, though silent the longest.
+    // In the middle of a transaction: idle ones go first, though it was silent the longest.
     busy.write_all(format!("{HELLO}B9\tu9\n").as_bytes()).expect("it listens");
     say(&mut first, &format!("{HELLO}{CHANGE}"), "O1\n");
     say(&mut second, &format!("{HELLO}{CHANGE}"), "O1\n");
@@ -249,6 +249,26 @@ fn past_the_limit_the_connection_that_was_silent_longest_makes_place() {
     assert!(is_ended(&mut first));
     say(&mut second, "B2\tu2\nC2\n", "O2\n");
     say(&mut busy, "C9\n", "O9\n");
+}
+
+#[test]
+fn half_lines_and_silent_connections_keep_no_delivery_waiting() {
+    let mut bench = Bench::new();
+    bench.settings.connections_max = 20;
+    let _source = bench.start();
+    let mut hoarders: Vec<UnixStream> = (0..60)
+        .map(|number| {
+            let mut hoarder = bench.connect();
+            if number % 2 == 0 {
+                hoarder.write_all(b"H3\t2\t0\t\tunseen\nB1\tu1\nS1\tpriv/status/IN").expect("a socket");
+            }
+            hoarder
+        })
+        .collect();
+    let mut delivery = bench.connect();
+    say(&mut delivery, &format!("{HELLO}{CHANGE}"), "O1\n");
+    bench.wait_for(&[(1, 3)]);
+    assert!(hoarders.iter_mut().take(41).all(is_ended));
 }
 
 #[test]
