@@ -79,11 +79,12 @@ fn half_lines_at_the_dict_socket_cost_no_delivery_and_little_memory_and_end_in_t
     let mut hoarders: Vec<UnixStream> = (0..HOARDERS).map(|number| hoard(&socket, number)).collect();
     let flooded: Vec<Duration> = (2..12).map(|unseen| deliver(&socket, unseen)).collect();
     let cost = resident(host.pid()).saturating_sub(idle);
-    println!("a commit took {before:?} before the flood and {flooded:?} in it; {} KiB more memory", cost / 1024);
+    println!(
+        "a commit took {before:?} before the flood and {flooded:?} in it; {} KiB more memory",
+        cost / 1024
+    );
     assert!(flooded.iter().all(|took| *took < ANSWER_MAX), "{flooded:?}");
     assert!(cost < MEMORY_MAX, "{cost} bytes");
     wait_until("the badge", LIMIT, || (badges(&cloud, "u1") == [Some(11); 2]).then_some(()));
-    wait_until("the last half line to be ended", LIMIT, || {
-        hoarders.iter_mut().all(is_ended).then_some(())
-    });
+    wait_until("the last half line to be ended", LIMIT, || hoarders.iter_mut().all(is_ended).then_some(()));
 }

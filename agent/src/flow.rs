@@ -353,21 +353,31 @@ impl Flow {
         Post { attempt: departed.attempt, request_id: departed.request_id, token, body, devices }
     }
 
-    /// When to call [`Flow::poll_output`] again, if nothing happens before.
+    /// When to call [`Flow::poll_output`] again, if nothing happens before. What became due since the last call is due
+    /// `now`: time passes between the two calls.
     pub fn poll_timeout(&self, now: Now) -> Option<Moment> {
         let keeper = self.keeper.as_ref()?;
-        let departure = match self.batcher.decide(self.tracker.ready(), self.outbox.limit(), now.moment) {
-            Departure::At(moment) => Some(moment),
-            Departure::Now | Departure::Never => None,
+        let departure = match keeper.state(now) {
+            TokenState::Open | TokenState::Valid { .. } => self.departs_at(now.moment),
+            // The keeper's own timer, or an answer to it, comes first.
+            TokenState::Waiting | TokenState::Failed { .. } => None,
         };
-        let timers = [
-            keeper.poll_timeout(),
-            self.refresh.poll_timeout(),
-            self.outbox.poll_timeout(now.moment),
-            departure,
-            self.tracker.next_wake(),
-        ];
+        let timers =
+            [keeper.poll_timeout(), self.refresh.poll_timeout(), departure, self.tracker.next_wake()];
         timers.into_iter().flatten().min()
+    }
+
+    /// When the next batch leaves, as far as time alone decides.
+    fn departs_at(&self, now: Moment) -> Option<Moment> {
+        let opens_at = self.outbox.opens_at(now)?;
+        if self.outbox.has_group() {
+            return Some(opens_at);
+        }
+        match self.batcher.decide(self.tracker.ready(), self.outbox.limit(), now) {
+            Departure::Now => Some(opens_at),
+            Departure::At(moment) => Some(moment.max(opens_at)),
+            Departure::Never => None,
+        }
     }
 
     /// The newest token's serial; 0 for the empty bearer token.

@@ -1,5 +1,6 @@
 //! The flow against a relay of a few lines, in virtual time; its long stories are told by the simulation.
 
+mod sleep;
 mod token_service;
 
 use super::*;

@@ -155,9 +155,7 @@ impl Outbox {
 
     /// Whether something may leave, and what.
     pub fn room(&mut self, now: Moment) -> Room {
-        let is_troubled = self.pause.is_some();
-        let slots = if is_troubled { 1 } else { self.settings.concurrency };
-        if self.pause.as_ref().is_some_and(|pause| now < pause.until) || self.flights.len() >= slots {
+        if self.opens_at(now).is_none_or(|at| at > now) {
             return Room::Closed;
         }
         match self.again.pop_front() {
@@ -312,9 +310,16 @@ impl Outbox {
         self.pause = Some(Pause { since: now, until, is_halt, cause });
     }
 
-    /// When something may leave that may not now.
-    pub fn poll_timeout(&self, now: Moment) -> Option<Moment> {
-        self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
+    /// When something may leave, `now` at the soonest; `None` while an answer must come first.
+    pub fn opens_at(&self, now: Moment) -> Option<Moment> {
+        let slots = if self.pause.is_some() { 1 } else { self.settings.concurrency };
+        let until = self.pause.as_ref().map_or(now, |pause| pause.until.max(now));
+        (self.flights.len() < slots).then_some(until)
+    }
+
+    /// Whether a group waits that leaves before anything else.
+    pub fn has_group(&self) -> bool {
+        !self.again.is_empty()
     }
 
     /// Mailboxes in the next batch, at most.
