@@ -176,10 +176,8 @@ impl Stage {
 
     /// Waits for the truth, and counts.
     async fn finish(self, args: &Args, report: &mut Report) -> Result<()> {
-        let since = self.host.now();
-        let is_settled = self.host.settle(args.settle).await;
-        let waited = self.host.since(since);
-        report.settle_seconds = is_settled.then_some(waited.as_secs_f64());
+        let settled = self.host.steady(args.settle).await;
+        report.settle_seconds = settled.map(|took| took.as_secs_f64());
         report.agent.rss_end_bytes = self.daemon.usage()?.rss_bytes;
         if let Some(imap) = &self.running.imap {
             report.logins.later = imap.logins() - report.logins.count;

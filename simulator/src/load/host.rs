@@ -11,7 +11,10 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+/// How long all icons must stay right before a load test believes it.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Mailboxes, what their devices show, and the clock of the whole load test.
 pub(super) struct Host {
@@ -68,6 +71,23 @@ impl Host {
             }
         };
         timeout(at_most, settled).await.is_ok()
+    }
+}
+
+impl Host {
+    /// Waits until no icon is wrong and no notification changes that for [`STEADY`], at most so long; says how long it
+    /// took until then. An icon may be right for a moment by chance: 1 and 0 follow each other, and the 1 is on its way.
+    pub(super) async fn steady(&self, at_most: Duration) -> Option<Duration> {
+        let since = self.now();
+        while self.since(since) <= at_most && self.settle(at_most).await {
+            let (took, before) = (self.since(since), self.ledger.lock().totals().notifications);
+            sleep(STEADY).await;
+            let ledger = self.ledger.lock();
+            if ledger.wrong() == 0 && ledger.totals().notifications == before {
+                return Some(took);
+            }
+        }
+        None
     }
 }
 
