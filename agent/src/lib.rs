@@ -23,9 +23,9 @@ pub mod tracker;
 pub mod batcher;
 pub mod forwarder;
 pub mod token;
+pub mod store;
 pub mod identity;
 pub mod subscription;
-pub mod store;
 pub mod https;
 
 pub mod counters;

@@ -2,8 +2,9 @@
 
 use super::Config;
 use crate::identity::metadata::Document;
+use crate::identity::partner::{self, PartnerApplication};
 use crate::identity::principal::Principal;
-use crate::store::{self, PartnerApplication, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::token::choice::{AuthServer, Configured};
 use crate::token::keeper;
 use crate::token::refresh::Known;
@@ -12,7 +13,7 @@ use crate::token::refresh::Known;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// Token services.
-    pub auth_servers: Vec<store::AuthServer>,
+    pub auth_servers: Vec<partner::AuthServer>,
     /// Whom we may send our own tokens to by realm.
     pub partners: Vec<PartnerApplication>,
 }
@@ -25,7 +26,7 @@ impl Trust {
 
     /// The token services with the age of what is known of them.
     pub fn known(&self) -> Vec<Known> {
-        let known = |server: &store::AuthServer| Known {
+        let known = |server: &partner::AuthServer| Known {
             name: server.name.clone(),
             url: server.metadata_url.clone(),
             fetched_at: server.fetched_at.filter(|_| server.document.is_some()),
@@ -63,7 +64,7 @@ impl Config {
     }
 }
 
-fn auth_server(server: &store::AuthServer) -> AuthServer {
+fn auth_server(server: &partner::AuthServer) -> AuthServer {
     let service = match &server.document {
         None => Err(format!("its metadata document at {} was never read", server.metadata_url)),
         Some(bytes) => Document::read(bytes)

@@ -246,9 +246,10 @@ fn certificate_status(identity: &IdentityShown, now: UnixMs) -> Option<Certifica
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::auth_config::AuthConfig;
     use crate::identity::certificate::Certificate;
+    use crate::identity::certificate::StoredCertificate;
     use crate::identity::in_use::InUse;
-    use crate::store::{AuthConfig, StoredCertificate};
 
     /// A certificate that ended in 2020, as the current one.
     fn shown() -> IdentityShown {

@@ -1,11 +1,13 @@
 //! Who the host is in tokens, kept in step with the store: which certificate signs, when the next one takes its place,
 //! what must be said of their ends. The rules are `identity`'s.
 
+use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::{self, Refusal};
 use crate::identity::certificate::Certificate;
+use crate::identity::certificate::StoredCertificate;
 use crate::identity::in_use::{Ending, InUse, Told};
 use crate::identity::key::PrivateKey;
-use crate::store::{AuthConfig, Store, StoreError, StoredCertificate};
+use crate::store::{Store, StoreError};
 use crate::time::{Moment, Now, UnixMs};
 use crate::token::signer::Signer;
 use secrecy::ExposeSecret;
@@ -195,8 +197,9 @@ impl IdentityShown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::auth_config::NextCertificate;
     use crate::identity::issue::self_signed;
-    use crate::store::{NextCertificate, SqliteStore};
+    use crate::store::SqliteStore;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
