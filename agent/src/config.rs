@@ -19,7 +19,6 @@ mod tests;
 
 pub use advice::{Advice, check, check_pace};
 pub use names::check_names;
-pub use trust::Trust;
 pub use value::is_dns_domain;
 
 use crate::https::driver;

@@ -2,9 +2,9 @@
 //! [`assurance`](crate::tracker::assurance); here they get their names and their server's words.
 
 use super::Hall;
-use super::ledger::LedgerShown;
 use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
 use crate::event::MailboxId;
+use crate::ledger::LedgerShown;
 use crate::time::{Moment, Now};
 use crate::tracker::assurance::{Bulletin, Census};
 use parking_lot::Mutex;

@@ -1,7 +1,6 @@
 //! What the daemon tells of itself: fills the structs of `admin` from the rooms.
 
 use super::Hall;
-use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
     BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, NextCertificateStatus, RelayStatus,
@@ -10,6 +9,7 @@ use crate::admin::{
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
 use crate::identity::in_use::Ending;
+use crate::ledger::IdentityShown;
 use crate::time::{ClockOffset, Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;

@@ -1,11 +1,14 @@
-//! What survives a restart: subscriptions with what devices show, the proxy, certificates, whom tokens are about.
+//! What survives a restart: subscriptions with what devices show, the proxy, certificates, whom tokens are about; and in
+//! [`notes`], what is in doubt.
 //!
 //! The trait speaks the domain's words in batches; SQL stands in `sqlite` and nowhere else. Rules about what is
 //! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
 
+pub mod notes;
 pub mod doubt;
+pub mod pages;
 mod keys;
 mod permission;
 mod schema;
