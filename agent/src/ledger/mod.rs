@@ -86,9 +86,9 @@ pub fn depart(
     devices: &[SubscriptionKey],
     leave: impl FnOnce(),
 ) -> Result<(), StoreError> {
-    let noted = notes.note(devices);
+    let outcome = notes.note(devices);
     leave();
-    noted
+    outcome
 }
 
 /// Why a document was not kept.
