@@ -146,10 +146,10 @@ impl Ledger {
         Arc::clone(&self.gone)
     }
 
-    /// Stores what moved, takes in what the command line changed, and lets the next certificate sign on its date.
+    /// Takes in what the command line changed, lets the next certificate sign on its date, and stores what moved. In this
+    /// order: a device that subscribed anew is in doubt by the note of its former key, which is thrown away last.
     pub fn tick(&mut self, now: Now, carry: &mut Carry) -> Result<(), StoreError> {
         self.drop_gone(carry)?;
-        self.save()?;
         let is_due = self.expired_at.is_none_or(|at| now.moment.since(at) >= EXPIRE_EVERY);
         if is_due {
             self.is_stale |= !self.store.expire(now.unix)?.is_empty();
@@ -171,7 +171,7 @@ impl Ledger {
         }
         self.is_stale = false;
         self.hand_out_changes(carry);
-        Ok(())
+        self.save().map(drop)
     }
 
     /// What a changed proxy calls for covers what changed credentials do.
@@ -189,11 +189,12 @@ impl Ledger {
     }
 
     /// Stores what devices show. A new page of notes begins first; what was unsaved then covers all that the older
-    /// pages say, so that they can go, however much moves meanwhile.
-    fn save(&mut self) -> Result<(), StoreError> {
+    /// pages say, so that they can go, however much moves meanwhile. They stay where the command line has written since it
+    /// was last read: then a device that subscribed anew may be noted by its former key alone. False where they stay.
+    fn save(&mut self) -> Result<bool, StoreError> {
         let mut left = self.tracker.unsaved();
         if left == 0 {
-            return Ok(());
+            return Ok(true);
         }
         self.notes.turn()?;
         left = left.max(self.tracker.unsaved());
@@ -208,7 +209,12 @@ impl Ledger {
                 return Err(error);
             }
         }
-        self.notes.settle()
+        if self.store.changed_elsewhere()? {
+            self.is_stale = true;
+            return Ok(false);
+        }
+        self.notes.settle()?;
+        Ok(true)
     }
 
     /// Compares the store with the tracker, which alone remembers who is subscribed: a second list of all devices would
@@ -305,10 +311,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// A clean end: what devices show is stored once more. No batch may be under way that was not noted as such.
+    /// A clean end: what devices show is stored once more, and nothing but that is in doubt at the next start.
     pub fn end(&mut self) -> Result<(), StoreError> {
-        self.save()?;
-        self.notes.close()
+        if self.save()? { self.notes.close() } else { Ok(()) }
     }
 
     fn read_proxy(&mut self) -> Result<bool, StoreError> {

@@ -75,7 +75,8 @@ impl Bench {
 }
 
 fn begun(folder: &TempDir) -> (Arc<Tracker>, Arc<dyn Notes>, Ledger) {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&folder.path().join("state"), START.unix).unwrap());
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&folder.path().join("state"), START.unix).unwrap());
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&folder.path().join("state")).unwrap());
     start(&*store, &*notes, START.unix).unwrap();
     let tracker = Arc::new(Tracker::default());
@@ -184,6 +185,77 @@ fn whoever_a_killed_process_was_about_to_tell_shows_nobody_knows_what() {
     bench.depart(mailbox, 3);
     bench.kill();
     assert_eq!((bench.shown(phone), bench.shown(tablet)), (None, Some(0)));
+}
+
+/// Seed 50 flaky and its like: subscribed anew while a batch was under way, then a kill; the count came back.
+#[test]
+fn whoever_subscribes_anew_while_a_batch_is_under_way_is_in_doubt_after_a_kill() {
+    let mut bench = Bench::new();
+    bench.subscribe("u1", "tablet", LIFE);
+    bench.subscribe("u1", "phone", LIFE);
+    bench.tick(START);
+    bench.depart(MailboxId(0), 3);
+    let [before, noticed, stored] = ["at once", "noticed", "stored"].map(|at| {
+        let anew = bench.subscribe("u1", "phone", LIFE);
+        if at != "at once" {
+            bench.tick(START);
+        }
+        if at == "stored" {
+            bench.tick(START);
+        }
+        bench.kill();
+        let shown = bench.shown(anew);
+        bench.tick(START);
+        bench.depart(MailboxId(0), 3);
+        shown
+    });
+    assert_eq!([before, noticed, stored], [None; 3]);
+}
+
+/// Notes that have the command line write something while what devices show is being stored.
+struct Interrupted {
+    notes: Arc<dyn Notes>,
+    interrupt: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Notes for Interrupted {
+    fn in_doubt(&self) -> Result<InDoubt, StoreError> {
+        self.notes.in_doubt()
+    }
+
+    fn note(&self, devices: &[SubscriptionKey]) -> Result<(), StoreError> {
+        self.notes.note(devices)
+    }
+
+    fn turn(&self) -> Result<(), StoreError> {
+        (self.interrupt)();
+        self.notes.turn()
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        self.notes.settle()
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.notes.close()
+    }
+}
+
+#[test]
+fn notes_stay_where_the_command_line_writes_in_between() {
+    let mut bench = Bench::new();
+    let key = bench.subscribe("u1", "phone", LIFE);
+    bench.tick(START);
+    let path = bench.folder.path().join("state");
+    let interrupt = Box::new(move || {
+        let command_line = SqliteStore::open(&path, START.unix).unwrap();
+        command_line.remove(&[key]).unwrap();
+    });
+    bench.ledger.notes = Arc::new(Interrupted { notes: Arc::clone(&bench.notes), interrupt });
+    bench.depart(MailboxId(0), 3);
+    bench.tick(START);
+    assert_eq!(bench.notes.in_doubt().unwrap(), InDoubt::These(vec![key]));
+    assert_eq!(bench.tick(START), [Output::Unwatch(MailboxId(0))], "it is read at the next tick");
 }
 
 #[test]
