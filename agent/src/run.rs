@@ -304,8 +304,14 @@ impl Hall {
     /// Nothing in flight, and nothing ready that could go.
     fn is_sent(&self) -> bool {
         let flow = self.flow.lock();
-        flow.flying() == 0 && (flow.is_idle() || flow.trouble().is_some() || self.relay.lock().is_none())
+        let can_send = flow.trouble().is_none() && self.relay.lock().is_some();
+        is_sent(flow.flying(), flow.is_idle(), can_send)
     }
+}
+
+/// What is in flight is waited for in any case; what is ready, only where it could go.
+fn is_sent(flying: usize, is_idle: bool, can_send: bool) -> bool {
+    flying == 0 && (is_idle || !can_send)
 }
 
 /// Tells the service manager, where there is one.
@@ -340,6 +346,25 @@ impl Signals {
             _ = self.hangup.recv() => Some(path),
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_sent;
+
+    #[test]
+    fn a_stop_waits_for_what_is_in_flight_and_for_what_could_go() {
+        let rows = [
+            (0, true, true, true),
+            (0, false, true, false),
+            (0, false, false, true),
+            (1, true, true, false),
+            (1, false, false, false),
+        ];
+        for (flying, is_idle, can_send, expected) in rows {
+            assert_eq!(is_sent(flying, is_idle, can_send), expected, "{flying} {is_idle} {can_send}");
         }
     }
 }

@@ -281,6 +281,23 @@ mod tests {
     }
 
     #[test]
+    fn each_room_has_one_trouble_until_it_is_well_again() {
+        let troubles = Troubles::default();
+        troubles.store(Some("full".to_owned()));
+        troubles.store(Some("locked".to_owned()));
+        troubles.doubt(Some("no note".to_owned()));
+        assert_eq!(troubles.all(), ["locked", "no note"]);
+        troubles.store(None);
+        troubles.relay(Some("no URL".to_owned()));
+        troubles.reload(Some("line 3".to_owned()));
+        assert_eq!(troubles.all(), ["no note", "no URL", "line 3"]);
+        troubles.document("MicrosoftSts", Some("404".to_owned()));
+        assert_eq!(troubles.documents.lock().len(), 1);
+        troubles.document("MicrosoftSts", None);
+        assert!(troubles.documents.lock().is_empty());
+    }
+
+    #[test]
     fn a_key_that_cannot_be_read_and_a_missing_certificate_are_reasons() {
         let now = "2019-10-01T00:00:00Z".parse().unwrap();
         let troubled = IdentityShown { current_trouble: Some("mode 0640".to_owned()), ..shown() };

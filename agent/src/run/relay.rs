@@ -80,20 +80,25 @@ fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
                 let noted = depart(&*hall.notes, &devices, || send(relay, post, sender.clone()));
                 hall.troubles.doubt(noted.err().map(|error| error.to_string()));
             }
-            (Output::AskChallenge, None) => report(sender, Input::Challenged(Err(disabled()))),
-            (Output::Exchange(_), None) => report(sender, Input::Exchanged(Err(disabled()))),
-            (Output::Fetch(Fetch { name, .. }), None) => {
-                report(sender, Input::Fetched { name, is_good: false });
-            }
-            (Output::Post(post), None) => {
-                report(sender, Input::Answered { attempt: post.attempt, outcome: Err(disabled()) });
+            (output, None) => {
+                if let Some(input) = without_relay(output) {
+                    report(sender, input);
+                }
             }
         }
     }
 }
 
-fn disabled() -> Failure {
-    Failure::Connect("the proxy is disabled".to_owned())
+/// What comes of an output where there is no relay to carry it to: nothing left, so that nothing can have arrived.
+fn without_relay(output: Output) -> Option<Input> {
+    let disabled = || Failure::Connect("the proxy is disabled".to_owned());
+    match output {
+        Output::AskChallenge => Some(Input::Challenged(Err(disabled()))),
+        Output::Exchange(_) => Some(Input::Exchanged(Err(disabled()))),
+        Output::Fetch(Fetch { name, .. }) => Some(Input::Fetched { name, is_good: false }),
+        Output::Post(post) => Some(Input::Answered { attempt: post.attempt, outcome: Err(disabled()) }),
+        Output::Forget { .. } | Output::Sign(_) => None,
+    }
 }
 
 fn ask_challenge(relay: Relay, sender: mpsc::Sender<Input>) {
@@ -153,5 +158,19 @@ impl Hall {
     fn keep_document(&self, fetch: Fetch, document: &[u8]) -> Result<(), String> {
         let now = self.clock.now().unix;
         self.ledger.lock().keep_document(fetch, document, now).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_relay_every_question_is_answered_as_one_that_never_left() {
+        let challenged = without_relay(Output::AskChallenge);
+        assert!(matches!(challenged, Some(Input::Challenged(Err(Failure::Connect(_))))));
+        let fetch = Fetch { name: "MicrosoftSts".to_owned(), url: String::new() };
+        let fetched = without_relay(Output::Fetch(fetch));
+        assert!(matches!(fetched, Some(Input::Fetched { is_good: false, .. })));
     }
 }
