@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+use mailbadge::identity::auth_config::AuthConfig;
 use mailbadge::identity::certificate::Certificate;
-use mailbadge::store::{AuthConfig, SqliteStore, Store, StoredCertificate};
+use mailbadge::identity::certificate::StoredCertificate;
+use mailbadge::store::{SqliteStore, Store};
 use mailbadge::time::UnixMs;
 use mailbadge::time::driver::Clock;
 use parking_lot::Mutex;

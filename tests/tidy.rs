@@ -120,7 +120,7 @@ fn a_source_knows_neither_tracker_nor_forwarder_and_the_tracker_only_the_vocabul
     let rooms: [(&str, &[&str]); 3] = [
         ("agent/src/source", &["source", "https", "event", "time", "counters"]),
         ("agent/src/tracker", &["tracker", "event", "time", "counters"]),
-        ("agent/src/store", &["store", "event", "time", "counters"]),
+        ("agent/src/store", &["store", "identity", "subscription", "event", "time", "counters"]),
     ];
     let mut complaints = Vec::new();
     for (room, allowed) in rooms {

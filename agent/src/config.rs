@@ -19,13 +19,12 @@ mod tests;
 
 pub use advice::{Advice, check, check_pace};
 pub use names::check_names;
-pub use trust::Trust;
 pub use value::is_dns_domain;
 
 use crate::https::driver;
+use crate::identity::auth_config::AuthConfig;
 use crate::identity::principal::Principal;
 use crate::source::{cyrus, doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
-use crate::store::AuthConfig;
 use crate::{admin, endpoint, subscription};
 use sheet::Sheet;
 use std::fmt;

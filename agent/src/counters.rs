@@ -17,11 +17,6 @@ impl Count {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// One less; for gauges, each paired with a [`Count::one`] before it.
-    pub fn less_one(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// Replaces the number; for gauges.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);

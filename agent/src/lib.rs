@@ -5,8 +5,9 @@
 //! the [`batcher`] says when a batch goes; the [`forwarder`] carries the newest counts to the relay with a
 //! [`token`] signed by the host's certificate ([`identity`]); the relay's acknowledgement sets what devices show.
 //!
-//! [`flow`] joins tracker, batcher, forwarder and token into one machine without I/O; [`run`] drives it with real
-//! sockets, clocks and the [`store`]; the simulation in `tests/` drives the same machine in virtual time.
+//! [`flow`] joins tracker, batcher, forwarder and token into one machine without I/O; the [`ledger`] keeps the tracker
+//! in step with the [`store`]; [`run`] drives both with real sockets, clocks and files; the simulation in `tests/` drives
+//! the same two in virtual time.
 //! Modules stand in reading order; arrows between them never point upwards.
 
 pub mod cli;
@@ -17,15 +18,16 @@ pub mod config;
 pub mod endpoint;
 pub mod admin;
 pub mod flow;
+pub mod ledger;
 
 pub mod source;
 pub mod tracker;
 pub mod batcher;
 pub mod forwarder;
 pub mod token;
+pub mod store;
 pub mod identity;
 pub mod subscription;
-pub mod store;
 pub mod https;
 
 pub mod counters;

@@ -1,7 +1,7 @@
 //! The daemon's hall: opens the store, starts the drivers, connects the rooms, listens for signals, shuts down.
 //!
 //! Four things run beside each other: the sources in threads and tasks of their own, which call the [`desk`]; the
-//! [`relay`] loop, which drives the flow; the [`ledger`], which keeps the store in step; the admin endpoint, which only
+//! [`relay`] loop, which drives the flow; the [`Ledger`], which keeps the store in step; the admin endpoint, which only
 //! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
 
 mod census;
@@ -9,7 +9,6 @@ mod desk;
 mod endpoint;
 mod handed;
 mod health;
-mod identity;
 mod ledger;
 mod mailbox;
 mod relay;
@@ -20,25 +19,20 @@ use crate::admin;
 use crate::config::{self, Config};
 use crate::counters::FlowCounters;
 use crate::endpoint as host_endpoint;
-use crate::event::{MailboxId, SubscriptionKey};
-use crate::flow::{self, Flow, Input};
-use crate::forwarder::driver::Client;
+use crate::flow::{self, Flow};
 use crate::forwarder::outbox;
-use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::store::doubt::{Doubt, InDoubt};
-use crate::store::{Proxy, SqliteStore, Store, StoreError};
+use crate::ledger::{Gone, Ledger, LedgerShown, start};
+use crate::store::doubt::Doubt;
+use crate::store::notes::Notes;
+use crate::store::{SqliteStore, StoreError};
+use crate::time::UnixMs;
 use crate::time::driver::Clock;
-use crate::time::{Now, UnixMs};
-use crate::token::choice::Configured;
-use crate::token::signer::SignedToken;
-use crate::token::{self, claims::Claims};
 use crate::tracker::Tracker;
 use desk::Desk;
 use handed::Handed;
 use health::Troubles;
-use ledger::{Changed, Ledger, LedgerShown};
 use parking_lot::Mutex;
 use relay::Relay;
 use sources::Sources;
@@ -53,8 +47,6 @@ use watchdog::Pulses;
 
 /// How long a stop may take: batches in flight, then what devices show is stored.
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
-/// How often the ledger looks: what devices show is at most this much behind in the store.
-const LEDGER_EVERY: Duration = Duration::from_millis(250);
 /// How often a stop looks whether all is sent.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -119,9 +111,9 @@ struct Hall {
     flow: Mutex<Flow>,
     relay: Mutex<Option<Relay>>,
     ledger: Mutex<Ledger>,
-    doubt: Arc<Mutex<Doubt>>,
-    /// Devices the relay called gone, until the ledger dropped them; bounded by the devices there are.
-    gone: Mutex<Vec<(MailboxId, SubscriptionKey)>>,
+    /// What is in doubt: apart from the ledger, which may be waiting for the disk.
+    notes: Arc<dyn Notes>,
+    gone: Arc<Gone>,
     sources: tokio::sync::Mutex<Sources>,
     board: Arc<sources::Board>,
     desk: Arc<Desk>,
@@ -170,7 +162,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     hall.take_over_names().await?;
     hall.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
-    let ledger = tokio::spawn(keep_ledger(Arc::clone(&hall)));
+    let ledger = tokio::spawn(ledger::keep(Arc::clone(&hall)));
     let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&hall)));
     let wanted = hall.config.lock().sources.clone();
     let watched = hall.ledger.lock().watched();
@@ -186,8 +178,7 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     hall.closed.send_replace(true);
     drop((admin, endpoint));
     let _ended = tokio::join!(relay, ledger, watchdog);
-    hall.ledger.lock().save()?;
-    hall.doubt.lock().close()?;
+    hall.ledger.lock().end()?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -198,19 +189,8 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let store = SqliteStore::open(&config.state_dir, now.unix)?;
     let lock = lock(&config.state_dir)?;
     store.verify()?;
-    let (mut doubt, in_doubt) = Doubt::open(&config.state_dir)?;
-    let in_doubt = match in_doubt {
-        InDoubt::These(keys) => keys,
-        InDoubt::Everyone => {
-            let mut everyone = Vec::new();
-            store.each_subscription(&mut |kept| everyone.push(kept.key))?;
-            everyone
-        }
-    };
-    let unknown: Vec<(SubscriptionKey, Option<u32>)> = in_doubt.into_iter().map(|key| (key, None)).collect();
-    store.record_shown(&unknown)?;
-    doubt.settle()?;
-    let started_at = store.begin(now.unix)?;
+    let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
+    let started_at = start(&store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());
     let counters = Arc::new(FlowCounters::default());
     let bell = Arc::new(Notify::new());
@@ -225,8 +205,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
         fastrand::u64(..),
     );
     let desk = Arc::new(Desk::new(Arc::clone(&tracker), Arc::clone(&counters)));
-    let doubt = Arc::new(Mutex::new(doubt));
-    let ledger = Ledger::new(Arc::new(store), Arc::clone(&tracker), Arc::clone(&desk), Arc::clone(&doubt));
+    let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
     let pulses = Arc::new(Pulses::default());
     let sources = Sources::new(Arc::clone(&desk), clock, handed, Arc::clone(&pulses));
     Ok(Arc::new(Hall {
@@ -236,9 +215,9 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
         counters,
         flow: Mutex::new(flow),
         relay: Mutex::new(None),
+        gone: ledger.gone(),
         ledger: Mutex::new(ledger),
-        doubt,
-        gone: Mutex::default(),
+        notes,
         board: sources.board(),
         desk,
         sources: tokio::sync::Mutex::new(sources),
@@ -273,122 +252,12 @@ fn flow_settings(config: &Config) -> flow::Settings {
     }
 }
 
-async fn keep_ledger(hall: Arc<Hall>) {
-    let mut rhythm = tokio::time::interval(LEDGER_EVERY);
-    loop {
-        tokio::select! {
-            _ = rhythm.tick() => hall.tick().await,
-            () = hall.until_closed() => return,
-        }
-    }
-}
-
 impl Hall {
     /// Until the daemon ends.
     async fn until_closed(&self) {
         let mut closed = self.closed.subscribe();
         // An error would mean that the sender, which is ours, is gone.
         let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
-    }
-
-    /// Which mailboxes are told apart, and which are watched, as the configuration says; the next tick enrolls them.
-    async fn take_over_names(self: &Arc<Self>) -> Result<(), StoreError> {
-        let hall = Arc::clone(self);
-        let taken_over = move || {
-            let (folds_case, watches_all) = {
-                let config = hall.config.lock();
-                (config.rulebook().folds_case(), config.watch_all)
-            };
-            let mut ledger = hall.ledger.lock();
-            ledger.fold_case(folds_case)?;
-            ledger.watch_all(watches_all);
-            Ok(())
-        };
-        // It may wait for the disk. A panic has its own message.
-        tokio::task::spawn_blocking(taken_over).await.unwrap_or(Ok(()))
-    }
-
-    /// One look of the ledger, on a thread that may wait for the disk.
-    async fn tick(self: &Arc<Self>) {
-        let hall = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || hall.tick_now()).await;
-        if let Err(error) = done {
-            tracing::error!(%error, "the ledger's thread ended");
-        }
-    }
-
-    fn tick_now(&self) {
-        let now = self.clock.now();
-        let mut ledger = self.ledger.lock();
-        let gone = self.gone.lock().clone();
-        let dropped = if gone.is_empty() { Ok(()) } else { ledger.drop_gone(&gone) };
-        if dropped.is_ok() {
-            self.gone.lock().drain(..gone.len());
-        }
-        let changed = dropped.and_then(|()| ledger.tick(now));
-        match changed {
-            Ok(changed) => {
-                self.troubles.store(None);
-                *self.ledger_shown.lock() = ledger.shown();
-                self.apply(&ledger, &changed);
-            }
-            Err(error) => self.troubles.store(Some(error.to_string())),
-        }
-        drop(ledger);
-        self.log_unknown(now);
-    }
-
-    fn apply(&self, ledger: &Ledger, changed: &Changed) {
-        let now = self.clock.now();
-        if changed.trust {
-            self.flow.lock().handle(Input::TokenServices(ledger.trust.known()), now);
-        }
-        if changed.proxy {
-            self.set_relay(ledger);
-        } else if changed.trust || changed.identity.name {
-            self.set_trust(ledger, now);
-        }
-        if changed.identity.signer {
-            self.flow.lock().handle(Input::CertificateChanged, now);
-            self.bell.notify_one();
-        }
-    }
-
-    /// Tells the flow what can be presented to its relay now.
-    fn set_trust(&self, ledger: &Ledger, now: Now) {
-        let authority = self.relay.lock().as_ref().map(|relay| relay.url.authority());
-        let Some((authority, proxy)) = authority.zip(ledger.proxy.as_ref()) else { return };
-        let configured = configured(&self.config.lock(), ledger, proxy, authority);
-        self.flow.lock().handle(Input::Configured(Box::new(configured)), now);
-        self.bell.notify_one();
-    }
-
-    /// Points the flow at the relay that the proxy's state names, or nowhere.
-    fn set_relay(&self, ledger: &Ledger) {
-        let Some(proxy) = &ledger.proxy else { return };
-        let config = self.config.lock().clone();
-        let relay = if proxy.is_enabled { Some(connect(&config, &proxy.uri)).transpose() } else { Ok(None) };
-        self.troubles.relay(relay.as_ref().err().map(ToString::to_string));
-        let relay = relay.ok().flatten();
-        let settings = relay
-            .as_ref()
-            .map(|relay| config.keeper_settings(configured(&config, ledger, proxy, relay.url.authority())));
-        tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
-        let mut flow = self.flow.lock();
-        *self.relay.lock() = relay;
-        flow.handle(Input::Relay(settings), self.clock.now());
-        drop(flow);
-        self.bell.notify_one();
-    }
-
-    /// Signs with the current certificate, where it is fit to.
-    fn sign(&self, claims: &Claims) -> Result<SignedToken, String> {
-        let signer = self.ledger.lock().identity.signer();
-        let signer = signer.ok_or("there is no certificate yet; run `mailbadge setup`")?;
-        signer.sign(claims).map_err(|error| match error {
-            token::Error::Signing(why) => why,
-            other => other.to_string(),
-        })
     }
 
     /// Reads the configuration again: limits and sources change, what did not change goes on.
@@ -435,20 +304,14 @@ impl Hall {
     /// Nothing in flight, and nothing ready that could go.
     fn is_sent(&self) -> bool {
         let flow = self.flow.lock();
-        flow.flying() == 0 && (flow.is_idle() || flow.trouble().is_some() || self.relay.lock().is_none())
+        let can_send = flow.trouble().is_none() && self.relay.lock().is_some();
+        is_sent(flow.flying(), flow.is_idle(), can_send)
     }
 }
 
-/// What can be presented to a relay at `authority`.
-fn configured(config: &Config, ledger: &Ledger, proxy: &Proxy, authority: String) -> Configured {
-    let organization = proxy.organization.clone().unwrap_or_else(|| config.organization.clone());
-    config.configured(config.own(ledger.identity.config()), &ledger.trust, organization, authority)
-}
-
-fn connect(config: &Config, uri: &str) -> Result<Relay, RunError> {
-    let client = Client::new(&config.client_settings())?;
-    let token_service = https::driver::Client::new(&config.token_client_settings())?;
-    Ok(Relay { client, token_service, url: Arc::new(RelayUrl::parse(uri)?) })
+/// What is in flight is waited for in any case; what is ready, only where it could go.
+fn is_sent(flying: usize, is_idle: bool, can_send: bool) -> bool {
+    flying == 0 && (is_idle || !can_send)
 }
 
 /// Tells the service manager, where there is one.
@@ -483,6 +346,25 @@ impl Signals {
             _ = self.hangup.recv() => Some(path),
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_sent;
+
+    #[test]
+    fn a_stop_waits_for_what_is_in_flight_and_for_what_could_go() {
+        let rows = [
+            (0, true, true, true),
+            (0, false, true, false),
+            (0, false, false, true),
+            (1, true, true, false),
+            (1, false, false, false),
+        ];
+        for (flying, is_idle, can_send, expected) in rows {
+            assert_eq!(is_sent(flying, is_idle, can_send), expected, "{flying} {is_idle} {can_send}");
         }
     }
 }

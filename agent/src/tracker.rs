@@ -138,6 +138,10 @@ impl Tracker {
     pub fn subscribe(&self, mailbox: MailboxId, recipient: Recipient, shown: Option<u32>, now: Now) {
         if let Some(mut record) = self.record(mailbox) {
             self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
+            // What the store holds is then what the device reported, and nobody knows whether that still holds.
+            if record.stage() == Stage::InFlight && record.mark_unsaved() {
+                self.unsaved.lock().push_back(mailbox);
+            }
             self.settle(mailbox, record, now);
         }
     }

@@ -3,7 +3,8 @@
 use super::{FED, LIMIT, Memory, Outcome, WARM_UP, again};
 use mailbadge::admin::Status;
 use mailbadge::config;
-use mailbadge::store::{NewSubscription, SqliteStore, Store};
+use mailbadge::store::{SqliteStore, Store};
+use mailbadge::subscription::NewSubscription;
 use mailbadge::time::driver::Clock;
 use mailbadge::time::{Moment, UnixMs};
 use std::fmt::Write as _;

@@ -2,11 +2,12 @@
 
 use super::certificate::current;
 use super::{Context, Exit, Failure};
-use crate::config::{Config, Trust};
+use crate::config::Config;
 use crate::forwarder::driver::{Client, Post};
 use crate::forwarder::url::RelayUrl;
 use crate::https;
 use crate::identity::metadata::Document;
+use crate::ledger::Trust;
 use crate::store::{SqliteStore, Store};
 use crate::time::UnixMs;
 use crate::token::driver::fetch_document;

@@ -2,8 +2,9 @@
 
 use super::{Context, Exit, Failure};
 use crate::config::{self, Advice, Config};
-use crate::store::{Added, NewSubscription, Store, Subscription};
+use crate::store::Store;
 use crate::subscription::Request;
+use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use serde::Serialize;
 use std::fs::File;

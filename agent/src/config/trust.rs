@@ -2,37 +2,11 @@
 
 use super::Config;
 use crate::identity::metadata::Document;
+use crate::identity::partner::{self, PartnerApplication};
 use crate::identity::principal::Principal;
-use crate::store::{self, PartnerApplication, Store, StoreError};
+use crate::ledger::Trust;
 use crate::token::choice::{AuthServer, Configured};
 use crate::token::keeper;
-use crate::token::refresh::Known;
-
-/// What the store knows of others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Token services.
-    pub auth_servers: Vec<store::AuthServer>,
-    /// Whom we may send our own tokens to by realm.
-    pub partners: Vec<PartnerApplication>,
-}
-
-impl Trust {
-    /// Reads it.
-    pub fn read(store: &dyn Store) -> Result<Self, StoreError> {
-        Ok(Self { auth_servers: store.auth_servers()?, partners: store.partners()? })
-    }
-
-    /// The token services with the age of what is known of them.
-    pub fn known(&self) -> Vec<Known> {
-        let known = |server: &store::AuthServer| Known {
-            name: server.name.clone(),
-            url: server.metadata_url.clone(),
-            fetched_at: server.fetched_at.filter(|_| server.document.is_some()),
-        };
-        self.auth_servers.iter().map(known).collect()
-    }
-}
 
 impl Config {
     /// What `own` can present to a relay at `authority` under the proxy's `organization`.
@@ -63,7 +37,7 @@ impl Config {
     }
 }
 
-fn auth_server(server: &store::AuthServer) -> AuthServer {
+fn auth_server(server: &partner::AuthServer) -> AuthServer {
     let service = match &server.document {
         None => Err(format!("its metadata document at {} was never read", server.metadata_url)),
         Some(bytes) => Document::read(bytes)

@@ -6,7 +6,6 @@
 use super::certificate::Certificate;
 use super::fitness::{self, Unfit};
 use super::key::PrivateKey;
-use crate::store::{AuthConfig, NextCertificate};
 use crate::time::UnixMs;
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +15,30 @@ use thiserror::Error;
 pub const NOTICE_MIN: Duration = Duration::from_hours(48);
 /// An effective date may lie so far in the past, for clocks that differ.
 pub const PAST_MAX: Duration = Duration::from_mins(5);
+
+/// Who this host is in tokens, and what it signs them with (protocol.md §5.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// `ServiceName`, the own application id; `None`: the configuration's.
+    pub service_name: Option<String>,
+    /// `Realm`; `None`: the configuration's.
+    pub realm: Option<String>,
+    /// `CurrentCertificateThumbprint`: tokens are signed with this one; `None` before the first.
+    pub current: Option<String>,
+    /// `PreviousCertificateThumbprint`: others still take it for ours.
+    pub previous: Option<String>,
+    /// The certificate that becomes the current one by itself.
+    pub next: Option<NextCertificate>,
+}
+
+/// A certificate that waits for its date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextCertificate {
+    /// `NextCertificateThumbprint`.
+    pub thumbprint: String,
+    /// `NextCertificateEffectiveDate`.
+    pub effective_at: UnixMs,
+}
 
 /// What a certificate is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

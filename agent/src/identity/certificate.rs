@@ -15,6 +15,17 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
+/// A certificate as it is kept; its private key stands in a file of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCertificate {
+    /// SHA-1 of `der`, upper-case hex.
+    pub thumbprint: String,
+    /// `FriendlyName`: X.509 has no place for it.
+    pub friendly_name: String,
+    /// The certificate.
+    pub der: Vec<u8>,
+}
+
 /// SHA-1 of a certificate's DER: names it, proves nothing. Displayed as upper-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Thumbprint([u8; 20]);

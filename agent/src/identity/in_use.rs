@@ -1,10 +1,9 @@
 //! The certificates in use by what for: for our metadata document, for gauges, for warnings of their end.
 
 use super::Error;
-use super::auth_config::Role;
-use super::certificate::{Certificate, Thumbprint};
+use super::auth_config::{AuthConfig, Role};
+use super::certificate::{Certificate, StoredCertificate, Thumbprint};
 use super::fitness::{Urgency, days_left, urgency};
-use crate::store::{AuthConfig, StoredCertificate};
 use crate::time::UnixMs;
 use std::fmt;
 
@@ -109,8 +108,8 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::auth_config::NextCertificate;
     use crate::identity::issue::{VALIDITY, self_signed};
-    use crate::store::NextCertificate;
     use std::time::Duration;
 
     const NOW: UnixMs = UnixMs(1_767_268_500_000);

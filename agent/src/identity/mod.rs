@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod key;
 mod pem;
 pub mod principal;
+pub mod partner;
 
 use thiserror::Error;
 

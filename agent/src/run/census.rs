@@ -2,9 +2,9 @@
 //! [`assurance`](crate::tracker::assurance); here they get their names and their server's words.
 
 use super::Hall;
-use super::ledger::LedgerShown;
 use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
 use crate::event::MailboxId;
+use crate::ledger::LedgerShown;
 use crate::time::{Moment, Now};
 use crate::tracker::assurance::{Bulletin, Census};
 use parking_lot::Mutex;
@@ -50,22 +50,17 @@ impl Hall {
         if census.unknown == 0 {
             return Vec::new();
         }
-        let named = some_of(&self.named(&census.listed_unknown), census.unknown as u64);
-        let reason = format!(
-            "mailboxes: {} not read in time, so that their counts are unknown: {named}; `mailbadge doctor --mailbox M` \
-             looks at one",
-            census.unknown
-        );
+        let named = self.named(&census.listed_unknown);
+        let reason = unknown_reason(census.unknown, &named);
         [Some(reason), self.names_hint(census.unknown)].into_iter().flatten().collect()
     }
 
     /// Logs which mailboxes became unknown and which are known again; at most so often.
     pub(super) fn log_unknown(&self, now: Now) {
         let (looked_at, bulletin) = &mut *self.census_log.0.lock();
-        if looked_at.is_some_and(|at| now.moment.since(at) < LOOK_EVERY) {
+        if !is_due(looked_at, now.moment) {
             return;
         }
-        *looked_at = Some(now.moment);
         let census = self.census(now);
         let Some(noticed) = bulletin.look(&census) else { return };
         let unknown = census.unknown;
@@ -92,14 +87,66 @@ impl Hall {
 
     /// A source reports names that nobody subscribes to, while so many subscribed ones are not heard of.
     fn names_hint(&self, silent: usize) -> Option<String> {
-        let stranger = self.desk.stranger().filter(|_| silent > 0)?;
-        Some(format!(
-            "a source reports {stranger:?}, to which nobody subscribes; if that is how the server spells a subscribed \
-             mailbox, set `names` of the source"
-        ))
+        names_hint(self.desk.stranger(), silent)
     }
+}
+
+/// Whether the log is to be brought up to date now; notes that it was.
+fn is_due(looked_at: &mut Option<Moment>, now: Moment) -> bool {
+    let is_due = looked_at.is_none_or(|at| now.since(at) >= LOOK_EVERY);
+    if is_due {
+        *looked_at = Some(now);
+    }
+    is_due
+}
+
+fn unknown_reason(unknown: usize, named: &[UnknownMailbox]) -> String {
+    let named = some_of(named, unknown as u64);
+    format!(
+        "mailboxes: {unknown} not read in time, so that their counts are unknown: {named}; `mailbadge doctor --mailbox \
+         M` looks at one"
+    )
+}
+
+fn names_hint(stranger: Option<&str>, silent: usize) -> Option<String> {
+    let stranger = stranger.filter(|_| silent > 0)?;
+    Some(format!(
+        "a source reports {stranger:?}, to which nobody subscribes; if that is how the server spells a subscribed \
+         mailbox, set `names` of the source"
+    ))
 }
 
 fn first(mailboxes: &[MailboxId]) -> &[MailboxId] {
     mailboxes.get(..NAMED_MAX).unwrap_or(mailboxes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_brought_up_to_date_now_and_then() {
+        let mut looked_at = None;
+        let later = Moment::START.after(LOOK_EVERY);
+        assert!(is_due(&mut looked_at, Moment::START));
+        assert!(!is_due(&mut looked_at, Moment::START.after(LOOK_EVERY / 2)));
+        assert!(is_due(&mut looked_at, later) && !is_due(&mut looked_at, later));
+    }
+
+    #[test]
+    fn unknown_mailboxes_are_counted_and_the_first_named_with_their_servers_words() {
+        let named = [UnknownMailbox { name: "u1".to_owned(), words: Some("NO such user".to_owned()) }];
+        let reason = unknown_reason(7, &named);
+        assert!(reason.starts_with("mailboxes: 7 not read in time"), "{reason}");
+        assert!(reason.contains("u1") && reason.contains("NO such user"), "{reason}");
+        assert_eq!(first(&[1, 2, 3, 4].map(MailboxId)), [1, 2, 3].map(MailboxId));
+        assert_eq!(first(&[MailboxId(1)]), [MailboxId(1)]);
+    }
+
+    #[test]
+    fn a_stranger_is_a_hint_only_while_somebody_is_silent() {
+        assert_eq!(names_hint(Some("U1@example"), 0), None);
+        assert_eq!(names_hint(None, 3), None);
+        assert!(names_hint(Some("U1@example"), 3).unwrap().contains("\"U1@example\""));
+    }
 }

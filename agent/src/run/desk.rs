@@ -227,3 +227,51 @@ impl Observer for Desk {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Reading;
+
+    fn desk() -> (Arc<Tracker>, Arc<FlowCounters>, Desk) {
+        let (tracker, counters) = (Arc::new(Tracker::default()), Arc::new(FlowCounters::default()));
+        let desk = Desk::new(Arc::clone(&tracker), Arc::clone(&counters));
+        (tracker, counters, desk)
+    }
+
+    #[test]
+    fn a_name_that_nobody_subscribes_to_is_remembered_once_as_a_stranger() {
+        let (tracker, _, desk) = desk();
+        let known = tracker.enroll("u1").unwrap();
+        assert_eq!((desk.find("u1"), desk.stranger()), (Some(known), None));
+        assert_eq!((desk.find("u2"), desk.find("u3"), desk.stranger()), (None, None, Some("u2")));
+        assert!(desk.take_found().is_empty());
+    }
+
+    #[test]
+    fn where_all_are_watched_unknown_names_are_kept_for_the_ledger_up_to_a_limit() {
+        let (_, _, desk) = desk();
+        desk.watch_all(true);
+        assert_eq!((desk.find("u1"), desk.find("u1"), desk.stranger()), (None, None, None));
+        assert_eq!(desk.take_found(), HashSet::from(["u1".into()]));
+        for number in 0..=FOUND_MAX {
+            desk.find(&format!("u{number}"));
+        }
+        assert_eq!(desk.take_found().len(), FOUND_MAX);
+        desk.find("u1");
+        desk.watch_all(false);
+        assert!(desk.take_found().is_empty(), "what was found before is no matter any more");
+    }
+
+    #[test]
+    fn a_change_is_counted_once() {
+        let (tracker, counters, desk) = desk();
+        let mailbox = tracker.enroll("u1").unwrap();
+        let now = Now::default();
+        for (unseen, changes) in [(1, 1), (1, 1), (2, 2)] {
+            let reading = Reading { unseen, uid_validity: None, modseq: None, asked_at: Some(now.moment) };
+            desk.observe(mailbox, SourceId(0), News::Reading(reading), now);
+            assert_eq!(counters.changes.get(), changes);
+        }
+    }
+}

@@ -1,7 +1,6 @@
 //! What the daemon tells of itself: fills the structs of `admin` from the rooms.
 
 use super::Hall;
-use super::identity::IdentityShown;
 use super::sources::Shown;
 use crate::admin::{
     BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, NextCertificateStatus, RelayStatus,
@@ -10,6 +9,7 @@ use crate::admin::{
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
 use crate::identity::in_use::Ending;
+use crate::ledger::IdentityShown;
 use crate::time::{ClockOffset, Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
@@ -246,9 +246,10 @@ fn certificate_status(identity: &IdentityShown, now: UnixMs) -> Option<Certifica
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::auth_config::AuthConfig;
     use crate::identity::certificate::Certificate;
+    use crate::identity::certificate::StoredCertificate;
     use crate::identity::in_use::InUse;
-    use crate::store::{AuthConfig, StoredCertificate};
 
     /// A certificate that ended in 2020, as the current one.
     fn shown() -> IdentityShown {
@@ -277,6 +278,23 @@ mod tests {
             let reason = certificate_reason(&shown(), date(now));
             assert_eq!(reason.is_some_and(|text| text.contains("mailbadge setup")), is_reason, "{now}");
         }
+    }
+
+    #[test]
+    fn each_room_has_one_trouble_until_it_is_well_again() {
+        let troubles = Troubles::default();
+        troubles.store(Some("full".to_owned()));
+        troubles.store(Some("locked".to_owned()));
+        troubles.doubt(Some("no note".to_owned()));
+        assert_eq!(troubles.all(), ["locked", "no note"]);
+        troubles.store(None);
+        troubles.relay(Some("no URL".to_owned()));
+        troubles.reload(Some("line 3".to_owned()));
+        assert_eq!(troubles.all(), ["no note", "no URL", "line 3"]);
+        troubles.document("MicrosoftSts", Some("404".to_owned()));
+        assert_eq!(troubles.documents.lock().len(), 1);
+        troubles.document("MicrosoftSts", None);
+        assert!(troubles.documents.lock().is_empty());
     }
 
     #[test]

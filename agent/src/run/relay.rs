@@ -1,14 +1,13 @@
 //! Drives the [`Flow`](crate::flow::Flow): sends what it says, tells it what came back.
 
 use super::Hall;
-use crate::event::SubscriptionKey;
 use crate::flow::{Input, Output, Post};
 use crate::forwarder::answer::Failure;
 use crate::forwarder::driver::{self as forwarder, Bearer, Client};
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::EMPTY_BATCH;
 use crate::https::driver::Client as HttpsClient;
-use crate::identity::metadata::Document;
+use crate::ledger::depart;
 use crate::token::driver::{fetch_document, request_token};
 use crate::token::exchange::TokenRequest;
 use crate::token::refresh::Fetch;
@@ -63,7 +62,7 @@ fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
         };
         let Some(output) = output else { return };
         match (output, relay) {
-            (Output::Forget { mailbox, key }, _) => hall.gone.lock().push((mailbox, key)),
+            (Output::Forget { mailbox, key }, _) => hall.gone.push(mailbox, key),
             (Output::Sign(claims), _) => {
                 let (hall, sender) = (Arc::clone(hall), sender.clone());
                 tokio::task::spawn_blocking(move || {
@@ -76,24 +75,30 @@ fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
             (Output::Fetch(fetch), Some(relay)) => {
                 tokio::spawn(Arc::clone(hall).fetch(relay, fetch, sender.clone()));
             }
-            (Output::Post(post), Some(relay)) => {
-                hall.note_in_doubt(&post.devices);
-                send(relay, post, sender.clone());
+            (Output::Post(mut post), Some(relay)) => {
+                let devices = std::mem::take(&mut post.devices);
+                let noted = depart(&*hall.notes, &devices, || send(relay, post, sender.clone()));
+                hall.troubles.doubt(noted.err().map(|error| error.to_string()));
             }
-            (Output::AskChallenge, None) => report(sender, Input::Challenged(Err(disabled()))),
-            (Output::Exchange(_), None) => report(sender, Input::Exchanged(Err(disabled()))),
-            (Output::Fetch(Fetch { name, .. }), None) => {
-                report(sender, Input::Fetched { name, is_good: false });
-            }
-            (Output::Post(post), None) => {
-                report(sender, Input::Answered { attempt: post.attempt, outcome: Err(disabled()) });
+            (output, None) => {
+                if let Some(input) = without_relay(output) {
+                    report(sender, input);
+                }
             }
         }
     }
 }
 
-fn disabled() -> Failure {
-    Failure::Connect("the proxy is disabled".to_owned())
+/// What comes of an output where there is no relay to carry it to: nothing left, so that nothing can have arrived.
+fn without_relay(output: Output) -> Option<Input> {
+    let disabled = || Failure::Connect("the proxy is disabled".to_owned());
+    match output {
+        Output::AskChallenge => Some(Input::Challenged(Err(disabled()))),
+        Output::Exchange(_) => Some(Input::Exchanged(Err(disabled()))),
+        Output::Fetch(Fetch { name, .. }) => Some(Input::Fetched { name, is_good: false }),
+        Output::Post(post) => Some(Input::Answered { attempt: post.attempt, outcome: Err(disabled()) }),
+        Output::Forget { .. } | Output::Sign(_) => None,
+    }
 }
 
 fn ask_challenge(relay: Relay, sender: mpsc::Sender<Input>) {
@@ -151,15 +156,21 @@ impl Hall {
     }
 
     fn keep_document(&self, fetch: Fetch, document: &[u8]) -> Result<(), String> {
-        let read = Document::read(document).and_then(|document| document.token_service());
-        read.map_err(|error| format!("{} is no token service's {error}", fetch.url))?;
         let now = self.clock.now().unix;
         self.ledger.lock().keep_document(fetch, document, now).map_err(|error| error.to_string())
     }
+}
 
-    /// Notes who is about to be told something, before it is told (`store::doubt`).
-    fn note_in_doubt(&self, devices: &[SubscriptionKey]) {
-        let noted = self.doubt.lock().note(devices);
-        self.troubles.doubt(noted.err().map(|error| error.to_string()));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_relay_every_question_is_answered_as_one_that_never_left() {
+        let challenged = without_relay(Output::AskChallenge);
+        assert!(matches!(challenged, Some(Input::Challenged(Err(Failure::Connect(_))))));
+        let fetch = Fetch { name: "MicrosoftSts".to_owned(), url: String::new() };
+        let fetched = without_relay(Output::Fetch(fetch));
+        assert!(matches!(fetched, Some(Input::Fetched { is_good: false, .. })));
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Hall, tell_manager};
 use crate::source::pulse::{BEAT_EVERY, Pulse};
+use crate::time::Moment;
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -14,6 +15,11 @@ impl Pulses {
     /// Replaces what is looked at.
     pub(super) fn set(&self, pulses: Vec<Arc<Pulse>>) {
         *self.0.lock() = pulses;
+    }
+
+    /// Whether none of them stands still.
+    fn are_beating(&self, now: Moment) -> bool {
+        self.0.lock().iter().all(|pulse| pulse.is_beating(now))
     }
 }
 
@@ -28,12 +34,31 @@ pub(super) async fn keep(hall: Arc<Hall>) {
             () = hall.until_closed() => return,
         }
         let now = hall.clock.now().moment;
-        let is_well = hall.pulses.0.lock().iter().all(|pulse| pulse.is_beating(now));
+        let is_well = hall.pulses.are_beating(now);
         if is_well {
             tell_manager(&[sd_notify::NotifyState::Watchdog]);
         } else if was_well {
             tracing::error!("a thread that the mail server waits for stands still; the watchdog is not told");
         }
         was_well = is_well;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn one_thread_that_stands_still_is_enough_to_say_nothing() {
+        let (pulses, later) = (Pulses::default(), Moment::START.after(Duration::from_hours(1)));
+        assert!(pulses.are_beating(later), "nobody waits for any thread");
+        let [one, other] = [Moment::START; 2].map(|now| Arc::new(Pulse::new(now)));
+        pulses.set(vec![Arc::clone(&one), Arc::clone(&other)]);
+        assert!(pulses.are_beating(Moment::START) && !pulses.are_beating(later));
+        one.beat(later);
+        assert!(!pulses.are_beating(later));
+        other.beat(later);
+        assert!(pulses.are_beating(later));
     }
 }

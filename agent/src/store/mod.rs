@@ -1,11 +1,14 @@
-//! What survives a restart: subscriptions with what devices show, the proxy, certificates, whom tokens are about.
+//! What survives a restart: subscriptions with what devices show, the proxy, certificates, whom tokens are about; and in
+//! [`notes`], what is in doubt.
 //!
 //! The trait speaks the domain's words in batches; SQL stands in `sqlite` and nowhere else. Rules about what is
 //! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
 
+pub mod notes;
 pub mod doubt;
+pub mod pages;
 mod keys;
 mod permission;
 mod schema;
@@ -17,6 +20,10 @@ pub use permission::{PermissionError, owner_only};
 pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
+use crate::identity::auth_config::AuthConfig;
+use crate::identity::certificate::StoredCertificate;
+use crate::identity::partner::{AuthServer, PartnerApplication};
+use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use secrecy::SecretString;
 use std::path::PathBuf;
@@ -86,49 +93,6 @@ pub trait Store: Send + Sync {
     fn changed_elsewhere(&self) -> Result<bool, StoreError>;
 }
 
-/// A device's registration at a mailbox (protocol.md §2.1), checked by `subscription` before it comes here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewSubscription {
-    /// The mailbox as the mail server spells it.
-    pub mailbox: String,
-    /// `SubscriptionId`, one per mailbox.
-    pub subscription_id: String,
-    /// `AppId`.
-    pub app_id: String,
-    /// `DeviceNotificationId`.
-    pub device_id: String,
-    /// `DeviceNotificationType`, in its canonical spelling.
-    pub device_type: String,
-    /// `InstallationId`, where the device gave one.
-    pub installation_id: Option<String>,
-    /// `SubscriptionOption`, flags.
-    pub option: u32,
-    /// What the device shows: its `InboxUnreadCount` at first, then what was acknowledged; `None`: unknown.
-    pub shown: Option<u32>,
-    /// `LastSubscriptionUpdate`.
-    pub updated_at: UnixMs,
-    /// From then on nothing is sent.
-    pub expires_at: UnixMs,
-}
-
-/// A registration as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subscription {
-    /// Names this registration. Renewing a subscription gives it a new key: it counts as showing what it now reports.
-    pub key: SubscriptionKey,
-    /// The registration itself, `shown` as last recorded.
-    pub record: NewSubscription,
-}
-
-/// What adding a subscription did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Added {
-    /// The new registration.
-    pub key: SubscriptionKey,
-    /// The registrations it took the place of, gone now.
-    pub replaced: Vec<SubscriptionKey>,
-}
-
 /// The proxy's state (protocol.md §3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
@@ -171,69 +135,6 @@ impl ProxyChange {
             ..proxy.clone()
         }
     }
-}
-
-/// A certificate as it is kept; its private key stands in a file of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredCertificate {
-    /// SHA-1 of `der`, upper-case hex.
-    pub thumbprint: String,
-    /// `FriendlyName`: X.509 has no place for it.
-    pub friendly_name: String,
-    /// The certificate.
-    pub der: Vec<u8>,
-}
-
-/// Who this host is in tokens, and what it signs them with (protocol.md §5.7). Its rules are `identity`'s.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuthConfig {
-    /// `ServiceName`, the own application id; `None`: the configuration's.
-    pub service_name: Option<String>,
-    /// `Realm`; `None`: the configuration's.
-    pub realm: Option<String>,
-    /// `CurrentCertificateThumbprint`: tokens are signed with this one; `None` before the first.
-    pub current: Option<String>,
-    /// `PreviousCertificateThumbprint`: others still take it for ours.
-    pub previous: Option<String>,
-    /// The certificate that becomes the current one by itself.
-    pub next: Option<NextCertificate>,
-}
-
-/// A certificate that waits for its date.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NextCertificate {
-    /// `NextCertificateThumbprint`.
-    pub thumbprint: String,
-    /// `NextCertificateEffectiveDate`.
-    pub effective_at: UnixMs,
-}
-
-/// A token service that may be asked for tokens, known by its metadata document (protocol.md §5.4).
-///
-/// Names are unique without regard to case, here and for [`PartnerApplication`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthServer {
-    /// `Name`, for example `MicrosoftSts`.
-    pub name: String,
-    /// `AuthMetadataUrl`.
-    pub metadata_url: String,
-    /// The last good document that was read there, as it came.
-    pub document: Option<Vec<u8>>,
-    /// When that was.
-    pub fetched_at: Option<UnixMs>,
-}
-
-/// An application that is trusted directly, without a token service (protocol.md §5.3, row 4).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartnerApplication {
-    /// `Name`.
-    pub name: String,
-    /// `ApplicationIdentifier`; with the realm unique without regard to case.
-    pub application_id: String,
-    /// `Realm`; empty: any.
-    pub realm: String,
-    /// `AuthMetadataUrl`, where both came from a document.
-    pub metadata_url: Option<String>,
 }
 
 /// What keeping something changed.

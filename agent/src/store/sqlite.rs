@@ -11,11 +11,12 @@ mod process;
 mod proxy;
 mod subscription;
 
-use super::{
-    Added, AuthConfig, AuthServer, Kept, NewSubscription, PartnerApplication, Proxy, ProxyChange, Store,
-    StoreError, StoredCertificate, Subscription, keys, owner_only, schema,
-};
+use super::{Kept, Proxy, ProxyChange, Store, StoreError, keys, owner_only, schema};
 use crate::event::SubscriptionKey;
+use crate::identity::auth_config::AuthConfig;
+use crate::identity::certificate::StoredCertificate;
+use crate::identity::partner::{AuthServer, PartnerApplication};
+use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};

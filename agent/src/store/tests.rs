@@ -1,6 +1,7 @@
 //! What every store must keep, and what SQLite's must refuse.
 
 use super::*;
+use crate::identity::auth_config::NextCertificate;
 use secrecy::ExposeSecret;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

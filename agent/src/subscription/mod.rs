@@ -3,12 +3,13 @@
 //!
 //! Keeping records is `store`'s; what a device shows is the tracker's once it runs. No I/O here.
 
+mod record;
 mod request;
 
+pub use record::{Added, NewSubscription, Subscription};
 pub use request::{Invalid, Request, subscription_id};
 
 use crate::event::Recipient;
-use crate::store::Subscription;
 use crate::time::UnixMs;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -108,7 +109,6 @@ impl Choice {
 mod tests {
     use super::*;
     use crate::event::SubscriptionKey;
-    use crate::store::NewSubscription;
 
     fn considered(all: Vec<Subscription>, now: UnixMs) -> Vec<Considered> {
         let mut choice = Choice::new(now);

@@ -1,8 +1,8 @@
 //! What a device, or an administrator in its place, says when it subscribes, and what is wrong with it.
 
 use super::DEFAULT_OPTION;
+use super::NewSubscription;
 use crate::event::mailbox_name::canonical;
-use crate::store::NewSubscription;
 use crate::time::UnixMs;
 use serde::Deserialize;
 use std::time::Duration;

@@ -46,6 +46,10 @@ pub enum Check {
     NothingBehind,
     /// What the agent believes of a mailbox is true, or it says that the mailbox is unknown.
     NothingUnknownInSilence,
+    /// A process takes no device to show what the last one did not know it to show.
+    DoubtOutlivesProcess,
+    /// No connection is held for a mailbox that nobody subscribes to.
+    LetsGo,
     /// The story comes to an end.
     Ends,
 }
@@ -103,6 +107,8 @@ pub struct Checker {
     logins: Logins,
     /// Since when the agent believes something wrong of a mailbox and does not name it.
     wrong_since: BTreeMap<usize, Duration>,
+    /// Since when a connection is held for nobody.
+    held_since: BTreeMap<usize, Duration>,
     now: Duration,
     broken: Vec<Broken>,
 }
@@ -119,6 +125,7 @@ impl Checker {
             refused: Recent::default(),
             logins: Logins::default(),
             wrong_since: BTreeMap::new(),
+            held_since: BTreeMap::new(),
             now: Duration::ZERO,
             broken: Vec::new(),
         }
@@ -245,6 +252,7 @@ impl Checker {
         self.refused = Recent::default();
         self.logins.forget();
         self.wrong_since.clear();
+        self.held_since.clear();
     }
 
     /// What the agent believes of a subscribed mailbox now, that has `truth` unseen messages; `is_named`: the agent says
@@ -267,6 +275,27 @@ impl Checker {
             let expected = format!("{truth} unseen in mailbox {mailbox}, or its name among the unknown");
             let seen = format!("{believed:?} since {:.6}", since.as_secs_f64());
             self.broken(Check::NothingUnknownInSilence, expected, seen);
+        }
+    }
+
+    /// A process started, and takes a device to show this; the last one ended when it knew it to show `known`.
+    pub fn takes_for_shown(&mut self, device: &str, shown: u32, known: Option<u32>) {
+        let known = known.map_or_else(|| "nobody knows what".to_owned(), |known| known.to_string());
+        let expected = format!("{device} to show {known}, or to be in doubt");
+        self.broken(Check::DoubtOutlivesProcess, expected, format!("{shown}"));
+    }
+
+    /// Whether a connection is held for a mailbox that nobody subscribes to. It may be for as long as `patience`.
+    pub fn holds(&mut self, mailbox: usize, is_for_nobody: bool, patience: Duration) {
+        if !is_for_nobody {
+            self.held_since.remove(&mailbox);
+            return;
+        }
+        let since = *self.held_since.entry(mailbox).or_insert(self.now);
+        if self.now.saturating_sub(since) > patience {
+            self.held_since.remove(&mailbox);
+            let expected = format!("no connection for mailbox {mailbox}, to which nobody subscribes");
+            self.broken(Check::LetsGo, expected, format!("one since {:.6}", since.as_secs_f64()));
         }
     }
 

@@ -58,6 +58,12 @@ pub enum Deed {
     ClockJump(i64),
     /// Nothing can be written to the agent's disk for so long.
     DiskFull(Duration),
+    /// Calls of the agent's store and notes are refused now and then, for so long.
+    DiskFails(Duration),
+    /// The agent is killed in its call of store or notes after so many more, and starts again after so long.
+    KillAtCall(u32, Duration),
+    /// Its machine loses power in that call.
+    PowerCutAtCall(u32, Duration),
 }
 
 impl Deed {
@@ -90,6 +96,8 @@ impl Deed {
             Self::PowerCut(pause) => [vec![Self::Kill(*pause)], shorter(pause, Self::PowerCut)].concat(),
             Self::SourceLost(span) => shorter(span, Self::SourceLost),
             Self::DiskFull(span) => shorter(span, Self::DiskFull),
+            Self::DiskFails(span) => shorter(span, Self::DiskFails),
+            Self::PowerCutAtCall(calls, pause) => vec![Self::KillAtCall(*calls, *pause)],
             Self::RotateCertificate(span) => shorter(span, Self::RotateCertificate),
             Self::Relay(order) if order.rate < 1.0 => vec![Self::Relay(Order { rate: 1.0, ..order.clone() })],
             _ => Vec::new(),
@@ -131,6 +139,9 @@ impl fmt::Display for Deed {
             Self::RotateCertificate(span) => write!(f, "rotate-certificate {}ms", ms(span)),
             Self::ClockJump(ahead) => write!(f, "clock-jump {ahead}ms"),
             Self::DiskFull(span) => write!(f, "disk-full {}ms", ms(span)),
+            Self::DiskFails(span) => write!(f, "disk-fails {}ms", ms(span)),
+            Self::KillAtCall(calls, pause) => write!(f, "kill-at-call {calls} {}ms", ms(pause)),
+            Self::PowerCutAtCall(calls, pause) => write!(f, "power-cut-at-call {calls} {}ms", ms(pause)),
         }
     }
 }
@@ -187,8 +198,23 @@ fn trouble(word: &str, rest: &str) -> Option<Deed> {
         "rotate-certificate" => Deed::RotateCertificate(span(rest)?),
         "clock-jump" => Deed::ClockJump(rest.strip_suffix("ms")?.parse().ok()?),
         "disk-full" => Deed::DiskFull(span(rest)?),
+        "disk-fails" => Deed::DiskFails(span(rest)?),
+        "kill-at-call" => {
+            let (calls, pause) = at_call(rest)?;
+            Deed::KillAtCall(calls, pause)
+        }
+        "power-cut-at-call" => {
+            let (calls, pause) = at_call(rest)?;
+            Deed::PowerCutAtCall(calls, pause)
+        }
         _ => return None,
     })
+}
+
+/// `3 1500ms`
+fn at_call(text: &str) -> Option<(u32, Duration)> {
+    let (calls, pause) = text.split_once(' ')?;
+    Some((calls.parse().ok()?, span(pause)?))
 }
 
 /// `1500ms`

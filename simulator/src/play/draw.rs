@@ -12,12 +12,19 @@ use std::time::Duration;
 const JUMP_MS_MAX: i64 = 600_000;
 /// The life of a token that ends while the story is told: from, to.
 const TOKEN_MINUTES: (u64, u64) = (10, 40);
+/// Kills in the midst of a call to store or notes, at most.
+const AT_CALL_MAX: u32 = 5;
+/// Calls that are let pass before that, at most.
+const CALLS_MAX: u32 = 24;
+/// Spans in which store and notes refuse calls now and then, at most.
+const FAILS_MAX: u32 = 3;
 /// Shortest life of a subscription that says how long it lives.
 const LIFE_MIN: Duration = Duration::from_mins(2);
 
 /// The story of this seed.
 pub(super) fn plan(seed: Seed, profile: Profile, knobs: &Knobs) -> Plan {
-    let rng = &mut seed.stream("plan");
+    // What was drawn before there were such faults stays as it was.
+    let (rng, disk_rng) = (&mut seed.stream("plan"), &mut seed.stream("disk"));
     let mailboxes = rng.usize(1..=knobs.mailboxes_max);
     let devices = mailboxes * rng.usize(1..=knobs.devices_max);
     let telling = rng.choice(Telling::ALL).unwrap_or(Telling::Events);
@@ -28,6 +35,11 @@ pub(super) fn plan(seed: Seed, profile: Profile, knobs: &Knobs) -> Plan {
     let (tokens, token_life) = tokens(&mut seed.stream("tokens"));
     let mut draw = Draw { rng, knobs, mailboxes, devices, is_reporting, tokens };
     let mut deeds: Vec<(Duration, Deed)> = (0..count).map(|_| (draw.at(), draw.deed())).collect();
+    draw.rng = disk_rng;
+    let at_calls = draw.rng.u32(0..=AT_CALL_MAX.min(knobs.troubles.agent));
+    deeds.extend((0..at_calls).map(|_| (draw.at(), draw.at_call())));
+    let fails = draw.rng.u32(0..=FAILS_MAX.min(knobs.troubles.machine));
+    deeds.extend((0..fails).map(|_| (draw.at(), Deed::DiskFails(draw.span()))));
     deeds.sort_by_key(|(at, _)| *at);
     Plan {
         seed,
@@ -178,6 +190,15 @@ impl Draw<'_> {
             0..2 => Deed::Restart,
             2..8 => Deed::Kill(self.span()),
             _ => Deed::PowerCut(self.span()),
+        }
+    }
+
+    fn at_call(&mut self) -> Deed {
+        let (calls, pause) = (self.rng.u32(0..CALLS_MAX), self.span());
+        if self.rng.u8(0..5) == 0 {
+            Deed::PowerCutAtCall(calls, pause)
+        } else {
+            Deed::KillAtCall(calls, pause)
         }
     }
 

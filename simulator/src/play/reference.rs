@@ -11,6 +11,8 @@ struct Device {
     mailbox: usize,
     /// Grows with each subscription: what is said of a former one does not concern this one.
     registration: u64,
+    /// The one that the agent had learned of before; it learns of a new one soon, not at once.
+    learned: u64,
     /// On the mail host's wall clock, milliseconds; from then on nothing is sent to it.
     expires_at_ms: u64,
     /// The mail host's clock was past the end once: whether the subscription lives is the mail host's affair.
@@ -27,6 +29,8 @@ struct Device {
 enum Wish {
     /// It does.
     Told,
+    /// It said that it does not, and the agent will learn of that soon.
+    Leaving,
     /// It said that it does not.
     Over,
     /// The relay said in its place that it is no more.
@@ -75,11 +79,13 @@ impl Reference {
     /// A device's subscription was acknowledged.
     pub fn subscribed(&mut self, device: &str, mailbox: usize, expires_at_ms: u64) {
         self.registrations += 1;
-        let shown = self.devices.get(device).and_then(|device| device.shown);
+        let former = self.devices.get(device);
+        let (shown, learned) = former.map_or((None, 0), |former| (former.shown, former.learned));
         let registration = self.registrations;
         let fresh = Device {
             mailbox,
             registration,
+            learned,
             expires_at_ms,
             has_expired: false,
             wish: Wish::Told,
@@ -92,7 +98,17 @@ impl Reference {
     /// A device's wish to be sent nothing more was acknowledged.
     pub fn unsubscribed(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
-            device.wish = Wish::Over;
+            device.wish = if device.wish == Wish::Gone { Wish::Over } else { Wish::Leaving };
+        }
+    }
+
+    /// The agent has taken in who is subscribed.
+    pub fn learned(&mut self) {
+        for device in self.devices.values_mut() {
+            device.learned = device.registration;
+            if device.wish == Wish::Leaving {
+                device.wish = Wish::Over;
+            }
         }
     }
 
@@ -124,9 +140,9 @@ impl Reference {
         }
     }
 
-    /// The present registration of a device, where it ever had one.
+    /// The registration of a device that the agent knows of, where it ever had one.
     pub fn registration(&self, device: &str) -> Option<u64> {
-        self.devices.get(device).map(|device| device.registration)
+        self.devices.get(device).map(|device| device.learned)
     }
 
     /// Whose count a device shows, where it ever subscribed.
@@ -136,7 +152,7 @@ impl Reference {
 
     /// Whether something may be sent to a device when the mail host's clock says this.
     pub fn may_be_told(&self, device: &str, now_ms: u64) -> bool {
-        let is_wanted = |wish| matches!(wish, Wish::Told | Wish::GoneOrForgotten);
+        let is_wanted = |wish| matches!(wish, Wish::Told | Wish::Leaving | Wish::GoneOrForgotten);
         self.devices.get(device).is_some_and(|it| is_wanted(it.wish) && it.expires_at_ms > now_ms)
     }
 

@@ -1,26 +1,34 @@
-//! The agent's rooms in one process's life: tracker, flow, roster. Its IMAP sessions stand with their connections.
+//! The agent's rooms in one process's life: tracker, ledger, flow, roster. Its IMAP sessions stand with their connections.
 
 use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
-use super::disk::Disk;
+use super::memory_store::Disk;
 use super::{Plan, bound};
 use mailbadge::counters::FlowCounters;
-use mailbadge::event::{MailboxId, News, SourceId, Verdict};
+use mailbadge::event::{MailboxId, News, SourceId, SubscriptionKey, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
 use mailbadge::forwarder::outbox;
+use mailbadge::forwarder::wire::Stamp;
 use mailbadge::identity::certificate::Certificate;
 use mailbadge::identity::key::PrivateKey;
 use mailbadge::identity::principal::Principal;
+use mailbadge::ledger::{self, Gone, Ledger, Output};
 use mailbadge::source::imap::roster::{self, Roster};
 use mailbadge::source::imap::traits::Traits;
 use mailbadge::source::imap::{self, Login, Watch};
+use mailbadge::store::Store;
+use mailbadge::store::doubt::Doubt;
+use mailbadge::store::notes::Notes;
 use mailbadge::time::{Moment, Now};
 use mailbadge::token::choice::{AuthServer, Configured};
+use mailbadge::token::claims::Claims;
 use mailbadge::token::keeper;
-use mailbadge::token::signer::Signer;
+use mailbadge::token::signer::{SignedToken, Signer};
 use mailbadge::tracker::Tracker;
 use mailbadge::tracker::assurance::Terms;
+use mailbadge::tracker::record::Record;
 use mailbadge_sim::play::Telling;
 use secrecy::SecretString;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +55,14 @@ pub struct Agent {
     pub imap: Arc<imap::Settings>,
     /// What its sessions learned of their server.
     pub traits: Arc<Traits>,
+    /// Keeps the tracker in step with the store.
+    ledger: Ledger,
+    /// What is in doubt.
+    pub notes: Arc<dyn Notes>,
+    /// Devices that the relay called gone.
+    pub gone: Arc<Gone>,
+    /// Of its tokens for the relay.
+    keeper: keeper::Settings,
     /// When the process started.
     started: Moment,
 }
@@ -77,7 +93,7 @@ impl Agent {
     /// A process starts with what the disk holds; `None` where the disk does not let it.
     pub fn start(
         plan: &Plan,
-        disk: &mut Disk,
+        disk: &Disk,
         auth_servers: Vec<AuthServer>,
         names: &[Arc<str>],
         seed: u64,
@@ -86,10 +102,15 @@ impl Agent {
         let tracker = Arc::new(Tracker::default());
         let outbox = outbox::Settings { concurrency: CONCURRENCY, batch_max: BATCH_MAX };
         let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
-        let stamp = disk.begin(now.unix)?;
+        let store: Arc<dyn Store> = Arc::new(disk.of_agent());
+        let notes: Arc<dyn Notes> = Arc::new(Doubt::on(disk.pages(), &disk.boot()).ok()?);
+        let started = ledger::start(&*store, &*notes, now.unix).ok()?;
         let counters = Arc::new(FlowCounters::default());
-        let mut flow = Flow::new(settings, Arc::clone(&tracker), counters, stamp, seed);
-        flow.handle(Input::Relay(Some(keeper_settings(plan, auth_servers))), now);
+        let flow = Flow::new(settings, Arc::clone(&tracker), counters, Stamp::new(started), seed);
+        let ledger = Ledger::new(store, Arc::clone(&notes), Arc::clone(&tracker));
+        for name in names {
+            tracker.enroll(name).expect("a handful fits");
+        }
         let imap = Arc::new(imap_settings(plan.telling));
         let mut agent = Self {
             tracker,
@@ -97,27 +118,52 @@ impl Agent {
             roster: Roster::new(&imap, seed),
             imap,
             traits: Arc::new(Traits::default()),
+            gone: ledger.gone(),
+            ledger,
+            notes,
+            keeper: keeper_settings(plan, auth_servers),
             started: now.moment,
         };
-        for name in names {
-            agent.tracker.enroll(name).expect("a handful fits");
-        }
-        for kept in disk.subscriptions.values() {
-            agent.tracker.subscribe(mailbox(kept.mailbox), kept.recipient.clone(), kept.shown, now);
-            agent.watch(kept.mailbox, names, now);
-        }
+        agent.tick(now);
         Some(agent)
     }
 
-    /// Has a mailbox watched, once it has a device.
-    pub fn watch(&mut self, number: usize, names: &[Arc<str>], now: Now) {
-        let name = names.get(number).expect("the plan names mailboxes that exist");
-        self.roster.handle(now, roster::Input::Watch(mailbox(number), Arc::clone(name)));
+    /// The ledger looks. Where its store fails it looks again at its next tick.
+    pub fn tick(&mut self, now: Now) {
+        let Self { ledger, roster, flow, keeper, .. } = self;
+        let carry = &mut |_: &Ledger, output| match output {
+            Output::Watch(mailbox, name) => roster.handle(now, roster::Input::Watch(mailbox, name)),
+            Output::Unwatch(mailbox) => roster.handle(now, roster::Input::Unwatch(mailbox)),
+            Output::ProxyChanged => flow.handle(Input::Relay(Some(keeper.clone())), now),
+            Output::SignerChanged => flow.handle(Input::CertificateChanged, now),
+            // What the agent knows of token services it learns when it starts.
+            Output::TokenServicesChanged | Output::CredentialsChanged => {}
+        };
+        if let Err(error) = ledger.tick(now, carry) {
+            tracing::error!("{error}");
+        }
     }
 
-    /// Nobody subscribes to a mailbox any more.
-    pub fn unwatch(&mut self, number: usize, now: Now) {
-        self.roster.handle(now, roster::Input::Unwatch(mailbox(number)));
+    /// A clean end. What the store refuses then is in doubt at the next start.
+    pub fn end(&mut self) {
+        if let Err(error) = self.ledger.end() {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// Signs with the certificate that the store names.
+    pub fn sign(&self, claims: &Claims) -> Result<SignedToken, String> {
+        ledger::sign(self.ledger.signer().as_deref(), claims)
+    }
+
+    /// What it knows its devices to show.
+    pub fn shown(&self) -> Vec<(SubscriptionKey, Option<u32>)> {
+        let of = |mailbox: MailboxId| {
+            let look = |record: &Record| record.devices().map(|(it, shown)| (it.key, shown)).collect();
+            self.tracker.inspect(mailbox, look).unwrap_or_default()
+        };
+        let all: BTreeSet<MailboxId> = self.tracker.devices().into_values().collect();
+        all.into_iter().flat_map(|mailbox| -> Vec<_> { of(mailbox) }).collect()
     }
 
     /// Mailboxes whose count it does not know, as `status` and `/readyz` name them.

@@ -28,6 +28,12 @@ const TOKEN_GAP: Duration = Duration::from_mins(1);
 const ASIDE: Duration = Duration::from_hours(1);
 /// Until a service manager has started the agent again, however often that failed.
 pub const START_AGAIN: Duration = Duration::from_secs(5);
+/// How often the ledger looks.
+pub const TICK: Duration = Duration::from_millis(250);
+/// How long after a refused call of its store the agent may put off what depends on it: a certificate is read again.
+pub const READ_AGAIN: Duration = Duration::from_secs(10);
+/// How long a mailbox that nobody subscribes to may keep its connection.
+pub const LET_GO: Duration = Duration::from_secs(10);
 /// How often expired subscriptions are looked for.
 pub const EXPIRE_EVERY: Duration = Duration::from_mins(1);
 /// Holding, latencies, the mail server's window of merging: seconds, taken together.

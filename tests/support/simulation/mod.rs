@@ -1,19 +1,19 @@
 //! The deterministic simulation: the agent's own rooms against the simulator's peers, in virtual time, from one seed.
 //!
 //! The whole on one page: a [`Plan`] says what users, mail host, machine and relay do and when; the [`world`] plays it,
-//! moving time from event to event; in it the [`agent`] runs tracker, flow, roster and IMAP sessions, the [`mailhost`]
-//! the simulated IMAP server, the [`cloud`] the simulated relay behind a network with weather, the [`disk`] what outlives
-//! a process. The [`Checker`](mailbadge_sim::play::Checker) looks at every step (safety), and once faults have stopped,
+//! moving time from event to event; in it the [`agent`] runs tracker, ledger, flow, roster and IMAP sessions, the [`mailhost`]
+//! the simulated IMAP server, the [`cloud`] the simulated relay behind a network with weather, the [`memory_store`] what
+//! outlives a process. The [`Checker`](mailbadge_sim::play::Checker) looks at every step (safety), and once faults have stopped,
 //! whether every device shows the truth within the [`bound`] (liveness). No socket, no clock, no sleeping; the same plan
 //! gives the same report, byte by byte. What knows nothing of the agent stands in the simulator: `world` and `play`.
 
 pub mod agent;
 pub mod bound;
 pub mod cloud;
-pub mod disk;
 pub mod log;
 pub mod mailhost;
 pub mod many;
+pub mod memory_store;
 pub mod tokens;
 pub mod world;
 

@@ -2,9 +2,10 @@
 
 use super::agent::{self, Agent, BATCH_MAX, CONCURRENCY, PASSWORD, signers};
 use super::cloud::Cloud;
-use super::disk::Disk;
 use super::mailhost::{MailHost, account};
+use super::memory_store::Disk;
 use super::{Plan, Report, bound, log};
+use mailbadge::event::SubscriptionKey;
 use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::outbox::Attempt;
 use mailbadge::source::imap::exchange;
@@ -31,8 +32,6 @@ mod wire;
 
 /// Steps of one story, at most: a story that needs more goes in circles.
 const STEPS_MAX: u64 = 2_000_000;
-/// What devices show is stored so long after it moved.
-const SAVE_AFTER: Duration = Duration::from_millis(250);
 /// How often what the agent believes is compared with the truth, at most.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// Usual latency of one way between agent and mail host.
@@ -42,10 +41,11 @@ enum Event {
     Deed(usize),
     Calm,
     Start,
-    Save,
-    Expire,
+    /// The ledger looks; an appointment that an earlier one replaced is none any more.
+    Tick(u64),
     SourceBack,
     DiskFree,
+    DiskWell,
     /// The relay learns of the certificate of this number.
     Trusted(usize),
     Unreachable(u32, usize, u32),
@@ -70,6 +70,14 @@ enum Event {
         mailbox: usize,
         status: Status,
     },
+}
+
+/// What comes after a kill in the midst of a call.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kill {
+    /// So long until the next process starts.
+    pause: Duration,
+    is_power_cut: bool,
 }
 
 /// What the agent waits for.
@@ -109,8 +117,17 @@ pub struct World {
     requests: u64,
     /// Of these, those that were not taken: a gateway does not carry a copy of what was refused.
     refused: BTreeSet<u64>,
-    is_save_due: bool,
+    /// When the ledger looks next.
+    tick_at: Option<u64>,
+    /// Until then it looks again and again, since its store refused something.
+    is_troubled_until: Duration,
     disk: Disk,
+    /// What comes after a kill in the midst of a call.
+    kill: Kill,
+    /// What the last process knew devices to show when it ended.
+    left: BTreeMap<SubscriptionKey, Option<u32>>,
+    /// Of these it took a batch for under way that never left.
+    unsent: Vec<SubscriptionKey>,
     host: MailHost,
     imap: Network,
     cloud: Cloud,
@@ -145,8 +162,12 @@ impl World {
             waiting: BTreeMap::new(),
             requests: 0,
             refused: BTreeSet::new(),
-            is_save_due: false,
-            disk: Disk::default(),
+            tick_at: None,
+            is_troubled_until: Duration::ZERO,
+            disk: Disk::new(plan.seed),
+            kill: Kill::default(),
+            left: BTreeMap::new(),
+            unsent: Vec::new(),
             host,
             imap: Network::new(plan.seed, "imap", IMAP_LATENCY, imap_weather),
             cloud,
@@ -251,10 +272,10 @@ impl World {
             }
             Event::Calm => self.calm(),
             Event::Start => self.start(),
-            Event::Save => self.save(),
-            Event::Expire => self.expire(),
+            Event::Tick(at) if self.tick_at == Some(at) => self.tick(),
             Event::SourceBack => self.host.is_away = false,
-            Event::DiskFree => self.disk.is_full = false,
+            Event::DiskFree => self.disk.set_full(false),
+            Event::DiskWell => self.disk.set_failing(false),
             Event::Trusted(signer) => self.trust(signer),
             Event::Arrives { flight, is_copy, request } => self.arrive(flight, is_copy, &request),
             Event::Answered { flight, outcome } => self.answered(flight, &outcome),
@@ -305,7 +326,9 @@ impl World {
         log::tell(|| "faults end".to_owned());
         self.is_calm = true;
         self.clock.jump(0);
-        self.disk.is_full = false;
+        self.disk.set_full(false);
+        self.disk.set_failing(false);
+        self.disk.kill_after(None);
         self.trust(self.signer);
         self.cloud.calm();
         self.imap.calm();
@@ -339,8 +362,15 @@ impl World {
         let now = self.now();
         let Some(agent) = &self.agent else { return };
         let unknown = agent.unknown(now);
+        let is_learned = self.clock.elapsed() >= self.is_troubled_until;
+        let subscribed: BTreeSet<String> =
+            self.disk.subscriptions().into_iter().map(|kept| kept.record.mailbox).collect();
         for number in 0..self.plan.mailboxes {
             let mailbox = agent::mailbox(number);
+            let is_wanted = self.names.get(number).is_some_and(|name| subscribed.contains(&**name));
+            let is_held =
+                self.host.connections.values().any(|it| it.mailbox == mailbox && it.client.is_some());
+            self.checker.holds(number, is_held && !is_wanted && is_learned, bound::LET_GO);
             let look =
                 |record: &Record| (record.seen(now).is_some(), record.known().map(|known| known.unseen));
             let Some((true, believed)) = agent.tracker.inspect(mailbox, look) else {

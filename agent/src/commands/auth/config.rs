@@ -5,9 +5,10 @@ use crate::commands::certificate::{chosen, signing};
 use crate::commands::change::{self, Row};
 use crate::commands::{Context, Exit, Failure};
 use crate::config::Config;
+use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::{self, Refusal};
 use crate::identity::fitness;
-use crate::store::{AuthConfig, Store};
+use crate::store::Store;
 use crate::time::UnixMs;
 use serde::Serialize;
 

@@ -3,8 +3,9 @@
 use super::{document, sound_application_id, sound_name, sound_realm};
 use crate::commands::{Context, Exit, Failure, change};
 use crate::config::Config;
+use crate::identity::partner::PartnerApplication;
 use crate::identity::principal::Principal;
-use crate::store::{PartnerApplication, Store};
+use crate::store::Store;
 use serde::Serialize;
 use serde_json::json;
 

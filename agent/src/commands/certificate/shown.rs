@@ -1,10 +1,11 @@
 //! A certificate as it is shown, never its key.
 
+use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::Role;
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness;
 use crate::identity::key::PrivateKey;
-use crate::store::{AuthConfig, Store};
+use crate::store::Store;
 use crate::time::UnixMs;
 use secrecy::ExposeSecret;
 use serde::Serialize;

@@ -2,9 +2,10 @@
 
 use crate::commands::{Exit, Failure};
 use crate::identity::certificate::Certificate;
+use crate::identity::certificate::StoredCertificate;
 use crate::identity::fitness;
 use crate::identity::key::PrivateKey;
-use crate::store::{Store, StoreError, StoredCertificate};
+use crate::store::{Store, StoreError};
 use crate::time::UnixMs;
 use secrecy::ExposeSecret;
 

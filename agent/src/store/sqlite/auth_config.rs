@@ -2,7 +2,7 @@
 
 use super::certificate;
 use super::subscription::{instant, milliseconds};
-use crate::store::{AuthConfig, NextCertificate};
+use crate::identity::auth_config::{AuthConfig, NextCertificate};
 use rusqlite::{Connection, params};
 
 pub(super) fn read(db: &Connection) -> rusqlite::Result<AuthConfig> {

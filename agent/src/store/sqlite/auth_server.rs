@@ -1,7 +1,8 @@
 //! The auth server table's SQL.
 
 use super::subscription::{instant, milliseconds};
-use crate::store::{AuthServer, Kept};
+use crate::identity::partner::AuthServer;
+use crate::store::Kept;
 use crate::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 

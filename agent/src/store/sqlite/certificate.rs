@@ -1,6 +1,6 @@
 //! The certificate table's SQL; private keys stand in files.
 
-use crate::store::StoredCertificate;
+use crate::identity::certificate::StoredCertificate;
 use rusqlite::{Connection, params};
 
 pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<StoredCertificate>> {

@@ -1,6 +1,6 @@
 //! The partner application table's SQL.
 
-use crate::store::PartnerApplication;
+use crate::identity::partner::PartnerApplication;
 use rusqlite::{Connection, params};
 
 pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<PartnerApplication>> {

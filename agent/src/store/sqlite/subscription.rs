@@ -1,7 +1,7 @@
 //! The subscription table's SQL.
 
 use crate::event::SubscriptionKey;
-use crate::store::{Added, NewSubscription, Subscription};
+use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use rusqlite::{Connection, Row, params};
 

@@ -1,11 +1,11 @@
 //! What the plan says is done, and how the agent hears of it.
 
 use super::super::agent::{self, EVENTS, signers};
-use super::super::bound;
-use super::{Event, World, account, device_id, log};
-use mailbadge::event::{ModSeq, News, Reading, UidValidity};
-use mailbadge::flow::Input;
-use mailbadge::time::UnixMs;
+use super::{Event, Kill, World, account, device_id, log};
+use mailbadge::event::{ModSeq, News, Reading, SubscriptionKey, UidValidity};
+use mailbadge::identity::auth_config::AuthConfig;
+use mailbadge::store::Store;
+use mailbadge::subscription::{BACKGROUND_SYNC, DEFAULT_OPTION, NewSubscription};
 use mailbadge_sim::peers::mail_store::Status;
 use mailbadge_sim::play::{Deed, Telling};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -81,8 +81,16 @@ impl World {
             Deed::RotateCertificate(span) => self.rotate(span),
             Deed::ClockJump(ahead_ms) => self.clock.jump(ahead_ms),
             Deed::DiskFull(span) => {
-                self.disk.is_full = true;
+                self.disk.set_full(true);
                 self.after(span, Event::DiskFree);
+            }
+            Deed::DiskFails(span) => {
+                self.disk.set_failing(true);
+                self.after(span, Event::DiskWell);
+            }
+            Deed::KillAtCall(calls, pause) => self.kill_at_call(calls, Kill { pause, is_power_cut: false }),
+            Deed::PowerCutAtCall(calls, pause) => {
+                self.kill_at_call(calls, Kill { pause, is_power_cut: true });
             }
             _ => {}
         }
@@ -95,11 +103,24 @@ impl World {
         }
     }
 
+    fn kill_at_call(&mut self, calls: u32, kill: Kill) {
+        self.kill = kill;
+        self.disk.kill_after(Some(calls));
+    }
+
+    /// By the command line, unless its store fails.
     fn rotate(&mut self, span: Duration) {
-        self.signer = 1 - self.signer;
-        let now = self.now();
-        self.tell_flow(Input::CertificateChanged, now);
-        self.after(span, Event::Trusted(self.signer));
+        let other = 1 - self.signer;
+        let Some(signer) = signers().get(other) else { return };
+        let store = self.disk.of_command_line();
+        let Ok(before) = store.auth_config() else { return };
+        let current = Some(signer.certificate().thumbprint().to_string());
+        let after = AuthConfig { current, ..before.clone() };
+        if store.replace_auth_config(&before, &after).is_ok() {
+            self.signer = other;
+            self.tick_soon();
+            self.after(span, Event::Trusted(other));
+        }
     }
 
     /// The relay learns of a certificate, unless that is outdated by now.
@@ -144,58 +165,39 @@ impl World {
 
     /// A device subscribes by the command line, which needs the store and no daemon.
     pub(super) fn subscribe(&mut self, device: usize, life: Option<Duration>) {
-        let now = self.now();
+        let now = self.now().unix;
         let id = device_id(device);
         let mailbox = self.plan.mailbox_of(device);
-        let expires_at = now.unix.after(life.unwrap_or(LIFE));
+        let name = self.names.get(mailbox).expect("the plan names mailboxes that exist");
+        let expires_at = now.after(life.unwrap_or(LIFE));
         self.cloud.set_gone(&id, false);
-        let shown = self.cloud.badge(&id);
-        let Some((kept, replaced)) = self.disk.subscribe(mailbox, &id, shown, now.unix, expires_at) else {
-            return self.checker.reference.gone(&id);
+        let new = NewSubscription {
+            mailbox: name.to_string(),
+            subscription_id: id.clone(),
+            app_id: "com.microsoft.exchange.mowa".to_owned(),
+            device_id: id.clone(),
+            device_type: "GCM".to_owned(),
+            installation_id: None,
+            option: if device.is_multiple_of(2) { DEFAULT_OPTION } else { DEFAULT_OPTION - BACKGROUND_SYNC },
+            shown: self.cloud.badge(&id),
+            updated_at: now,
+            expires_at,
         };
+        // What could not be stored is not acknowledged.
+        if self.disk.of_command_line().add(&[new]).is_err() {
+            return self.checker.reference.gone(&id);
+        }
         self.checker.reference.subscribed(&id, mailbox, expires_at.0);
-        if let Some(life) = life {
-            self.after(life + bound::EXPIRE_EVERY, Event::Expire);
-        }
-        let Some(agent) = &mut self.agent else { return };
-        agent.watch(mailbox, &self.names, now);
-        agent.tracker.subscribe(agent::mailbox(mailbox), kept.recipient, shown, now);
-        for key in replaced {
-            agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
-        }
+        self.tick_soon();
     }
 
     fn unsubscribe(&mut self, device: usize) {
-        if self.disk.is_full {
-            return;
-        }
         let id = device_id(device);
-        let mailbox = self.plan.mailbox_of(device);
-        for key in self.disk.keys_of(&id) {
-            self.disk.subscriptions.remove(&key);
-            if let Some(agent) = &self.agent {
-                agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
-            }
-        }
-        self.checker.reference.unsubscribed(&id);
-        self.unwatch_alone(mailbox);
-    }
-
-    pub(super) fn expire(&mut self) {
-        for (mailbox, key) in self.disk.expire(UnixMs(self.clock.host_date().ms())) {
-            if let Some(agent) = &self.agent {
-                agent.tracker.unsubscribe(agent::mailbox(mailbox), key);
-            }
-            self.unwatch_alone(mailbox);
-        }
-    }
-
-    /// A mailbox that nobody subscribes to any more is not watched.
-    fn unwatch_alone(&mut self, mailbox: usize) {
-        let now = self.now();
-        let is_wanted = self.disk.subscriptions.values().any(|kept| kept.mailbox == mailbox);
-        if let Some(agent) = self.agent.as_mut().filter(|_| !is_wanted) {
-            agent.unwatch(mailbox, now);
+        let of_device = self.disk.subscriptions().into_iter().filter(|kept| kept.record.device_id == id);
+        let keys: Vec<SubscriptionKey> = of_device.map(|kept| kept.key).collect();
+        if self.disk.of_command_line().remove(&keys).is_ok() {
+            self.checker.reference.unsubscribed(&id);
+            self.tick_soon();
         }
     }
 }

@@ -3,26 +3,61 @@
 use super::super::agent::Agent;
 use super::super::bound::START_AGAIN;
 use super::super::tokens;
-use super::{Event, SAVE_AFTER, World, log};
+use super::{Event, Kill, World, bound, log, micros};
 use std::time::Duration;
 
 /// From the stop of a process to the start of the next by the service manager.
 const RESTART: Duration = Duration::from_millis(100);
 
 impl World {
-    /// Something moved that is to be stored.
-    pub(super) fn save_soon(&mut self) {
-        if !std::mem::replace(&mut self.is_save_due, true) {
-            self.after(SAVE_AFTER, Event::Save);
+    /// Something moved that the ledger will find. A tick that finds nothing changes nothing, so that only those are told
+    /// that may find something.
+    pub(super) fn tick_soon(&mut self) {
+        self.tick_within(bound::TICK);
+    }
+
+    fn tick_within(&mut self, wait: Duration) {
+        let at = self.clock.micros() + micros(wait);
+        if self.tick_at.is_none_or(|planned| at < planned) {
+            self.tick_at = Some(at);
+            self.agenda.note(at, Event::Tick(at));
         }
     }
 
-    pub(super) fn save(&mut self) {
-        self.is_save_due = false;
-        let is_saved = self.agent.as_ref().is_none_or(|agent| self.disk.save(&agent.tracker));
-        if !is_saved {
-            self.save_soon();
+    pub(super) fn tick(&mut self) {
+        self.tick_at = None;
+        let (now, refused) = (self.now(), self.disk.refused());
+        let Some(agent) = &mut self.agent else { return };
+        agent.tick(now);
+        if !self.bury() {
+            self.ticked(refused);
         }
+    }
+
+    /// After a look of the ledger, before which the disk had `refused` so many calls.
+    fn ticked(&mut self, refused: u64) {
+        if self.disk.refused() > refused {
+            self.is_troubled_until = self.clock.elapsed() + bound::READ_AGAIN + 2 * bound::TICK;
+        } else {
+            self.checker.reference.learned();
+        }
+        let is_troubled = self.clock.elapsed() < self.is_troubled_until;
+        let is_unsaved = self.agent.as_ref().is_some_and(|agent| agent.tracker.unsaved() > 0);
+        self.tick_within(if is_troubled || is_unsaved { bound::TICK } else { bound::EXPIRE_EVERY });
+    }
+
+    /// Ends the process where it was killed in the midst of a call. True where it was.
+    pub(super) fn bury(&mut self) -> bool {
+        let is_killed = self.disk.is_killed();
+        if is_killed {
+            let Kill { pause, is_power_cut } = self.kill;
+            log::tell(|| "killed in the midst of a call".to_owned());
+            self.kill(pause);
+            if is_power_cut {
+                self.disk.power_cut();
+            }
+        }
+        is_killed
     }
 
     pub(super) fn start(&mut self) {
@@ -30,30 +65,51 @@ impl World {
             return;
         }
         self.life += 1;
-        let (seed, now) = (self.rng.u64(..), self.now());
-        self.expire();
+        let (seed, now, refused) = (self.rng.u64(..), self.now(), self.disk.refused());
         let date = self.clock.date();
         let servers = self.cloud.service.iter_mut().map(|service| tokens::known(service, date)).collect();
-        self.agent = Agent::start(&self.plan, &mut self.disk, servers, &self.names, seed, now);
         log::tell(|| format!("process {} starts", self.life));
+        self.agent = Agent::start(&self.plan, &self.disk, servers, &self.names, seed, now);
         if self.agent.is_none() {
+            self.bury();
+            self.disk.bury();
             self.after(START_AGAIN, Event::Start);
+        } else if !self.bury() {
+            self.check_start();
+            self.ticked(refused);
+        }
+    }
+
+    /// What the store says now that devices show is what the last process knew, or unknown.
+    fn check_start(&mut self) {
+        for kept in self.disk.subscriptions() {
+            let known = self.left.get(&kept.key);
+            if let (Some(shown), Some(known)) = (kept.record.shown, known)
+                && *known != Some(shown)
+            {
+                self.checker.takes_for_shown(&kept.record.device_id, shown, *known);
+            }
         }
     }
 
     /// A clean stop: what devices show is stored once more, then the next process starts.
     pub(super) fn restart(&mut self) {
-        if let Some(agent) = &self.agent {
-            self.disk.close(&agent.tracker);
-            self.kill(RESTART);
+        if let Some(agent) = &mut self.agent {
+            agent.end();
+            if !self.bury() {
+                self.kill(RESTART);
+            }
         }
     }
 
     pub(super) fn kill(&mut self, pause: Duration) {
-        if self.agent.take().is_none() {
-            return;
+        let Some(agent) = self.agent.take() else { return };
+        self.left.extend(agent.shown());
+        for key in self.unsent.drain(..) {
+            self.left.remove(&key);
         }
-        self.disk.killed();
+        self.disk.bury();
+        self.tick_at = None;
         self.checker.ended();
         self.waiting.clear();
         let open = self

@@ -1,6 +1,6 @@
 //! What machines want done after an event, until none wants anything more.
 
-use super::super::agent::{IMAP, signers};
+use super::super::agent::IMAP;
 use super::super::tokens;
 use super::{Event, Waiting, World, micros};
 use bytes::Bytes;
@@ -195,8 +195,8 @@ impl World {
                     self.send(Waiting::Challenge, request);
                 }
                 Output::Sign(claims) => {
-                    let own = signers().get(self.signer).expect("there are two, by number 0 and 1");
-                    let signed = own.sign(&claims).map_err(|error| error.to_string());
+                    let Some(agent) = &self.agent else { continue };
+                    let signed = agent.sign(&claims);
                     self.tell_flow(Input::Signed(signed), now);
                 }
                 Output::Exchange(request) => self.send(Waiting::Token, tokens::request(&request)),
@@ -205,9 +205,10 @@ impl World {
                     self.tell_flow(Input::Fetched { name: fetch.name, is_good: false }, now);
                 }
                 Output::Post(post) => self.post(post),
-                Output::Forget { key, .. } => {
-                    self.disk.forget(key);
-                    self.save_soon();
+                Output::Forget { mailbox, key } => {
+                    let Some(agent) = &self.agent else { continue };
+                    agent.gone.push(mailbox, key);
+                    self.tick_soon();
                 }
             }
         }

@@ -4,8 +4,10 @@ use super::super::cloud::{AUTHORITY, Passage, TIMEOUT, answer};
 use super::super::tokens;
 use super::{Event, Waiting, World, log};
 use bytes::Bytes;
+use mailbadge::event::SubscriptionKey;
 use mailbadge::flow::{Input, Post};
 use mailbadge::forwarder::answer::Failure;
+use mailbadge::ledger::depart;
 use mailbadge_sim::peers::device::Device;
 use mailbadge_sim::peers::http::{Request, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -13,10 +15,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 impl World {
-    pub(super) fn post(&mut self, post: Post) {
+    pub(super) fn post(&mut self, mut post: Post) {
+        let Some(notes) = self.agent.as_ref().map(|agent| Arc::clone(&agent.notes)) else { return };
+        let devices = std::mem::take(&mut post.devices);
+        if let Err(error) = depart(&*notes, &devices, || self.leave(post, &devices)) {
+            tracing::error!("{error}");
+        }
+        self.tick_soon();
+        self.bury();
+    }
+
+    /// A batch leaves, if its process lives.
+    fn leave(&mut self, post: Post, devices: &[SubscriptionKey]) {
+        if self.disk.is_killed() {
+            self.unsent.extend_from_slice(devices);
+            return;
+        }
         self.report.batches += 1;
-        self.disk.note(&post.devices);
-        self.save_soon();
         let request = self.request(post.token, post.body.into());
         log::tell(|| format!("a batch: {}", String::from_utf8_lossy(&request.body)));
         let (host, date) = (self.clock.host_date().ms(), self.clock.date().ms());
@@ -99,7 +114,7 @@ impl World {
         match waiting {
             Waiting::Batch(attempt) => {
                 self.checker.answered(flight, outcome.as_ref().ok());
-                self.save_soon();
+                self.tick_soon();
                 self.tell_flow(Input::Answered { attempt, outcome: answered() }, now);
             }
             Waiting::Challenge => self.tell_flow(Input::Challenged(answered()), now),

@@ -1,13 +1,17 @@
 //! Who the host is in tokens, kept in step with the store: which certificate signs, when the next one takes its place,
 //! what must be said of their ends. The rules are `identity`'s.
 
+use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::{self, Refusal};
 use crate::identity::certificate::Certificate;
+use crate::identity::certificate::StoredCertificate;
 use crate::identity::in_use::{Ending, InUse, Told};
 use crate::identity::key::PrivateKey;
-use crate::store::{AuthConfig, Store, StoreError, StoredCertificate};
+use crate::store::{Store, StoreError};
 use crate::time::{Moment, Now, UnixMs};
-use crate::token::signer::Signer;
+use crate::token;
+use crate::token::claims::Claims;
+use crate::token::signer::{SignedToken, Signer};
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,6 +162,15 @@ impl Identity {
     }
 }
 
+/// Signs `claims`, where anybody can; else why not, for the operator.
+pub fn sign(signer: Option<&Signer>, claims: &Claims) -> Result<SignedToken, String> {
+    let signer = signer.ok_or("there is no certificate yet; run `mailbadge setup`")?;
+    signer.sign(claims).map_err(|error| match error {
+        token::Error::Signing(why) => why,
+        other => other.to_string(),
+    })
+}
+
 /// Notes what is wrong, and logs it where it is news.
 fn told(known: &mut Option<String>, trouble: Option<&String>, what: &str) {
     if known.as_ref() == trouble {
@@ -171,20 +184,22 @@ fn told(known: &mut Option<String>, trouble: Option<&String>, what: &str) {
     *known = trouble.cloned();
 }
 
-/// What the outside is told of the identity.
+/// What the host is in tokens, as `/status` and `/metrics` show it.
 #[derive(Clone, Default)]
-pub(super) struct IdentityShown {
-    pub(super) config: AuthConfig,
-    pub(super) in_use: InUse,
+pub struct IdentityShown {
+    /// The auth config as it was last read.
+    pub config: AuthConfig,
+    /// The certificates that it names.
+    pub in_use: InUse,
     /// Why the current certificate cannot sign.
-    pub(super) current_trouble: Option<String>,
+    pub current_trouble: Option<String>,
     /// Why the next one does not take its place.
-    pub(super) next_trouble: Option<String>,
+    pub next_trouble: Option<String>,
 }
 
 impl IdentityShown {
     /// What an administrator should know of the certificates, a sentence each.
-    pub(super) fn warnings(&self, now: UnixMs) -> Vec<String> {
+    pub fn warnings(&self, now: UnixMs) -> Vec<String> {
         let endings = self.in_use.endings(now).iter().map(Ending::to_string).collect::<Vec<_>>();
         let next =
             self.next_trouble.iter().map(|why| format!("the next certificate cannot take its place: {why}"));
@@ -195,8 +210,9 @@ impl IdentityShown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::auth_config::NextCertificate;
     use crate::identity::issue::self_signed;
-    use crate::store::{NextCertificate, SqliteStore};
+    use crate::store::SqliteStore;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
