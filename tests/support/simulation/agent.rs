@@ -1,9 +1,9 @@
-//! The agent's rooms in one process's life: tracker, flow, roster. Its IMAP sessions stand with their connections.
+//! The agent's rooms in one process's life: tracker, flow, roster. Its IMAP connections are the mail host's other ends.
 
 use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
 use super::disk::Disk;
 use super::{Plan, bound};
-use mailbadge::counters::FlowCounters;
+use mailbadge::counters::{FlowCounters, SourceCounters};
 use mailbadge::event::{MailboxId, News, SourceId, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
 use mailbadge::forwarder::outbox;
@@ -47,6 +47,8 @@ pub struct Agent {
     pub imap: Arc<imap::Settings>,
     /// What its sessions learned of their server.
     pub traits: Arc<Traits>,
+    /// What its connections count.
+    pub counters: SourceCounters,
     /// When the process started.
     started: Moment,
 }
@@ -97,6 +99,7 @@ impl Agent {
             roster: Roster::new(&imap, seed),
             imap,
             traits: Arc::new(Traits::default()),
+            counters: SourceCounters::default(),
             started: now.moment,
         };
         for name in names {
@@ -128,10 +131,12 @@ impl Agent {
     }
 
     /// Takes news, and asks where the tracker wants to know more.
-    pub fn observe(&mut self, mailbox: MailboxId, source: SourceId, news: News, now: Now) {
-        if self.tracker.observe(mailbox, source, news, now) == Verdict::Ask {
+    pub fn observe(&mut self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
+        let verdict = self.tracker.observe(mailbox, source, news, now);
+        if verdict == Verdict::Ask {
             self.roster.handle(now, roster::Input::Ask(mailbox));
         }
+        verdict
     }
 }
 

@@ -7,6 +7,7 @@ use super::mailhost::{MailHost, account};
 use super::{Plan, Report, bound, log};
 use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::outbox::Attempt;
+use mailbadge::source::imap::connection::Input as ConnectionInput;
 use mailbadge::source::imap::exchange;
 use mailbadge::source::imap::roster;
 use mailbadge::time::{Moment, Now, UnixMs};
@@ -48,7 +49,7 @@ enum Event {
     DiskFree,
     /// The relay learns of the certificate of this number.
     Trusted(usize),
-    Unreachable(u32, usize, u32),
+    Unreachable(u32),
     Connected(u32),
     ToServer(u32, Vec<u8>),
     ToClient(u32, Vec<u8>),
@@ -232,7 +233,7 @@ impl World {
             if let Some(client) = connection.client.as_mut()
                 && client.poll_timeout().is_some_and(|at| at <= now.moment)
             {
-                client.handle(now, exchange::Input::Timeout);
+                client.handle(now, ConnectionInput::Session(exchange::Input::Timeout));
             }
             let server = connection.server.as_ref();
             if server.and_then(imap_server::Session::poll_timeout).is_some_and(|at| at <= elapsed) {
@@ -269,30 +270,33 @@ impl World {
     fn carry(&mut self, event: Event) {
         let (now, elapsed) = (self.now(), self.clock.elapsed());
         match event {
-            Event::Unreachable(life, mailbox, number) if life == self.life => {
-                let report = roster::Report::Unreachable("refused".to_owned());
-                self.tell_roster(agent::mailbox(mailbox), number, report);
+            Event::Unreachable(number) => {
+                self.hear(number, ConnectionInput::Unreachable("refused".to_owned()), now);
             }
             Event::Connected(number) => {
                 self.host.serve(number, imap_server::Input::Connected { is_tls: false }, elapsed);
-                self.hear(number, exchange::Input::Connected, now);
+                self.hear(number, ConnectionInput::Session(exchange::Input::Connected), now);
             }
             Event::ToServer(number, bytes) => {
                 self.host.serve(number, imap_server::Input::Bytes(&bytes), elapsed);
             }
-            Event::ToClient(number, bytes) => self.hear(number, exchange::Input::Bytes(&bytes), now),
+            Event::ToClient(number, bytes) => {
+                self.hear(number, ConnectionInput::Session(exchange::Input::Bytes(&bytes)), now)
+            }
             Event::ServerClosed(number) => {
                 self.host.serve(number, imap_server::Input::Closed, elapsed);
                 if let Some(connection) = self.host.connections.get_mut(&number) {
                     connection.server = None;
                 }
             }
-            Event::ClientClosed(number) => self.hear(number, exchange::Input::Closed, now),
+            Event::ClientClosed(number) => {
+                self.hear(number, ConnectionInput::Session(exchange::Input::Closed), now)
+            }
             _ => {}
         }
     }
 
-    fn hear(&mut self, connection: u32, input: exchange::Input<'_>, now: Now) {
+    fn hear(&mut self, connection: u32, input: ConnectionInput<'_>, now: Now) {
         let end =
             self.host.connections.get_mut(&connection).and_then(|connection| connection.client.as_mut());
         if let Some(client) = end {
