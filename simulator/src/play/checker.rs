@@ -2,6 +2,7 @@
 //! requests as they stand on the wire, at icons, at log lines; broken expectations are collected, each with what was
 //! expected and what was seen.
 
+use super::haste::Haste;
 use super::patience::{LOGINS_MAX, Logins, REFUSED_MAX, REFUSED_WITHIN, Recent, least_wait};
 use super::reference::{Reference, Wrong};
 use crate::peers::http::{Request, Response};
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 /// Broken expectations kept of one story, at most.
 const BROKEN_MAX: usize = 20;
+/// A connection of a mailbox that everybody left may last so long.
+const HANG_UP_WITHIN: Duration = Duration::from_secs(10);
 /// How the JSON of every token begins, in base64url: none may stand in a log.
 const TOKEN_BEGINS: &str = "eyJ";
 
@@ -46,6 +49,10 @@ pub enum Check {
     NothingBehind,
     /// What the agent believes of a mailbox is true, or it says that the mailbox is unknown.
     NothingUnknownInSilence,
+    /// A mailbox in which the sweep found what no source reported is read again soon.
+    HasteAfterCorrection,
+    /// A mailbox that everybody left has no connection.
+    NoConnectionOfNobody,
     /// The story comes to an end.
     Ends,
 }
@@ -79,6 +86,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Mailboxes.
     pub mailboxes: usize,
+    /// From a correction of the sweep until its mailbox is asked again.
+    pub correction: Duration,
 }
 
 /// A request that is on its way or waits for its answer.
@@ -103,6 +112,9 @@ pub struct Checker {
     logins: Logins,
     /// Since when the agent believes something wrong of a mailbox and does not name it.
     wrong_since: BTreeMap<usize, Duration>,
+    haste: Haste,
+    /// Since when a mailbox has a connection and nobody who subscribes to it.
+    nobodys_since: BTreeMap<usize, Duration>,
     now: Duration,
     broken: Vec<Broken>,
 }
@@ -119,6 +131,8 @@ impl Checker {
             refused: Recent::default(),
             logins: Logins::default(),
             wrong_since: BTreeMap::new(),
+            haste: Haste::default(),
+            nobodys_since: BTreeMap::new(),
             now: Duration::ZERO,
             broken: Vec::new(),
         }
@@ -245,6 +259,8 @@ impl Checker {
         self.refused = Recent::default();
         self.logins.forget();
         self.wrong_since.clear();
+        self.haste.forget_all();
+        self.nobodys_since.clear();
     }
 
     /// What the agent believes of a subscribed mailbox now, that has `truth` unseen messages; `is_named`: the agent says
@@ -273,6 +289,47 @@ impl Checker {
     /// Nobody subscribes to a mailbox: what is believed of it is no matter.
     pub fn is_no_matter(&mut self, mailbox: usize) {
         self.wrong_since.remove(&mailbox);
+        self.haste.forget(mailbox);
+    }
+
+    /// The agent asks about a mailbox, or connects to read it; `is_sweep`: to find what no source reported.
+    pub fn asks(&mut self, mailbox: usize, is_sweep: bool) {
+        self.haste.asked(mailbox, is_sweep);
+    }
+
+    /// It has an answer; `is_news`: not what it believed before.
+    pub fn is_answered(&mut self, mailbox: usize, is_news: bool) {
+        self.haste.answered(mailbox, is_news, self.now);
+    }
+
+    /// A connection of this mailbox ended as the agent wished.
+    pub fn visited(&mut self, mailbox: usize) {
+        self.haste.visited(mailbox, self.now);
+    }
+
+    /// A mailbox that somebody subscribes to: the sweep may have corrected it, and asks again soon.
+    pub fn is_waiting(&mut self, mailbox: usize) {
+        let within = self.limits.correction;
+        if let Some(since) = self.haste.overdue(mailbox, within, self.now) {
+            let expected = format!("mailbox {mailbox} to be read again within {within:?}");
+            let seen = format!("nothing since its correction at {:.6}", since.as_secs_f64());
+            self.broken(Check::HasteAfterCorrection, expected, seen);
+        }
+    }
+
+    /// Whether the agent has a connection of this mailbox open now.
+    pub fn is_connected(&mut self, mailbox: usize, is_connected: bool) {
+        if !is_connected || !self.reference.is_left(mailbox) {
+            self.nobodys_since.remove(&mailbox);
+            return;
+        }
+        let since = *self.nobodys_since.entry(mailbox).or_insert(self.now);
+        if self.now.saturating_sub(since) > HANG_UP_WITHIN {
+            self.nobodys_since.remove(&mailbox);
+            let seen = format!("one since {:.6}", since.as_secs_f64());
+            let expected = format!("no connection of mailbox {mailbox}, which everybody left");
+            self.broken(Check::NoConnectionOfNobody, expected, seen);
+        }
     }
 
     /// A log-in of this mailbox worked.
@@ -280,8 +337,9 @@ impl Checker {
         self.logins.begun(mailbox, self.now);
     }
 
-    /// A connection of this mailbox ended without the agent's wish.
+    /// A connection of this mailbox ended without the agent's wish, or could not be opened.
     pub fn lost(&mut self, mailbox: usize) {
+        self.haste.forget_all();
         if self.logins.ended(mailbox, self.now) > LOGINS_MAX {
             let expected = format!("{LOGINS_MAX} short-lived log-ins a minute at most");
             self.broken(Check::LoginsBackOff, expected, format!("more of mailbox {mailbox}"));

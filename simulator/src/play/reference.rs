@@ -134,6 +134,12 @@ impl Reference {
         self.devices.get(device).map(|device| device.mailbox)
     }
 
+    /// Whether everybody who ever subscribed to a mailbox ended that.
+    pub fn is_left(&self, mailbox: usize) -> bool {
+        let mut devices = self.devices.values().filter(|device| device.mailbox == mailbox).peekable();
+        devices.peek().is_some() && devices.all(|device| device.wish == Wish::Over)
+    }
+
     /// Whether something may be sent to a device when the mail host's clock says this.
     pub fn may_be_told(&self, device: &str, now_ms: u64) -> bool {
         let is_wanted = |wish| matches!(wish, Wish::Told | Wish::GoneOrForgotten);
@@ -188,6 +194,20 @@ mod tests {
         assert_eq!(reference.shows("phone", 2), Err(Wrong::Older { since: vec![1, 3] }));
         assert_eq!(reference.shows("phone", 9), Err(Wrong::Never { had: vec![0, 1, 2, 1, 3] }));
         assert_eq!(reference.shows("stranger", 1), Err(Wrong::Never { had: Vec::new() }));
+    }
+
+    #[test]
+    fn a_mailbox_is_left_once_each_of_its_devices_unsubscribed() {
+        let mut reference = Reference::new(2);
+        assert!(!reference.is_left(0), "nobody was ever there");
+        reference.subscribed("phone", 0, 1000);
+        reference.subscribed("tablet", 0, 1000);
+        reference.unsubscribed("phone");
+        assert!(!reference.is_left(0));
+        reference.unsubscribed("tablet");
+        assert!(reference.is_left(0) && !reference.is_left(1));
+        reference.subscribed("phone", 0, 1000);
+        assert!(!reference.is_left(0));
     }
 
     #[test]

@@ -137,6 +137,13 @@ impl MailHost {
         self.connections_made
     }
 
+    /// Whether the agent has a connection of this mailbox open.
+    pub fn is_connected(&self, mailbox: MailboxId) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.mailbox == mailbox && connection.client.is_some())
+    }
+
     /// The uid of the oldest unseen message, of the newest message.
     pub fn uids(&self, mailbox: usize) -> (Option<u32>, Option<u32>) {
         let messages = self.store.messages(account(mailbox));

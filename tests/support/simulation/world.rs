@@ -118,6 +118,8 @@ pub struct World {
     devices_version: u64,
     checker: Checker,
     is_calm: bool,
+    /// Since the faults ended every watched mailbox was read or watched at once.
+    is_covered: bool,
     /// When what the agent believes was last compared with the truth.
     compared_at: Duration,
     /// Over everything that happened, and when.
@@ -132,7 +134,12 @@ impl World {
         let names = (0..plan.mailboxes).map(|number| host.name(number)).collect();
         let first = signers().first().expect("there are two");
         let cloud = Cloud::new(&plan, first.certificate().der());
-        let limits = Limits { batch_max: BATCH_MAX, in_flight_max: CONCURRENCY, mailboxes: plan.mailboxes };
+        let limits = Limits {
+            batch_max: BATCH_MAX,
+            in_flight_max: CONCURRENCY,
+            mailboxes: plan.mailboxes,
+            correction: bound::CORRECTION,
+        };
         let imap_weather =
             Weather { cut: plan.weather.cut / 5, slow: plan.weather.slow, ..Weather::default() };
         let mut world = Self {
@@ -154,6 +161,7 @@ impl World {
             devices_version: 0,
             checker: Checker::new(limits, vec![PASSWORD.to_owned(), "PRIVATE KEY".to_owned()]),
             is_calm: false,
+            is_covered: false,
             compared_at: Duration::ZERO,
             fingerprint: Fingerprint::default(),
             report: Report::new(plan.seed, plan.profile, bound::of(&plan)),
@@ -343,8 +351,11 @@ impl World {
         let now = self.now();
         let Some(agent) = &self.agent else { return };
         let unknown = agent.unknown(now);
+        let (watched, covered) = agent.roster.coverage();
+        self.is_covered |= self.is_calm && watched == covered;
         for number in 0..self.plan.mailboxes {
             let mailbox = agent::mailbox(number);
+            self.checker.is_connected(number, self.host.is_connected(mailbox));
             let look =
                 |record: &Record| (record.seen(now).is_some(), record.known().map(|known| known.unseen));
             let Some((true, believed)) = agent.tracker.inspect(mailbox, look) else {
@@ -352,6 +363,7 @@ impl World {
                 continue;
             };
             let truth = self.host.status(number).unseen;
+            self.checker.is_waiting(number);
             self.checker.believes(number, believed, truth, unknown.contains(&mailbox), bound::SILENCE);
         }
     }

@@ -4,7 +4,7 @@ use super::super::agent::{IMAP, signers};
 use super::super::tokens;
 use super::{Event, Waiting, World, micros};
 use bytes::Bytes;
-use mailbadge::event::{MailboxId, News};
+use mailbadge::event::{MailboxId, News, Verdict};
 use mailbadge::flow::{Input, Output};
 use mailbadge::forwarder::wire::EMPTY_BATCH;
 use mailbadge::source::imap::connection::{self, Connection, Wish};
@@ -47,6 +47,7 @@ impl World {
 
     fn connect(&mut self, mailbox: MailboxId, name: Arc<str>, errand: (Errand, bool), number: u32) {
         let (seed, latency) = (self.rng.u64(..), self.imap.latency());
+        self.checker.asks(mailbox.0 as usize, errand.1);
         let Some(agent) = &self.agent else { return };
         let (settings, traits) = (Arc::clone(&agent.imap), Arc::clone(&agent.traits));
         let (errand, is_sweep) = errand;
@@ -61,6 +62,7 @@ impl World {
 
     fn wish(&mut self, mailbox: MailboxId, wish: Wish) {
         let now = self.now();
+        self.checker.asks(mailbox.0 as usize, wish == Wish::Sweep);
         let of_mailbox = self.host.connections.values_mut().filter(|c| c.mailbox == mailbox);
         for client in of_mailbox.filter_map(|connection| connection.client.as_mut()) {
             client.handle(now, connection::Input::Wish(wish));
@@ -160,13 +162,17 @@ impl World {
         let now = self.now();
         let Some(agent) = &mut self.agent else { return };
         let verdict = agent.observe(mailbox, IMAP, news, now);
+        if matches!(news, News::Reading(reading) if reading.asked_at.is_some()) {
+            self.checker.is_answered(mailbox.0 as usize, verdict == Verdict::Changed);
+        }
         self.hear(number, connection::Input::Verdict(verdict), now);
     }
 
     fn report(&mut self, mailbox: MailboxId, number: u32, report: Report) {
         match &report {
             Report::LoggedIn => self.checker.logged_in(mailbox.0 as usize),
-            Report::Ended(ending) if *ending != Ending::Done => self.checker.lost(mailbox.0 as usize),
+            Report::Ended(Ending::Done) => self.checker.visited(mailbox.0 as usize),
+            Report::Ended(_) | Report::Unreachable(_) => self.checker.lost(mailbox.0 as usize),
             _ => {}
         }
         let now = self.now();
