@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-use mailbadge::event::{MailboxId, News};
-use mailbadge::source::imap::exchange::{Errand, Input, Output};
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{MailboxId, News, Verdict};
+use mailbadge::source::imap::connection::{self, Output, Wish};
+use mailbadge::source::imap::exchange::{Errand, Input};
 use mailbadge::source::imap::roster::{self, Report, Roster};
 use mailbadge::source::imap::session::Session;
 use mailbadge::source::imap::traits::Traits;
@@ -32,13 +34,13 @@ enum Flight {
     ToServer(Vec<u8>),
     ToClient(Vec<u8>),
     ServerClosed,
-    Asked,
+    Wished(Wish),
     Reported(Report),
 }
 
 struct Connection {
     number: u32,
-    client: Session,
+    client: connection::Connection,
     server: imap_server::Session,
 }
 
@@ -56,6 +58,7 @@ struct World {
     read_at: BTreeMap<MailboxId, Vec<Duration>>,
     unseen: BTreeMap<MailboxId, u32>,
     logins: Vec<Duration>,
+    counters: SourceCounters,
     notes: Vec<String>,
 }
 
@@ -84,6 +87,7 @@ impl World {
             read_at: BTreeMap::new(),
             unseen: BTreeMap::new(),
             logins: Vec::new(),
+            counters: SourceCounters::default(),
             notes: Vec::new(),
         };
         world.store.set_quirk(None, Quirk::ConnectionLimit, true);
@@ -106,12 +110,13 @@ impl World {
         self.roster.handle(self.clock(), input);
         while let Some(output) = self.roster.poll_output() {
             match output {
-                roster::Output::Connect { mailbox, name, errand, number, .. } => {
-                    self.connect(mailbox, name, errand, number);
+                roster::Output::Connect { mailbox, name, errand, is_sweep, number } => {
+                    self.connect(mailbox, name, (errand, is_sweep), number);
                 }
-                roster::Output::Ask(mailbox, _) => {
+                roster::Output::Ask(mailbox, is_sweep) => {
                     let number = self.connections.get(&mailbox).map_or(0, |connection| connection.number);
-                    self.flights.push_back((mailbox, number, Flight::Asked));
+                    let wish = if is_sweep { Wish::Sweep } else { Wish::Ask };
+                    self.flights.push_back((mailbox, number, Flight::Wished(wish)));
                 }
                 roster::Output::HangUp(mailbox) => self.hang_up(mailbox),
                 roster::Output::Note(text) => self.notes.push(text),
@@ -126,10 +131,17 @@ impl World {
         }
     }
 
-    fn connect(&mut self, mailbox: MailboxId, name: Arc<str>, errand: Errand, number: u32) {
+    fn connect(
+        &mut self,
+        mailbox: MailboxId,
+        name: Arc<str>,
+        (errand, is_sweep): (Errand, bool),
+        number: u32,
+    ) {
         self.logins.push(self.since_start());
         let seed = u64::from(number) * WAYS + self.way.unwrap_or(u64::from(number));
-        let client = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
+        let session = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
+        let client = connection::Connection::new(session, is_sweep);
         let server = imap_server::Session::new(Arc::default(), seed);
         self.connections.insert(mailbox, Connection { number, client, server });
         self.client(mailbox, Input::Connected);
@@ -137,25 +149,29 @@ impl World {
     }
 
     fn client(&mut self, mailbox: MailboxId, input: Input<'_>) {
+        self.agent(mailbox, connection::Input::Session(input));
+    }
+
+    fn agent(&mut self, mailbox: MailboxId, input: connection::Input<'_>) {
         let (now, since) = (self.clock(), self.since_start());
-        let Some(connection) = self.connections.get_mut(&mailbox) else { return };
-        connection.client.handle(now, input);
-        while let Some(output) = connection.client.poll_output() {
+        let Some(Connection { number, client, .. }) = self.connections.get_mut(&mailbox) else { return };
+        client.handle(now, input);
+        while let Some(output) = client.poll_output(now, &self.counters) {
             let flight = match output {
                 Output::Send(outgoing) => Flight::ToServer(outgoing.bytes().to_vec()),
-                Output::News(News::Reading(reading)) => {
-                    self.unseen.insert(mailbox, reading.unseen);
+                Output::Report(report) => Flight::Reported(report),
+                Output::Observe(News::Reading(reading)) => {
+                    let before = self.unseen.insert(mailbox, reading.unseen);
                     self.read_at.entry(mailbox).or_default().push(since);
-                    let Some(_) = reading.asked_at else { continue };
-                    Flight::Reported(Report::Read)
+                    let is_news = before != Some(reading.unseen);
+                    let verdict = if is_news { Verdict::Changed } else { Verdict::Unchanged };
+                    client.handle(now, connection::Input::Verdict(verdict));
+                    continue;
                 }
-                Output::LoggedIn => Flight::Reported(Report::LoggedIn),
-                Output::Watching(method) => Flight::Reported(Report::Watching(method)),
-                Output::LoginRefused { refusal, text } => Flight::Reported(Report::Refused(refusal, text)),
-                Output::Close(ending) => Flight::Reported(Report::Ended(ending)),
-                _ => continue,
+                // Its last report says that it ends.
+                Output::Close | Output::Observe(News::Hint) | Output::StartTls => continue,
             };
-            self.flights.push_back((mailbox, connection.number, flight));
+            self.flights.push_back((mailbox, *number, flight));
         }
     }
 
@@ -187,7 +203,7 @@ impl World {
                 Flight::ToServer(bytes) => self.server(mailbox, imap_server::Input::Bytes(&bytes)),
                 Flight::ToClient(bytes) => self.client(mailbox, Input::Bytes(&bytes)),
                 Flight::ServerClosed => self.client(mailbox, Input::Closed),
-                Flight::Asked => self.client(mailbox, Input::Ask),
+                Flight::Wished(wish) => self.agent(mailbox, connection::Input::Wish(wish)),
             }
         }
     }
@@ -220,6 +236,10 @@ impl World {
         while self.since_start() < until {
             let mailbox = MailboxId((self.now / 10_000_000) as u32 % MAILBOXES);
             self.store.deliver(AccountId(mailbox.0));
+            if self.settings.watch == Watch::SweepOnly {
+                // Beside such a source another one reports each change: else every sweep would be a correction.
+                self.unseen.insert(mailbox, self.store.status(AccountId(mailbox.0)).unwrap().unseen);
+            }
             self.server(mailbox, imap_server::Input::StoreChanged);
             self.pass(self.since_start() + Duration::from_secs(10));
         }

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-use mailbadge::event::{MailboxId, News};
-use mailbadge::source::imap::exchange::{Errand, Input, Output};
+use mailbadge::counters::SourceCounters;
+use mailbadge::event::{MailboxId, News, Verdict};
+use mailbadge::source::imap::connection::{self, Output, Wish};
+use mailbadge::source::imap::exchange::{Errand, Input};
 use mailbadge::source::imap::roster::{self, Report, Roster};
 use mailbadge::source::imap::session::Session;
 use mailbadge::source::imap::traits::Traits;
@@ -26,7 +28,7 @@ const COMMANDS_MAX: usize = 1500;
 /// before the count.
 const COMMANDS_MAX_GAPS: usize = 2800;
 /// Log-ins in all that time, most; a poller has 80 to 100.
-const LOGINS_MAX: usize = 100;
+const LOGINS_MAX: u64 = 100;
 
 /// Pieces that are carried from a push to the end of what it gives rise to, some more than it mostly takes.
 const FLIGHTS: u8 = 14;
@@ -46,7 +48,7 @@ const ACCOUNT: AccountId = AccountId(0);
 /// One connection with a machine at either end and no delay between.
 struct Connection {
     number: u32,
-    client: Session,
+    client: connection::Connection,
     server: imap_server::Session,
 }
 
@@ -55,7 +57,7 @@ enum Flight {
     ToServer(Vec<u8>),
     ToClient(Vec<u8>),
     ServerClosed,
-    Asked,
+    Wished(Wish),
     Reported(u32, Report),
 }
 
@@ -72,8 +74,7 @@ struct World {
     unseen: Option<u32>,
     commands: usize,
     connections: usize,
-    logins: usize,
-    skipped: usize,
+    counters: SourceCounters,
     /// The mailbox changes once more when so many pieces more are carried: in the midst of the commands that a change
     /// gives rise to, as a phone or a burst of mail does.
     change_in: Option<u8>,
@@ -109,8 +110,7 @@ impl World {
             unseen: None,
             commands: 0,
             connections: 0,
-            logins: 0,
-            skipped: 0,
+            counters: SourceCounters::default(),
             change_in: None,
         };
         for quirk in quirks.iter().filter(|quirk| !quirk.acts_once()) {
@@ -133,18 +133,24 @@ impl World {
         self.roster.handle(self.clock(), input);
         while let Some(output) = self.roster.poll_output() {
             match output {
-                roster::Output::Connect { name, errand, number, .. } => self.connect(name, errand, number),
-                roster::Output::Ask(..) => self.flights.push_back(Flight::Asked),
+                roster::Output::Connect { name, errand, is_sweep, number, .. } => {
+                    self.connect(name, (errand, is_sweep), number);
+                }
+                roster::Output::Ask(_, is_sweep) => {
+                    let wish = if is_sweep { Wish::Sweep } else { Wish::Ask };
+                    self.flights.push_back(Flight::Wished(wish));
+                }
                 roster::Output::HangUp(_) => panic!("nobody unwatches"),
                 roster::Output::Note(_) => {}
             }
         }
     }
 
-    fn connect(&mut self, name: Arc<str>, errand: Errand, number: u32) {
+    fn connect(&mut self, name: Arc<str>, (errand, is_sweep): (Errand, bool), number: u32) {
         self.connections += 1;
         let seed = self.rng.u64(..);
-        let client = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
+        let session = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
+        let client = connection::Connection::new(session, is_sweep);
         let server = imap_server::Session::new(self.server_settings.clone(), seed);
         self.connection = Some(Connection { number, client, server });
         self.client(Input::Connected);
@@ -152,34 +158,29 @@ impl World {
     }
 
     fn client(&mut self, input: Input<'_>) {
+        self.agent(connection::Input::Session(input));
+    }
+
+    fn agent(&mut self, input: connection::Input<'_>) {
         let now = self.clock();
-        let Some(connection) = &mut self.connection else { return };
-        connection.client.handle(now, input);
-        let number = connection.number;
-        let report = |report| Flight::Reported(number, report);
-        while let Some(output) = connection.client.poll_output() {
-            self.flights.extend(match output {
+        let Some(Connection { number, client, .. }) = &mut self.connection else { return };
+        client.handle(now, input);
+        while let Some(output) = client.poll_output(now, &self.counters) {
+            match output {
                 Output::Send(outgoing) => {
                     self.commands += 1;
-                    Some(Flight::ToServer(outgoing.bytes().to_vec()))
+                    self.flights.push_back(Flight::ToServer(outgoing.bytes().to_vec()));
                 }
-                Output::News(News::Reading(reading)) => {
-                    self.unseen = Some(reading.unseen);
-                    reading.asked_at.map(|_| report(Report::Read))
+                Output::Observe(News::Hint) | Output::StartTls => panic!("nobody asked for {output:?}"),
+                Output::Observe(News::Reading(reading)) => {
+                    let is_news = self.unseen.replace(reading.unseen) != Some(reading.unseen);
+                    let verdict = if is_news { Verdict::Changed } else { Verdict::Unchanged };
+                    client.handle(now, connection::Input::Verdict(verdict));
                 }
-                Output::Close(ending) => Some(report(Report::Ended(ending))),
-                Output::LoggedIn => {
-                    self.logins += 1;
-                    Some(report(Report::LoggedIn))
-                }
-                Output::Watching(method) => Some(report(Report::Watching(method))),
-                Output::LoginRefused { refusal, text } => Some(report(Report::Refused(refusal, text))),
-                Output::Skipped => {
-                    self.skipped += 1;
-                    None
-                }
-                Output::Noticed | Output::Alert(_) | Output::StartTls | Output::News(News::Hint) => None,
-            });
+                Output::Report(report) => self.flights.push_back(Flight::Reported(*number, report)),
+                // Its last report says so as well.
+                Output::Close => {}
+            }
         }
     }
 
@@ -211,7 +212,7 @@ impl World {
                     self.client(Input::Bytes(second));
                 }
                 Flight::ServerClosed => self.client(Input::Closed),
-                Flight::Asked => self.client(Input::Ask),
+                Flight::Wished(wish) => self.agent(connection::Input::Wish(wish)),
                 Flight::Reported(number, report) => {
                     if matches!(report, Report::Ended(_)) {
                         self.server(imap_server::Input::Closed);
@@ -298,15 +299,16 @@ fn check(watch: Watch, quirks: &[Quirk], seed: u64) -> Result<(), String> {
     let mut world = World::new(watch, quirks, seed);
     world.play(quirks);
     let truth = world.store.status(ACCOUNT).unwrap().unseen;
+    let (logins, skipped) = (world.counters.logins_ok.get(), world.counters.skipped.get());
     let story = format!(
-        "{watch:?} {quirks:?} seed {seed}: {} commands, {} log-ins, {} lines skipped",
-        world.commands, world.logins, world.skipped
+        "{watch:?} {quirks:?} seed {seed}: {} commands, {logins} log-ins, {skipped} lines skipped",
+        world.commands
     );
     if world.unseen != Some(truth) {
         return Err(format!("{story}: {:?} and not {truth}", world.unseen));
     }
     let commands_max = if quirks.contains(&Quirk::IdleForgetsGap) { COMMANDS_MAX_GAPS } else { COMMANDS_MAX };
-    if world.commands > commands_max || world.logins > LOGINS_MAX || world.skipped > 0 {
+    if world.commands > commands_max || logins > LOGINS_MAX || skipped > 0 {
         return Err(story);
     }
     Ok(())
@@ -382,7 +384,7 @@ fn after_preauth_nothing_is_believed_and_the_server_is_asked_seldom() {
         let mut world = World::new(watch, &[Quirk::Preauth], 1);
         world.change();
         world.pass(PREAUTH);
-        assert_eq!((world.unseen, world.logins), (None, 0), "{watch:?}");
+        assert_eq!((world.unseen, world.counters.logins_ok.get()), (None, 0), "{watch:?}");
         assert!((1..=30).contains(&world.connections), "{watch:?}: {} connections", world.connections);
         let failure = world.roster.failure().unwrap_or_default();
         assert!(failure.contains("PREAUTH"), "{watch:?}: {failure}");
@@ -406,5 +408,5 @@ fn a_delegate_s_name_goes_first_where_the_configuration_says_so() {
     world.change();
     world.pass(Duration::from_secs(3));
     assert_eq!(world.unseen, Some(1));
-    assert_eq!(world.logins, 1);
+    assert_eq!(world.counters.logins_ok.get(), 1);
 }

@@ -2,6 +2,7 @@
 //! requests as they stand on the wire, at icons, at log lines; broken expectations are collected, each with what was
 //! expected and what was seen.
 
+use super::haste::Haste;
 use super::patience::{LOGINS_MAX, Logins, REFUSED_MAX, REFUSED_WITHIN, Recent, least_wait};
 use super::reference::{Reference, Wrong};
 use crate::peers::http::{Request, Response};
@@ -48,8 +49,10 @@ pub enum Check {
     NothingUnknownInSilence,
     /// A process takes no device to show what the last one did not know it to show.
     DoubtOutlivesProcess,
+    /// A mailbox in which the sweep found what no source reported is read again soon.
+    HasteAfterCorrection,
     /// No connection is held for a mailbox that nobody subscribes to.
-    LetsGo,
+    NoConnectionOfNobody,
     /// The story comes to an end.
     Ends,
 }
@@ -83,6 +86,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Mailboxes.
     pub mailboxes: usize,
+    /// From a correction of the sweep until its mailbox is asked again.
+    pub correction: Duration,
 }
 
 /// A request that is on its way or waits for its answer.
@@ -109,6 +114,7 @@ pub struct Checker {
     wrong_since: BTreeMap<usize, Duration>,
     /// Since when a connection is held for nobody.
     held_since: BTreeMap<usize, Duration>,
+    haste: Haste,
     now: Duration,
     broken: Vec<Broken>,
 }
@@ -126,6 +132,7 @@ impl Checker {
             logins: Logins::default(),
             wrong_since: BTreeMap::new(),
             held_since: BTreeMap::new(),
+            haste: Haste::default(),
             now: Duration::ZERO,
             broken: Vec::new(),
         }
@@ -253,6 +260,7 @@ impl Checker {
         self.logins.forget();
         self.wrong_since.clear();
         self.held_since.clear();
+        self.haste.forget_all();
     }
 
     /// What the agent believes of a subscribed mailbox now, that has `truth` unseen messages; `is_named`: the agent says
@@ -295,13 +303,43 @@ impl Checker {
         if self.now.saturating_sub(since) > patience {
             self.held_since.remove(&mailbox);
             let expected = format!("no connection for mailbox {mailbox}, to which nobody subscribes");
-            self.broken(Check::LetsGo, expected, format!("one since {:.6}", since.as_secs_f64()));
+            self.broken(
+                Check::NoConnectionOfNobody,
+                expected,
+                format!("one since {:.6}", since.as_secs_f64()),
+            );
         }
     }
 
     /// Nobody subscribes to a mailbox: what is believed of it is no matter.
     pub fn is_no_matter(&mut self, mailbox: usize) {
         self.wrong_since.remove(&mailbox);
+        self.haste.forget(mailbox);
+    }
+
+    /// The agent asks about a mailbox, or connects to read it; `is_sweep`: to find what no source reported.
+    pub fn asks(&mut self, mailbox: usize, is_sweep: bool) {
+        self.haste.asked(mailbox, is_sweep);
+    }
+
+    /// It has an answer; `is_news`: not what it believed before.
+    pub fn is_answered(&mut self, mailbox: usize, is_news: bool) {
+        self.haste.answered(mailbox, is_news, self.now);
+    }
+
+    /// A connection of this mailbox ended as the agent wished.
+    pub fn visited(&mut self, mailbox: usize) {
+        self.haste.visited(mailbox, self.now);
+    }
+
+    /// A mailbox that somebody subscribes to: the sweep may have corrected it, and asks again soon.
+    pub fn is_waiting(&mut self, mailbox: usize) {
+        let within = self.limits.correction;
+        if let Some(since) = self.haste.overdue(mailbox, within, self.now) {
+            let expected = format!("mailbox {mailbox} to be read again within {within:?}");
+            let seen = format!("nothing since its correction at {:.6}", since.as_secs_f64());
+            self.broken(Check::HasteAfterCorrection, expected, seen);
+        }
     }
 
     /// A log-in of this mailbox worked.
@@ -309,8 +347,9 @@ impl Checker {
         self.logins.begun(mailbox, self.now);
     }
 
-    /// A connection of this mailbox ended without the agent's wish.
+    /// A connection of this mailbox ended without the agent's wish, or could not be opened.
     pub fn lost(&mut self, mailbox: usize) {
+        self.haste.forget_all();
         if self.logins.ended(mailbox, self.now) > LOGINS_MAX {
             let expected = format!("{LOGINS_MAX} short-lived log-ins a minute at most");
             self.broken(Check::LoginsBackOff, expected, format!("more of mailbox {mailbox}"));

@@ -11,6 +11,7 @@ pub mod draw;
 pub mod shrink;
 pub mod reference;
 pub mod patience;
+pub mod haste;
 pub mod checker;
 pub mod report;
 

@@ -1,9 +1,9 @@
-//! The agent's rooms in one process's life: tracker, ledger, flow, roster. Its IMAP sessions stand with their connections.
+//! The agent's rooms in one process's life: tracker, ledger, flow, roster. Its IMAP connections are the mail host's other ends.
 
 use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
 use super::memory_store::Disk;
 use super::{Plan, bound};
-use mailbadge::counters::FlowCounters;
+use mailbadge::counters::{FlowCounters, SourceCounters};
 use mailbadge::event::{MailboxId, News, SourceId, SubscriptionKey, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
 use mailbadge::forwarder::outbox;
@@ -63,6 +63,8 @@ pub struct Agent {
     pub gone: Arc<Gone>,
     /// Of its tokens for the relay.
     keeper: keeper::Settings,
+    /// What its connections count.
+    pub counters: SourceCounters,
     /// When the process started.
     started: Moment,
 }
@@ -122,6 +124,7 @@ impl Agent {
             ledger,
             notes,
             keeper: keeper_settings(plan, auth_servers),
+            counters: SourceCounters::default(),
             started: now.moment,
         };
         agent.tick(now);
@@ -174,10 +177,12 @@ impl Agent {
     }
 
     /// Takes news, and asks where the tracker wants to know more.
-    pub fn observe(&mut self, mailbox: MailboxId, source: SourceId, news: News, now: Now) {
-        if self.tracker.observe(mailbox, source, news, now) == Verdict::Ask {
+    pub fn observe(&mut self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict {
+        let verdict = self.tracker.observe(mailbox, source, news, now);
+        if verdict == Verdict::Ask {
             self.roster.handle(now, roster::Input::Ask(mailbox));
         }
+        verdict
     }
 }
 

@@ -43,6 +43,10 @@ const HOLD: Duration = Duration::from_secs(10);
 /// or its turn after a start; and an answer that was on its way when the count changed.
 pub const SILENCE: Duration = Duration::from_secs(2 * 120 + 60 + 30 + 10);
 
+/// From a correction of the sweep until its mailbox is asked again: the agent divides its interval by 4, by 2 where others
+/// were read meanwhile. One that does not hurry takes four fifths of it at least.
+pub const CORRECTION: Duration = Duration::from_secs(120 * 3 / 4);
+
 /// The bound for the end of this plan.
 ///
 /// To notice that a connection is dead: its next arming and an answer that does not come. To have another one: a log-in

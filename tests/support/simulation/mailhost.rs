@@ -1,7 +1,7 @@
 //! The mail host: the simulated store and its IMAP sessions, and the connections that carry bytes to and fro.
 
 use mailbadge::event::MailboxId;
-use mailbadge::source::imap::session::Session as Client;
+use mailbadge::source::imap::connection::Connection as Client;
 use mailbadge_sim::peers::imap_server::{self, Session as Server};
 use mailbadge_sim::peers::mail_store::{AccountId, Change, Flags, MailStore, Quirk, Status};
 use mailbadge_sim::play::Plan;
@@ -120,21 +120,28 @@ impl MailHost {
         self.store.status(account(mailbox)).expect("the plan names mailboxes that exist")
     }
 
-    /// The agent connects; gives the connection's number.
+    /// The agent connects, to nobody while the host is away; gives the connection's number.
     pub fn connect(&mut self, mailbox: MailboxId, number: u32, client: Client) -> u32 {
         self.connections_made += 1;
         let name = format!("imap session {}", self.connections_made);
-        let server = Server::new(Arc::clone(&self.settings), self.seed.stream(&name).u64(..));
+        let server = || Server::new(Arc::clone(&self.settings), self.seed.stream(&name).u64(..));
         let connection = Connection {
             mailbox,
             number,
             client: Some(client),
-            server: Some(server),
+            server: (!self.is_away).then(server),
             is_hung: false,
             arrival: [0, 0],
         };
         self.connections.insert(self.connections_made, connection);
         self.connections_made
+    }
+
+    /// Whether the agent has a connection of this mailbox open.
+    pub fn is_connected(&self, mailbox: MailboxId) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.mailbox == mailbox && connection.client.is_some())
     }
 
     /// The uid of the oldest unseen message, of the newest message.

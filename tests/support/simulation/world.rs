@@ -8,6 +8,7 @@ use super::{Plan, Report, bound, log};
 use mailbadge::event::SubscriptionKey;
 use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::outbox::Attempt;
+use mailbadge::source::imap::connection::Input as ConnectionInput;
 use mailbadge::source::imap::exchange;
 use mailbadge::source::imap::roster;
 use mailbadge::time::{Moment, Now, UnixMs};
@@ -48,7 +49,7 @@ enum Event {
     DiskWell,
     /// The relay learns of the certificate of this number.
     Trusted(usize),
-    Unreachable(u32, usize, u32),
+    Unreachable(u32),
     Connected(u32),
     ToServer(u32, Vec<u8>),
     ToClient(u32, Vec<u8>),
@@ -134,6 +135,8 @@ pub struct World {
     devices_version: u64,
     checker: Checker,
     is_calm: bool,
+    /// Since the faults ended every watched mailbox was read or watched at once.
+    is_covered: bool,
     /// When what the agent believes was last compared with the truth.
     compared_at: Duration,
     /// Over everything that happened, and when.
@@ -148,7 +151,12 @@ impl World {
         let names = (0..plan.mailboxes).map(|number| host.name(number)).collect();
         let first = signers().first().expect("there are two");
         let cloud = Cloud::new(&plan, first.certificate().der());
-        let limits = Limits { batch_max: BATCH_MAX, in_flight_max: CONCURRENCY, mailboxes: plan.mailboxes };
+        let limits = Limits {
+            batch_max: BATCH_MAX,
+            in_flight_max: CONCURRENCY,
+            mailboxes: plan.mailboxes,
+            correction: bound::CORRECTION,
+        };
         let imap_weather =
             Weather { cut: plan.weather.cut / 5, slow: plan.weather.slow, ..Weather::default() };
         let mut world = Self {
@@ -174,6 +182,7 @@ impl World {
             devices_version: 0,
             checker: Checker::new(limits, vec![PASSWORD.to_owned(), "PRIVATE KEY".to_owned()]),
             is_calm: false,
+            is_covered: false,
             compared_at: Duration::ZERO,
             fingerprint: Fingerprint::default(),
             report: Report::new(plan.seed, plan.profile, bound::of(&plan)),
@@ -253,7 +262,7 @@ impl World {
             if let Some(client) = connection.client.as_mut()
                 && client.poll_timeout().is_some_and(|at| at <= now.moment)
             {
-                client.handle(now, exchange::Input::Timeout);
+                client.handle(now, ConnectionInput::Session(exchange::Input::Timeout));
             }
             let server = connection.server.as_ref();
             if server.and_then(imap_server::Session::poll_timeout).is_some_and(|at| at <= elapsed) {
@@ -290,30 +299,33 @@ impl World {
     fn carry(&mut self, event: Event) {
         let (now, elapsed) = (self.now(), self.clock.elapsed());
         match event {
-            Event::Unreachable(life, mailbox, number) if life == self.life => {
-                let report = roster::Report::Unreachable("refused".to_owned());
-                self.tell_roster(agent::mailbox(mailbox), number, report);
+            Event::Unreachable(number) => {
+                self.hear(number, ConnectionInput::Unreachable("refused".to_owned()), now);
             }
             Event::Connected(number) => {
                 self.host.serve(number, imap_server::Input::Connected { is_tls: false }, elapsed);
-                self.hear(number, exchange::Input::Connected, now);
+                self.hear(number, ConnectionInput::Session(exchange::Input::Connected), now);
             }
             Event::ToServer(number, bytes) => {
                 self.host.serve(number, imap_server::Input::Bytes(&bytes), elapsed);
             }
-            Event::ToClient(number, bytes) => self.hear(number, exchange::Input::Bytes(&bytes), now),
+            Event::ToClient(number, bytes) => {
+                self.hear(number, ConnectionInput::Session(exchange::Input::Bytes(&bytes)), now)
+            }
             Event::ServerClosed(number) => {
                 self.host.serve(number, imap_server::Input::Closed, elapsed);
                 if let Some(connection) = self.host.connections.get_mut(&number) {
                     connection.server = None;
                 }
             }
-            Event::ClientClosed(number) => self.hear(number, exchange::Input::Closed, now),
+            Event::ClientClosed(number) => {
+                self.hear(number, ConnectionInput::Session(exchange::Input::Closed), now)
+            }
             _ => {}
         }
     }
 
-    fn hear(&mut self, connection: u32, input: exchange::Input<'_>, now: Now) {
+    fn hear(&mut self, connection: u32, input: ConnectionInput<'_>, now: Now) {
         let end =
             self.host.connections.get_mut(&connection).and_then(|connection| connection.client.as_mut());
         if let Some(client) = end {
@@ -362,14 +374,15 @@ impl World {
         let now = self.now();
         let Some(agent) = &self.agent else { return };
         let unknown = agent.unknown(now);
+        let (watched, covered) = agent.roster.coverage();
+        self.is_covered |= self.is_calm && watched == covered;
         let is_learned = self.clock.elapsed() >= self.is_troubled_until;
         let subscribed: BTreeSet<String> =
             self.disk.subscriptions().into_iter().map(|kept| kept.record.mailbox).collect();
         for number in 0..self.plan.mailboxes {
             let mailbox = agent::mailbox(number);
             let is_wanted = self.names.get(number).is_some_and(|name| subscribed.contains(&**name));
-            let is_held =
-                self.host.connections.values().any(|it| it.mailbox == mailbox && it.client.is_some());
+            let is_held = self.host.is_connected(mailbox);
             self.checker.holds(number, is_held && !is_wanted && is_learned, bound::LET_GO);
             let look =
                 |record: &Record| (record.seen(now).is_some(), record.known().map(|known| known.unseen));
@@ -378,6 +391,7 @@ impl World {
                 continue;
             };
             let truth = self.host.status(number).unseen;
+            self.checker.is_waiting(number);
             self.checker.believes(number, believed, truth, unknown.contains(&mailbox), bound::SILENCE);
         }
     }

@@ -1,5 +1,5 @@
 //! The IMAP source on real sockets and clocks: opens connections as the roster says, and gives each to one of the threads
-//! that hold them. Decides nothing: that is the roster's and the session's.
+//! that hold them. Decides nothing: that is the roster's and the connection's.
 
 mod connection;
 mod event_loop;
@@ -12,6 +12,7 @@ pub use stream::Error;
 pub use trial::{Checked, check_login};
 
 use super::Settings;
+use super::connection::{Connection as Machine, Wish};
 use super::exchange::Errand;
 use super::roster::{Input, Output, Report, Roster};
 use super::session::Session;
@@ -19,7 +20,7 @@ use super::traits::Traits;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
 use crate::time::driver::Clock;
-use connection::{Connection, Wish};
+use connection::Connection;
 use event_loop::{Desks, Order};
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -250,7 +251,7 @@ impl Shared {
         let seed = fastrand::Rng::with_seed(self.seed ^ u64::from(number)).u64(..);
         let session = Session::new(self.settings.clone(), self.traits.clone(), name, errand, seed);
         self.live.fetch_add(1, Ordering::AcqRel);
-        Box::new(Connection::new(self.clone(), session, mailbox, number, is_sweep))
+        Box::new(Connection::new(self.clone(), Machine::new(session, is_sweep), mailbox, number))
     }
 
     /// A socket is open: its thread has it from now on, unless the roster gave the connection up meanwhile.
@@ -271,7 +272,7 @@ impl Shared {
 }
 
 /// Opens a connection's socket, with a token where the log-in takes one.
-async fn open(shared: Arc<Shared>, connection: Box<Connection>) {
+async fn open(shared: Arc<Shared>, mut connection: Box<Connection>) {
     let stopping = shared.stopping.notified();
     if shared.is_stopping.load(Ordering::Acquire) {
         return;
@@ -289,7 +290,9 @@ async fn open(shared: Arc<Shared>, connection: Box<Connection>) {
     };
     match opened {
         Ok((stream, token)) => shared.adopt(connection, stream, token),
-        Err(reason) => drop(connection.unreachable(reason)),
+        Err(reason) => {
+            connection.unreachable(reason);
+        }
     }
 }
 

@@ -17,6 +17,11 @@ impl World {
             let seen = format!("{behind} mailboxes behind, relay {trouble:?}, token {token:?}");
             self.checker.broken(Check::NothingBehind, "no mailbox behind", seen);
         }
+        let (watched, covered) = agent.roster.coverage();
+        if !self.is_covered && watched != covered {
+            let seen = format!("{covered} of {watched} mailboxes");
+            self.checker.broken(Check::NothingBehind, "each mailbox watched or read after the faults", seen);
+        }
         self.report.faults += self.cloud.troubles;
     }
 }

@@ -4,17 +4,17 @@ use super::super::agent::IMAP;
 use super::super::tokens;
 use super::{Event, Waiting, World, micros};
 use bytes::Bytes;
-use mailbadge::event::{MailboxId, News};
+use mailbadge::event::{MailboxId, News, Verdict};
 use mailbadge::flow::{Input, Output};
 use mailbadge::forwarder::wire::EMPTY_BATCH;
-use mailbadge::source::imap::exchange;
+use mailbadge::source::imap::connection::{self, Connection, Wish};
+use mailbadge::source::imap::exchange::{Ending, Errand};
 use mailbadge::source::imap::roster::{self, Report};
 use mailbadge::source::imap::session::Session;
 use mailbadge::time::Now;
 use mailbadge_sim::peers::imap_server;
 use mailbadge_sim::world::Rule;
 use std::sync::Arc;
-use std::time::Duration;
 
 impl World {
     pub(super) fn pump(&mut self) {
@@ -32,40 +32,41 @@ impl World {
         let mut is_active = false;
         while let Some(output) = self.agent.as_mut().and_then(|agent| agent.roster.poll_output()) {
             is_active = true;
-            let now = self.now();
             match output {
-                roster::Output::Connect { mailbox, name, errand, number, .. } => {
-                    let (seed, latency) = (self.rng.u64(..), self.imap.latency());
-                    if self.host.is_away {
-                        let event = Event::Unreachable(self.life, mailbox.0 as usize, number);
-                        self.after(latency, event);
-                        continue;
-                    }
-                    let Some(agent) = &self.agent else { continue };
-                    let (settings, traits) = (Arc::clone(&agent.imap), Arc::clone(&agent.traits));
-                    let client = Session::new(settings, traits, name, errand, seed);
-                    let connection = self.host.connect(mailbox, number, client);
-                    self.after(latency, Event::Connected(connection));
+                roster::Output::Connect { mailbox, name, errand, is_sweep, number } => {
+                    self.connect(mailbox, name, (errand, is_sweep), number);
                 }
-                roster::Output::Ask(mailbox, _) => {
-                    let asked = self.host.connections.values_mut().filter(|c| c.mailbox == mailbox);
-                    for client in asked.filter_map(|connection| connection.client.as_mut()) {
-                        client.handle(now, exchange::Input::Ask);
-                    }
-                }
+                roster::Output::Ask(mailbox, false) => self.wish(mailbox, Wish::Ask),
+                roster::Output::Ask(mailbox, true) => self.wish(mailbox, Wish::Sweep),
+                roster::Output::HangUp(mailbox) => self.wish(mailbox, Wish::HangUp),
                 roster::Output::Note(text) => tracing::warn!("{text}"),
-                roster::Output::HangUp(mailbox) => {
-                    let of_mailbox = self.host.connections.iter_mut().filter(|(_, c)| c.mailbox == mailbox);
-                    let numbers: Vec<u32> = of_mailbox
-                        .filter_map(|(number, connection)| connection.client.take().map(|_| *number))
-                        .collect();
-                    for number in numbers {
-                        self.after(Duration::from_millis(1), Event::ServerClosed(number));
-                    }
-                }
             }
         }
         is_active
+    }
+
+    fn connect(&mut self, mailbox: MailboxId, name: Arc<str>, errand: (Errand, bool), number: u32) {
+        let (seed, latency) = (self.rng.u64(..), self.imap.latency());
+        self.checker.asks(mailbox.0 as usize, errand.1);
+        let Some(agent) = &self.agent else { return };
+        let (settings, traits) = (Arc::clone(&agent.imap), Arc::clone(&agent.traits));
+        let (errand, is_sweep) = errand;
+        let client = Connection::new(Session::new(settings, traits, name, errand, seed), is_sweep);
+        let connection = self.host.connect(mailbox, number, client);
+        let is_away = self.host.is_away;
+        self.after(
+            latency,
+            if is_away { Event::Unreachable(connection) } else { Event::Connected(connection) },
+        );
+    }
+
+    fn wish(&mut self, mailbox: MailboxId, wish: Wish) {
+        let now = self.now();
+        self.checker.asks(mailbox.0 as usize, wish == Wish::Sweep);
+        let of_mailbox = self.host.connections.values_mut().filter(|c| c.mailbox == mailbox);
+        for client in of_mailbox.filter_map(|connection| connection.client.as_mut()) {
+            client.handle(now, connection::Input::Wish(wish));
+        }
     }
 
     fn pump_connections(&mut self) -> bool {
@@ -94,8 +95,10 @@ impl World {
         is_active
     }
 
-    fn client_output(&mut self, number: u32) -> Option<exchange::Output> {
-        self.host.connections.get_mut(&number)?.client.as_mut()?.poll_output()
+    fn client_output(&mut self, number: u32) -> Option<connection::Output> {
+        let now = self.now();
+        let counters = &self.agent.as_ref()?.counters;
+        self.host.connections.get_mut(&number)?.client.as_mut()?.poll_output(now, counters)
     }
 
     fn server_output(&mut self, number: u32) -> Option<imap_server::Output> {
@@ -132,55 +135,49 @@ impl World {
         self.agenda.note(at, Event::ClientClosed(number));
     }
 
-    fn client_says(&mut self, number: u32, output: exchange::Output) {
+    fn client_says(&mut self, number: u32, output: connection::Output) {
         let Some((mailbox, roster_number)) =
             self.host.connections.get(&number).map(|c| (c.mailbox, c.number))
         else {
             return;
         };
-        let report = match output {
-            exchange::Output::Send(bytes) => {
+        match output {
+            connection::Output::Send(bytes) => {
                 let bytes = bytes.bytes().to_vec();
-                return self.transmit(number, 0, Event::ToServer(number, bytes));
+                self.transmit(number, 0, Event::ToServer(number, bytes));
             }
-            exchange::Output::News(news) => return self.news(mailbox, roster_number, news),
-            exchange::Output::LoggedIn => {
-                self.checker.logged_in(mailbox.0 as usize);
-                Report::LoggedIn
-            }
-            exchange::Output::Watching(method) => Report::Watching(method),
-            exchange::Output::Alert(text) => Report::Alert(text),
-            exchange::Output::LoginRefused { refusal, text } => Report::Refused(refusal, text),
-            exchange::Output::Close(ending) => {
+            connection::Output::StartTls => {}
+            connection::Output::Observe(news) => self.observe(number, mailbox, news),
+            connection::Output::Report(report) => self.report(mailbox, roster_number, report),
+            connection::Output::Close => {
                 if let Some(connection) = self.host.connections.get_mut(&number) {
                     connection.client = None;
                 }
                 self.transmit(number, 0, Event::ServerClosed(number));
-                if ending != exchange::Ending::Done {
-                    self.checker.lost(mailbox.0 as usize);
-                }
-                Report::Ended(ending)
             }
-            exchange::Output::StartTls | exchange::Output::Noticed | exchange::Output::Skipped => return,
-        };
-        self.tell_roster(mailbox, roster_number, report);
+        }
     }
 
-    pub(super) fn tell_roster(&mut self, mailbox: MailboxId, number: u32, report: Report) {
+    fn observe(&mut self, number: u32, mailbox: MailboxId, news: News) {
+        let now = self.now();
+        let Some(agent) = &mut self.agent else { return };
+        let verdict = agent.observe(mailbox, IMAP, news, now);
+        if matches!(news, News::Reading(reading) if reading.asked_at.is_some()) {
+            self.checker.is_answered(mailbox.0 as usize, verdict == Verdict::Changed);
+        }
+        self.hear(number, connection::Input::Verdict(verdict), now);
+    }
+
+    fn report(&mut self, mailbox: MailboxId, number: u32, report: Report) {
+        match &report {
+            Report::LoggedIn => self.checker.logged_in(mailbox.0 as usize),
+            Report::Ended(Ending::Done) => self.checker.visited(mailbox.0 as usize),
+            Report::Ended(_) | Report::Unreachable(_) => self.checker.lost(mailbox.0 as usize),
+            _ => {}
+        }
         let now = self.now();
         if let Some(agent) = &mut self.agent {
             agent.roster.handle(now, roster::Input::Connection(mailbox, number, report));
-        }
-    }
-
-    fn news(&mut self, mailbox: MailboxId, number: u32, news: News) {
-        let now = self.now();
-        let is_answer = matches!(news, News::Reading(reading) if reading.asked_at.is_some());
-        if let Some(agent) = &mut self.agent {
-            agent.observe(mailbox, IMAP, news, now);
-        }
-        if is_answer {
-            self.tell_roster(mailbox, number, Report::Read);
         }
     }
 

@@ -4,26 +4,15 @@
 
 use super::Shared;
 use super::stream::Stream;
-use crate::event::{MailboxId, News, Verdict};
-use crate::source::imap::exchange::{Ending, Input, Output};
+use crate::event::MailboxId;
+use crate::source::imap::connection::{Connection as Machine, Input, Output, Wish};
+use crate::source::imap::exchange::{self, Ending};
 use crate::source::imap::roster::Report;
-use crate::source::imap::session::Session;
-use crate::time::{Moment, Now};
+use crate::time::Moment;
 use secrecy::SecretString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-
-/// What somebody wants of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// A fresh reading.
-    Ask,
-    /// The same; if what it finds is new, only the sweep found it.
-    Sweep,
-    /// That it ends.
-    HangUp,
-}
 
 /// How a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,41 +26,30 @@ pub(super) enum Fate {
 /// A connection, from before its socket is open until it is dropped.
 pub(super) struct Connection {
     shared: Arc<Shared>,
-    session: Session,
+    machine: Machine,
     stream: Option<Stream>,
     unsent: Vec<u8>,
     /// When its thread will call [`Connection::alarm`].
     pub(super) alarm: Option<Moment>,
     /// Whether its thread waits until the socket takes more.
     pub(super) is_blocked: bool,
-    is_sweeping: bool,
     pub(super) mailbox: MailboxId,
     /// The connection's number in the roster.
     pub(super) number: u32,
-    /// Readings that the server pushed.
-    pushed: u32,
 }
 
 impl Connection {
     /// One whose socket is not open yet.
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        session: Session,
-        mailbox: MailboxId,
-        number: u32,
-        is_sweeping: bool,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, machine: Machine, mailbox: MailboxId, number: u32) -> Self {
         Self {
             shared,
-            session,
+            machine,
             stream: None,
             unsent: Vec::new(),
             alarm: None,
             is_blocked: false,
-            is_sweeping,
             mailbox,
             number,
-            pushed: 0,
         }
     }
 
@@ -79,9 +57,9 @@ impl Connection {
     pub(super) fn begin(&mut self, stream: Stream, token: Option<&SecretString>) -> Fate {
         self.stream = Some(stream);
         if let Some(token) = token {
-            self.session.handle(self.shared.clock.now(), Input::Token(token));
+            self.machine.handle(self.shared.clock.now(), Input::Session(exchange::Input::Token(token)));
         }
-        let fate = self.handle(Input::Connected);
+        let fate = self.happen(exchange::Input::Connected);
         self.flush(fate)
     }
 
@@ -94,26 +72,21 @@ impl Connection {
         self.flush(fate)
     }
 
-    /// Somebody wants something.
+    /// The roster wants something.
     pub(super) fn wish(&mut self, wish: Wish) -> Fate {
-        if wish == Wish::HangUp {
-            self.report(Report::Ended(Ending::Done));
-            return Fate::Over;
-        }
-        self.is_sweeping |= wish == Wish::Sweep;
-        let fate = self.handle(Input::Ask);
+        let fate = self.handle(Input::Wish(wish));
         self.flush(fate)
     }
 
     /// The moment of [`Connection::alarm`] has come.
     pub(super) fn due(&mut self) -> Fate {
-        let fate = self.handle(Input::Timeout);
+        let fate = self.happen(exchange::Input::Timeout);
         self.flush(fate)
     }
 
     /// When [`Connection::due`] is to be called, where that is sooner than it will be.
     pub(super) fn sooner(&self) -> Option<Moment> {
-        self.session.poll_timeout().filter(|at| self.alarm.is_none_or(|alarm| *at < alarm))
+        self.machine.poll_timeout().filter(|at| self.alarm.is_none_or(|alarm| *at < alarm))
     }
 
     /// Whether the socket did not take everything.
@@ -134,8 +107,8 @@ impl Connection {
         let Some(stream) = &mut self.stream else { return Fate::Over };
         match stream.read(buffer) {
             Err(error) if is_passing(&error) => Fate::Stays,
-            Ok(0) | Err(_) => self.handle(Input::Closed),
-            Ok(length) => self.handle(Input::Bytes(buffer.get(..length).unwrap_or_default())),
+            Ok(0) | Err(_) => self.happen(exchange::Input::Closed),
+            Ok(length) => self.happen(exchange::Input::Bytes(buffer.get(..length).unwrap_or_default())),
         }
     }
 
@@ -143,7 +116,7 @@ impl Connection {
     fn shake(&mut self) -> Fate {
         let Some(stream) = &mut self.stream else { return Fate::Over };
         match stream.shake() {
-            Ok(()) => self.handle(Input::TlsDone),
+            Ok(()) => self.happen(exchange::Input::TlsDone),
             Err(error) if is_passing(&error) => Fate::Stays,
             Err(error) => {
                 self.unreachable(format!("TLS with {} failed: {error}", self.shared.server.place()))
@@ -156,7 +129,7 @@ impl Connection {
         let Some(stream) = self.stream.as_mut().filter(|_| fate == Fate::Stays) else { return Fate::Over };
         match stream.send(&mut self.unsent) {
             Err(error) if is_passing(&error) => Fate::Stays,
-            Err(_) => self.handle(Input::Closed),
+            Err(_) => self.happen(exchange::Input::Closed),
             Ok(()) => Fate::Stays,
         }
     }
@@ -173,86 +146,51 @@ impl Connection {
         }
     }
 
-    /// Gives the session an input and does what it says.
+    /// Something happened on the socket, or its time has come.
+    fn happen(&mut self, input: exchange::Input<'_>) -> Fate {
+        self.handle(Input::Session(input))
+    }
+
+    /// Gives the machine an input and does what it says.
     fn handle(&mut self, input: Input<'_>) -> Fate {
         let now = self.shared.clock.now();
-        self.session.handle(now, input);
-        let (mut is_unsure, mut is_starting_tls) = (false, false);
-        while let Some(output) = self.session.poll_output() {
+        self.machine.handle(now, input);
+        let mut is_starting_tls = false;
+        while let Some(output) = self.machine.poll_output(now, &self.shared.counters) {
             match output {
-                Output::News(news) => is_unsure |= self.news(news, now),
                 Output::Send(outgoing) => self.unsent.extend_from_slice(outgoing.bytes()),
                 Output::StartTls => is_starting_tls = true,
-                Output::Close(ending) => return self.over(ending),
-                other => self.tell(other),
+                Output::Observe(news) => {
+                    let shared = &self.shared;
+                    let verdict = shared.observer.observe(self.mailbox, shared.id, news, now);
+                    self.machine.handle(now, Input::Verdict(verdict));
+                }
+                Output::Report(report) => self.report(report),
+                Output::Close => return Fate::Over,
             }
         }
-        match (is_starting_tls, is_unsure) {
-            (true, _) => self.begin_tls(),
-            (_, true) => self.handle(Input::Ask),
-            _ => Fate::Stays,
-        }
+        if is_starting_tls { self.begin_tls() } else { Fate::Stays }
     }
 
-    /// Hands the news on. True: the observer wants to know better.
-    fn news(&mut self, news: News, now: Now) -> bool {
-        let shared = &self.shared;
-        shared.counters.readings.one();
-        let verdict = shared.observer.observe(self.mailbox, shared.id, news, now);
-        let News::Reading(reading) = news else { return verdict == Verdict::Ask };
-        if reading.asked_at.is_none() {
-            self.pushed = self.pushed.saturating_add(1);
-        } else {
-            if std::mem::take(&mut self.is_sweeping) && verdict == Verdict::Changed {
-                shared.counters.sweep_corrections.one();
-                self.report(Report::Corrected);
-            }
-            self.report(Report::Read);
-        }
-        verdict == Verdict::Ask
-    }
-
-    fn tell(&self, output: Output) {
-        let counters = &self.shared.counters;
-        match output {
-            Output::Noticed => counters.hints.one(),
-            Output::Skipped => counters.skipped.one(),
-            Output::LoggedIn => {
-                counters.logins_ok.one();
-                self.report(Report::LoggedIn);
-            }
-            Output::Watching(method) => self.report(Report::Watching(method)),
-            Output::Alert(text) => self.report(Report::Alert(text)),
-            Output::LoginRefused { refusal, text } => {
-                counters.logins_refused.one();
+    /// Logs what people look for, and hands the report to the roster.
+    fn report(&self, report: Report) {
+        let (source, mailbox) = (&self.shared.settings.name, self.machine.mailbox());
+        match &report {
+            Report::Refused(refusal, text) => {
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
-                let mailbox = self.session.mailbox();
-                tracing::warn!(source = %self.shared.settings.name, mailbox, ?refusal, text, "log-in refused");
-                self.report(Report::Refused(refusal, text));
+                tracing::warn!(%source, mailbox, ?refusal, text, "log-in refused");
+            }
+            Report::Ended(ending) if *ending != Ending::Done => {
+                tracing::debug!(%source, mailbox, %ending, "connection ended");
             }
             _ => {}
         }
-    }
-
-    fn report(&self, report: Report) {
         self.shared.report(self.mailbox, self.number, report);
     }
 
     /// No connection came about, or no TLS on it.
-    pub(super) fn unreachable(&self, reason: String) -> Fate {
-        self.shared.counters.connections_lost.one();
-        self.report(Report::Unreachable(reason));
-        Fate::Over
-    }
-
-    fn over(&mut self, ending: Ending) -> Fate {
-        if ending != Ending::Done {
-            self.shared.counters.connections_lost.one();
-            tracing::debug!(source = %self.shared.settings.name, mailbox = self.session.mailbox(), %ending, "connection ended");
-        }
-        self.report(Report::Pushed(self.pushed));
-        self.report(Report::Ended(ending));
-        Fate::Over
+    pub(super) fn unreachable(&mut self, reason: String) -> Fate {
+        self.handle(Input::Unreachable(reason))
     }
 }
 

@@ -2,10 +2,11 @@
 //! connection whose socket it is, and does what others wish of its connections; between two events nothing runs.
 
 use super::Shared;
-use super::connection::{Connection, Fate, Wish};
+use super::connection::{Connection, Fate};
 use super::stream::Stream;
 use crate::event::MailboxId;
 use crate::source::bell::driver::Bell;
+use crate::source::imap::connection::Wish;
 use crate::time::Moment;
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
