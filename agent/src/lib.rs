@@ -26,6 +26,7 @@ pub mod token;
 pub mod identity;
 pub mod subscription;
 pub mod store;
+pub mod listen;
 pub mod https;
 
 pub mod counters;

@@ -11,26 +11,16 @@ mod metrics;
 pub use mailbox::{DeviceStatus, MailboxStatus};
 
 use crate::counters::{FlowCounters, SourceCounters};
+use crate::listen::Listen;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Where the admin endpoint listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A loopback address.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket, created 0600.
-    Unix(PathBuf),
-}
 
 /// How the admin endpoint is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `None`: the endpoint is off.
+    /// Where; `None`: the endpoint is off.
     pub listen: Option<Listen>,
 }
 

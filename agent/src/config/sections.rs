@@ -4,6 +4,7 @@ use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
+use crate::listen::Listen;
 use crate::{admin, endpoint, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -167,9 +168,9 @@ fn admin(mut section: Section) -> admin::Settings {
     admin::Settings { listen: place.map(listen) }
 }
 
-fn listen(place: Place) -> admin::Listen {
+fn listen(place: Place) -> Listen {
     match place {
-        Place::Unix(path) => admin::Listen::Unix(path),
-        Place::Tcp(address) => admin::Listen::Tcp(address),
+        Place::Unix(path) => Listen::Unix(path),
+        Place::Tcp(address) => Listen::Tcp(address),
     }
 }

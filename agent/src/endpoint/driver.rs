@@ -1,7 +1,7 @@
 //! The endpoint's paths. It answers from [`Host`] and changes nothing.
 
 use super::{Host, METADATA_PATH, Settings};
-use crate::admin::driver::{Error, Place, Server, serve};
+use crate::listen::driver::{Error, Place, Server, serve};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -38,7 +38,7 @@ async fn metadata(State(host): State<Arc<dyn Host>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Listen;
+    use crate::listen::Listen;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 

@@ -5,7 +5,7 @@
 
 pub mod driver;
 
-use crate::admin::Listen;
+use crate::listen::Listen;
 
 /// Where the document is.
 pub const METADATA_PATH: &str = "/autodiscover/metadata/json/1";
