@@ -2,6 +2,7 @@
 
 use super::{Health, Settings, mailbox, metrics};
 use crate::listen::driver::{Error, Place, Server, serve};
+use crate::listen::limits::Limits;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,10 +10,16 @@ use axum::routing::get;
 use axum::{Json, Router};
 use std::sync::Arc;
 
+/// Only the agent's user asks.
+const SOCKET_MODE: u32 = 0o600;
+
 /// Listens and answers, on the current runtime; `None` where the endpoint is off.
 pub async fn start(settings: &Settings, health: Arc<dyn Health>) -> Result<Option<Server>, Error> {
     let Some(listen) = &settings.listen else { return Ok(None) };
-    serve(Place { key: "admin.listen", listen, socket_mode: 0o600 }, routes(health)).await.map(Some)
+    let limits = Limits::of(settings.connections_max);
+    serve(Place { key: "admin.listen", listen, socket_mode: SOCKET_MODE, limits }, routes(health))
+        .await
+        .map(Some)
 }
 
 fn routes(health: Arc<dyn Health>) -> Router {
@@ -88,8 +95,12 @@ mod tests {
         }
     }
 
+    fn settings(listen: Option<Listen>) -> Settings {
+        Settings { listen, connections_max: 4 }
+    }
+
     fn loopback() -> Settings {
-        Settings { listen: Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())) }
+        settings(Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())))
     }
 
     async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
@@ -134,7 +145,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let settings = Settings { listen: Some(Listen::Unix(path.clone())) };
+        let settings = settings(Some(Listen::Unix(path.clone())));
         let admin = start(&settings, Arc::new(Ill(Vec::new()))).await.unwrap().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(ask(UnixStream::connect(&path).await.unwrap(), "/livez").await.ends_with("ok\n"));
@@ -146,6 +157,6 @@ mod tests {
 
     #[tokio::test]
     async fn off_is_off() {
-        assert!(start(&Settings { listen: None }, Arc::new(Ill(Vec::new()))).await.unwrap().is_none());
+        assert!(start(&settings(None), Arc::new(Ill(Vec::new()))).await.unwrap().is_none());
     }
 }

@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub struct Settings {
     /// Where; `None`: the endpoint is off.
     pub listen: Option<Listen>,
+    /// Connections at once, at least one.
+    pub connections_max: usize,
 }
 
 /// What the daemon tells of itself whenever it is asked. Calls return at once and never wait for a peer.

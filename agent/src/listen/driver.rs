@@ -1,14 +1,27 @@
 //! Binds, accepts and answers. Every socket of ours that speaks HTTP is one of these.
 
+mod connection;
+
 use super::Listen;
+use super::crowd::makes_room;
+use super::limits::Limits;
+use crate::time::driver::Clock;
 use axum::Router;
+use connection::Seen;
+use std::collections::HashMap;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::task::{AbortHandle, Id, JoinHandle, JoinSet};
+
+/// After the system refused a connection, above all for want of descriptors, this long nobody is accepted.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the endpoint cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +38,7 @@ pub enum Error {
     },
 }
 
-/// Where an endpoint listens.
+/// Where an endpoint listens, and what it grants.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The key of the configuration that says so.
@@ -34,9 +47,11 @@ pub struct Place<'a> {
     pub listen: &'a Listen,
     /// Permissions of a Unix socket.
     pub socket_mode: u32,
+    /// What holds for each connection.
+    pub limits: Limits,
 }
 
-/// A running endpoint; it ends when this is dropped.
+/// A running endpoint; it ends when this is dropped, its connections with it.
 #[derive(Debug)]
 pub struct Server {
     task: JoinHandle<()>,
@@ -63,19 +78,19 @@ impl Drop for Server {
 
 /// Answers at `place` with `routes`, on the current runtime.
 pub async fn serve(place: Place<'_>, routes: Router) -> Result<Server, Error> {
-    let Place { key, listen, socket_mode } = place;
+    let Place { key, listen, socket_mode, limits } = place;
     match listen {
         Listen::Tcp(address) => {
             let at = |cause| Error::Listen { key, place: address.to_string(), cause };
             let listener = TcpListener::bind(address).await.map_err(at)?;
             let address = listener.local_addr().ok();
-            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
+            let task = tokio::spawn(Crowd::new(key, routes, limits).serve(listener));
             Ok(Server { task, address, socket: None })
         }
         Listen::Unix(path) => {
             let at = |cause| Error::Listen { key, place: path.display().to_string(), cause };
             let listener = unix(path, socket_mode).await.map_err(at)?;
-            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
+            let task = tokio::spawn(Crowd::new(key, routes, limits).serve(listener));
             Ok(Server { task, address: None, socket: Some(path.clone()) })
         }
     }
@@ -94,3 +109,106 @@ async fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(listener)
 }
+
+/// What gives connections.
+trait Accepts: Send + Sync + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accepts for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+impl Accepts for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// The connections of one listener.
+struct Crowd {
+    key: &'static str,
+    routes: Router,
+    limits: Limits,
+    clock: Clock,
+    tasks: JoinSet<()>,
+    /// As many as `tasks`.
+    guests: HashMap<Id, (Arc<Seen>, AbortHandle)>,
+}
+
+impl Crowd {
+    fn new(key: &'static str, routes: Router, limits: Limits) -> Self {
+        let (clock, tasks, guests) = (Clock::start(), JoinSet::new(), HashMap::new());
+        Self { key, routes, limits, clock, tasks, guests }
+    }
+
+    async fn serve(mut self, listener: impl Accepts) {
+        let mut is_refused = false;
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.next() => accepted,
+                () = self.one_ended() => continue,
+            };
+            match accepted {
+                Ok(stream) => {
+                    is_refused = false;
+                    self.make_room(self.limits.connections.max(1)).await;
+                    self.admit(stream);
+                }
+                // The peer went away before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if !is_refused {
+                        tracing::warn!(
+                            key = self.key,
+                            %error,
+                            "cannot accept connections, drops its oldest; raise LimitNOFILE of the service"
+                        );
+                    }
+                    is_refused = true;
+                    self.make_room(self.guests.len()).await;
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let seen = Seen::accepted(self.clock);
+        let served = connection::serve(stream, self.routes.clone(), self.limits, Arc::clone(&seen));
+        let handle = self.tasks.spawn(served);
+        self.guests.insert(handle.id(), (seen, handle));
+    }
+
+    /// Ends connections until there are fewer than `count`, and their sockets are closed.
+    async fn make_room(&mut self, count: usize) {
+        while self.guests.len() >= count.max(1) {
+            let states = self.guests.values().map(|(seen, handle)| (handle, seen.state()));
+            if let Some(handle) = makes_room(states) {
+                handle.abort();
+            }
+            self.one_ended().await;
+        }
+    }
+
+    /// Waits until a connection has ended; for ever where there is none.
+    async fn one_ended(&mut self) {
+        let id = match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => error.id(),
+            None => std::future::pending().await,
+        };
+        self.guests.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
