@@ -20,6 +20,8 @@ const HELD: usize = 300;
 const ADMIN_MAX: usize = 64;
 /// The agent's limit of descriptors: more than it needs with [`ADMIN_MAX`], fewer than [`HELD`].
 const DESCRIPTORS: usize = 200;
+/// Descriptors that are left in a test where they are short.
+const SPARE: usize = 12;
 /// Half requests of 60 KB to the endpoint, so many at a time.
 const HALVES: [usize; 8] = [250; 8];
 /// What they may leave in the agent's memory.
@@ -54,6 +56,28 @@ impl Scene {
         wait_until("the badge", LIMIT, || (badges(&self.cloud, "u1") == [Some(unseen); 2]).then_some(()));
     }
 
+    /// Connections to the admin socket that send nothing.
+    fn hold_admin(&self, count: usize) -> Vec<UnixStream> {
+        let admin = self.host.folder().join("admin.sock");
+        let connect = |_| {
+            let stream = UnixStream::connect(&admin).expect("the agent listens");
+            stream.set_read_timeout(Some(LIMIT)).expect("a socket of ours");
+            stream
+        };
+        (0..count).map(connect).collect()
+    }
+
+    /// How many descriptors the agent has open.
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.host.pid())).expect("it runs").count()
+    }
+
+    fn limit_descriptors(&self, count: usize) {
+        let (pid, limit) = (self.host.pid().to_string(), format!("--nofile={count}"));
+        let limited = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+        assert!(limited.expect("util-linux is installed").success());
+    }
+
     fn endpoint(&self) -> String {
         let url = self.host.metadata_url();
         url.split('/').nth(2).expect("it has an authority").to_owned()
@@ -76,16 +100,8 @@ fn wait_end(stream: &mut (impl Read + ?Sized)) {
 #[test]
 fn connections_held_to_the_admin_socket_take_no_descriptor_from_the_mail_server() {
     let scene = Scene::new();
-    let limit = format!("--nofile={DESCRIPTORS}");
-    let limited = Command::new("prlimit").args(["--pid", &scene.host.pid().to_string(), &limit]).status();
-    assert!(limited.expect("util-linux is installed").success());
-    let admin = scene.host.folder().join("admin.sock");
-    let connect = |_| {
-        let stream = UnixStream::connect(&admin).expect("the agent listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("a socket of ours");
-        stream
-    };
-    let mut held: Vec<UnixStream> = (0..HELD).map(connect).collect();
+    scene.limit_descriptors(DESCRIPTORS);
+    let mut held = scene.hold_admin(HELD);
     // The oldest ones made room.
     for stream in &mut held[..HELD - ADMIN_MAX] {
         let ended = stream.read(&mut [0; 1]).expect("it ends in time");
@@ -96,6 +112,18 @@ fn connections_held_to_the_admin_socket_take_no_descriptor_from_the_mail_server(
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let log = scene.host.log();
     assert!(!log.contains("cannot accept"), "{log}");
+}
+
+#[test]
+fn where_descriptors_are_short_the_admin_socket_gives_way() {
+    let scene = Scene::new();
+    scene.deliver(1);
+    scene.limit_descriptors(scene.descriptors() + SPARE);
+    let held = scene.hold_admin(HELD);
+    wait_until("descriptors to be short", LIMIT, || scene.host.log().contains("cannot accept").then_some(()));
+    scene.deliver(2);
+    drop(held);
+    wait_until("/readyz", LIMIT, || scene.host.ask("/readyz").starts_with("HTTP/1.1 200").then_some(()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::limits::Limits;
 use crate::time::driver::Clock;
 use axum::Router;
 use connection::Seen;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{AbortHandle, Id, JoinHandle, JoinSet};
 
-/// After the system refused a connection, above all for want of descriptors, this long nobody is accepted.
+/// After the system could not accept a connection, this long nobody is accepted: what was freed is for others.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the endpoint cannot listen.
@@ -151,7 +152,7 @@ impl Crowd {
     }
 
     async fn serve(mut self, listener: impl Accepts) {
-        let mut is_refused = false;
+        let mut was_refused = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.next() => accepted,
@@ -159,26 +160,32 @@ impl Crowd {
             };
             match accepted {
                 Ok(stream) => {
-                    is_refused = false;
-                    self.make_room(self.limits.connections.max(1)).await;
+                    was_refused = false;
+                    self.make_room(self.limits.connections).await;
                     self.admit(stream);
                 }
                 // The peer went away before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    if !is_refused {
-                        tracing::warn!(
-                            key = self.key,
-                            %error,
-                            "cannot accept connections, drops its oldest; raise LimitNOFILE of the service"
-                        );
-                    }
-                    is_refused = true;
-                    self.make_room(self.guests.len()).await;
-                    tokio::time::sleep(REFUSED_PAUSE).await;
+                    self.give_way(&error, was_refused).await;
+                    was_refused = true;
                 }
             }
         }
+    }
+
+    /// Where descriptors or memory are short, ends half of the connections: sources and relay need both more.
+    async fn give_way(&mut self, error: &io::Error, was_refused: bool) {
+        let is_short = Errno::from_io_error(error)
+            .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno));
+        if !was_refused {
+            let remedy = if is_short { "; raise LimitNOFILE of the service, or its memory" } else { "" };
+            tracing::warn!(key = self.key, %error, "cannot accept a connection{remedy}");
+        }
+        if is_short {
+            self.make_room(self.guests.len() / 2 + 1).await;
+        }
+        tokio::time::sleep(REFUSED_PAUSE).await;
     }
 
     fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
