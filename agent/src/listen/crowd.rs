@@ -146,9 +146,12 @@ mod tests {
         }
     }
 
+    /// What a connection does, and since which second.
+    type Row = (Phase, u64);
+
     #[test]
     fn the_oldest_without_a_request_makes_room_then_who_leaves_his_answer_then_the_oldest() {
-        let rows: [(&[(Phase, u64)], Option<usize>); 7] = [
+        let rows: [(&[Row], Option<usize>); 7] = [
             (&[], None),
             (&[(Phase::Idle, 5), (Phase::Idle, 3), (Phase::Idle, 4)], Some(1)),
             (&[(Phase::Idle, 5), (Phase::Head, 3)], Some(1)),
