@@ -412,7 +412,7 @@ impl Hall {
                     self.set_relay(&self.ledger.lock());
                 }
                 tracing::info!(
-                    "configuration read again; state-dir, admin and subscriptions.listen change at a restart only"
+                    "configuration read again; state-dir, admin and the listener of subscriptions change at a restart only"
                 );
             }
             Err(error) => self.troubles.reload(Some(format!("configuration not taken over: {error}"))),

@@ -5,9 +5,10 @@ mod connection;
 use super::Listen;
 use super::crowd::makes_room;
 use super::limits::Limits;
+use crate::time::Moment;
 use crate::time::driver::Clock;
 use axum::Router;
-use connection::Seen;
+use connection::Progress;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::Permissions;
@@ -23,6 +24,8 @@ use tokio::task::{AbortHandle, Id, JoinHandle, JoinSet};
 
 /// After the system could not accept a connection, this long nobody is accepted: what was freed is for others.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// While connections cannot be accepted, the log says so this often.
+const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why the endpoint cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -85,13 +88,13 @@ pub async fn serve(place: Place<'_>, routes: Router) -> Result<Server, Error> {
             let at = |cause| Error::Listen { key, place: address.to_string(), cause };
             let listener = TcpListener::bind(address).await.map_err(at)?;
             let address = listener.local_addr().ok();
-            let task = tokio::spawn(Crowd::new(key, routes, limits).serve(listener));
+            let task = tokio::spawn(Connections::new(key, routes, limits).serve(listener));
             Ok(Server { task, address, socket: None })
         }
         Listen::Unix(path) => {
             let at = |cause| Error::Listen { key, place: path.display().to_string(), cause };
             let listener = unix(path, socket_mode).await.map_err(at)?;
-            let task = tokio::spawn(Crowd::new(key, routes, limits).serve(listener));
+            let task = tokio::spawn(Connections::new(key, routes, limits).serve(listener));
             Ok(Server { task, address: None, socket: Some(path.clone()) })
         }
     }
@@ -135,24 +138,24 @@ impl Accepts for UnixListener {
 }
 
 /// The connections of one listener.
-struct Crowd {
+struct Connections {
     key: &'static str,
     routes: Router,
     limits: Limits,
     clock: Clock,
     tasks: JoinSet<()>,
     /// As many as `tasks`.
-    guests: HashMap<Id, (Arc<Seen>, AbortHandle)>,
+    open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
+    warned_at: Option<Moment>,
 }
 
-impl Crowd {
+impl Connections {
     fn new(key: &'static str, routes: Router, limits: Limits) -> Self {
-        let (clock, tasks, guests) = (Clock::start(), JoinSet::new(), HashMap::new());
-        Self { key, routes, limits, clock, tasks, guests }
+        let (clock, tasks, open) = (Clock::start(), JoinSet::new(), HashMap::new());
+        Self { key, routes, limits, clock, tasks, open, warned_at: None }
     }
 
     async fn serve(mut self, listener: impl Accepts) {
-        let mut was_refused = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.next() => accepted,
@@ -160,45 +163,43 @@ impl Crowd {
             };
             match accepted {
                 Ok(stream) => {
-                    was_refused = false;
                     self.make_room(self.limits.connections).await;
                     self.admit(stream);
                 }
                 // The peer went away before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    self.give_way(&error, was_refused).await;
-                    was_refused = true;
-                }
+                Err(error) => self.give_way(&error).await,
             }
         }
     }
 
     /// Where descriptors or memory are short, ends half of the connections: sources and relay need both more.
-    async fn give_way(&mut self, error: &io::Error, was_refused: bool) {
+    async fn give_way(&mut self, error: &io::Error) {
         let is_short = Errno::from_io_error(error)
             .is_some_and(|errno| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&errno));
-        if !was_refused {
+        let now = self.clock.now().moment;
+        if self.warned_at.is_none_or(|at| now.since(at) >= WARNING_PAUSE) {
+            self.warned_at = Some(now);
             let remedy = if is_short { "; raise LimitNOFILE of the service, or its memory" } else { "" };
             tracing::warn!(key = self.key, %error, "cannot accept a connection{remedy}");
         }
         if is_short {
-            self.make_room(self.guests.len() / 2 + 1).await;
+            self.make_room(self.open.len() / 2 + 1).await;
         }
         tokio::time::sleep(REFUSED_PAUSE).await;
     }
 
     fn admit(&mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let seen = Seen::accepted(self.clock);
-        let served = connection::serve(stream, self.routes.clone(), self.limits, Arc::clone(&seen));
+        let progress = Progress::accepted(self.clock);
+        let served = connection::serve(stream, self.routes.clone(), self.limits, Arc::clone(&progress));
         let handle = self.tasks.spawn(served);
-        self.guests.insert(handle.id(), (seen, handle));
+        self.open.insert(handle.id(), (progress, handle));
     }
 
     /// Ends connections until there are fewer than `count`, and their sockets are closed.
     async fn make_room(&mut self, count: usize) {
-        while self.guests.len() >= count.max(1) {
-            let states = self.guests.values().map(|(seen, handle)| (handle, seen.state()));
+        while self.open.len() >= count.max(1) {
+            let states = self.open.values().map(|(progress, handle)| (handle, progress.state()));
             if let Some(handle) = makes_room(states) {
                 handle.abort();
             }
@@ -213,7 +214,7 @@ impl Crowd {
             Some(Err(error)) => error.id(),
             None => std::future::pending().await,
         };
-        self.guests.remove(&id);
+        self.open.remove(&id);
     }
 }
 

@@ -30,12 +30,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
 /// What a connection's parts report of it.
-pub(super) struct Seen {
+pub(super) struct Progress {
     clock: Clock,
     state: Mutex<State>,
 }
 
-impl Seen {
+impl Progress {
     /// Of a connection that is accepted now.
     pub(super) fn accepted(clock: Clock) -> Arc<Self> {
         Arc::new(Self { clock, state: Mutex::new(State::accepted(clock.now().moment)) })
@@ -56,13 +56,14 @@ impl Seen {
 
 /// Answers until the peer ends it, an error does, or a limit. For TLS of a listener's own, this would shake hands first:
 /// that falls under the time for a head.
-pub(super) async fn serve<S>(stream: S, routes: Router, limits: Limits, seen: Arc<Seen>)
+pub(super) async fn serve<S>(stream: S, routes: Router, limits: Limits, progress: Arc<Progress>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let routes = TowerToHyperService::new(routes);
-    let stream = TokioIo::new(Watched { stream, seen: Arc::clone(&seen) });
-    let service = service_fn(|request| answer(routes.clone(), Arc::clone(&seen), limits.body_bytes, request));
+    let stream = TokioIo::new(Watched { stream, progress: Arc::clone(&progress) });
+    let service =
+        service_fn(|request| answer(routes.clone(), Arc::clone(&progress), limits.body_bytes, request));
     let mut http = http1::Builder::new();
     http.max_buf_size(HEAD_BYTES).max_headers(HEADERS).header_read_timeout(None);
     let connection = http.serve_connection(stream, service);
@@ -71,15 +72,15 @@ where
         biased;
         // An error is a peer that went away or speaks something else.
         _ = connection => {}
-        () = overdue(&seen, &limits) => {}
+        () = overdue(&progress, &limits) => {}
     }
 }
 
 /// Until the deadline, which each turn of the connection may move.
-async fn overdue(seen: &Seen, limits: &Limits) {
-    let mut sleep = pin!(sleep_until(seen.deadline(limits)));
+async fn overdue(progress: &Progress, limits: &Limits) {
+    let mut sleep = pin!(sleep_until(progress.deadline(limits)));
     poll_fn(|cx| {
-        let deadline = seen.deadline(limits);
+        let deadline = progress.deadline(limits);
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }
@@ -90,24 +91,24 @@ async fn overdue(seen: &Seen, limits: &Limits) {
 
 async fn answer(
     routes: TowerToHyperService<Router>,
-    seen: Arc<Seen>,
+    progress: Arc<Progress>,
     body_bytes: usize,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Answer>, Infallible> {
-    seen.note(State::asked);
+    progress.note(State::asked);
     let response = if request.body().size_hint().lower() > body_bytes as u64 {
         (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response()
     } else {
         routes.call(request.map(|body| Limited::new(body, body_bytes))).await?
     };
-    seen.note(State::answering);
-    Ok(response.map(|body| Answer { body, seen }))
+    progress.note(State::answering);
+    Ok(response.map(|body| Answer { body, progress }))
 }
 
 /// An answer's body. hyper drops it as soon as all of it is in hyper's buffer.
 struct Answer {
     body: Body,
-    seen: Arc<Seen>,
+    progress: Arc<Progress>,
 }
 
 impl HttpBody for Answer {
@@ -132,14 +133,14 @@ impl HttpBody for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.seen.note(|state, _| state.answered());
+        self.progress.note(|state, _| state.answered());
     }
 }
 
 /// The stream. hyper flushes it when its own buffer is empty.
 struct Watched<S> {
     stream: S,
-    seen: Arc<Seen>,
+    progress: Arc<Progress>,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -151,7 +152,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.seen.note(State::received);
+            self.progress.note(State::received);
         }
         read
     }
@@ -177,7 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.seen.note(State::flushed);
+            self.progress.note(State::flushed);
         }
         flushed
     }
