@@ -26,8 +26,8 @@ pub mod token;
 pub mod identity;
 pub mod subscription;
 pub mod store;
-pub mod listen;
 pub mod https;
+pub mod listen;
 
 pub mod counters;
 pub mod event;

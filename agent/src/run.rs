@@ -27,7 +27,6 @@ use crate::forwarder::outbox;
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::listen;
 use crate::store::doubt::{Doubt, InDoubt};
 use crate::store::{Proxy, SqliteStore, Store, StoreError};
 use crate::time::driver::Clock;
@@ -99,7 +98,7 @@ pub enum RunError {
     Imap(#[from] crate::source::imap::driver::Error),
     /// An endpoint.
     #[error(transparent)]
-    Listen(#[from] listen::driver::Error),
+    Listen(#[from] crate::listen::driver::Error),
     /// More sources than have a number.
     #[error("more than 256 sources were started since the start; restart the daemon")]
     TooManySources,
@@ -159,13 +158,13 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
     let admin_settings = hall.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
-    if let Some(address) = admin.as_ref().and_then(listen::driver::Server::address) {
+    if let Some(address) = admin.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "admin endpoint");
     }
     let endpoint_settings = hall.config.lock().endpoint.clone();
     let host: Arc<dyn host_endpoint::Host> = Arc::<Hall>::clone(&hall);
     let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
-    if let Some(address) = endpoint.as_ref().and_then(listen::driver::Server::address) {
+    if let Some(address) = endpoint.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "endpoint for relays");
     }
     hall.take_over_names().await?;

@@ -4,9 +4,7 @@ use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
-use crate::listen::Listen;
-use crate::listen::limits::{ADMIN_CONNECTIONS, ENDPOINT_CONNECTIONS};
-use crate::{admin, endpoint, subscription};
+use crate::{admin, endpoint, listen, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use std::fs;
@@ -148,7 +146,7 @@ fn trusted(certificate: Certificate) -> Result<Certificate, String> {
 fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {
     use subscription::Settings;
     let place = section.spelled("listen", Some("127.0.0.1:9925"), &Spelling::place_or_off()).flatten();
-    let connections_max = connections_max(&mut section, ENDPOINT_CONNECTIONS);
+    let connections_max = connections_max(&mut section, listen::limits::ENDPOINT_CONNECTIONS);
     let expiration = section.duration("expiration", "72h", Settings::SHORTEST..=Settings::LONGEST);
     section.finish();
     (Settings { expiration }, endpoint::Settings { listen: place.map(listen), connections_max })
@@ -168,7 +166,7 @@ fn count(mut section: Section) {
 
 fn admin(mut section: Section) -> admin::Settings {
     let place = section.spelled("listen", Some("127.0.0.1:9924"), &Spelling::loopback_place()).flatten();
-    let connections_max = connections_max(&mut section, ADMIN_CONNECTIONS);
+    let connections_max = connections_max(&mut section, listen::limits::ADMIN_CONNECTIONS);
     section.finish();
     admin::Settings { listen: place.map(listen), connections_max }
 }
@@ -178,7 +176,8 @@ fn connections_max(section: &mut Section, default: u32) -> usize {
     section.number("connections-max", default, 1..=CONNECTIONS_MAX) as usize
 }
 
-fn listen(place: Place) -> Listen {
+fn listen(place: Place) -> listen::Listen {
+    use listen::Listen;
     match place {
         Place::Unix(path) => Listen::Unix(path),
         Place::Tcp(address) => Listen::Tcp(address),

@@ -60,7 +60,7 @@ pub(super) fn certificates(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     Ok(in_use.iter().map(finding).collect())
 }
 
-/// An IMAP source may hold a connection for each mailbox, an endpoint as many as it is allowed.
+/// An IMAP source may hold a connection for each mailbox.
 pub(super) fn descriptors(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     let is_imap = |source: &Source| matches!(source, Source::Imap(_));
     let sources = patient.config.sources.iter().filter(|source| is_imap(source)).count() as u64;
