@@ -1,6 +1,8 @@
 //! Whoever may connect to an HTTP socket of the agent cannot take from others what they need: descriptors, memory, an
 //! answer. Real processes; what a single connection may do is tested beside `listen/driver.rs`.
 
+use mailbadge::time::Moment;
+use mailbadge::time::driver::Clock;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -43,8 +45,9 @@ impl Scene {
         Self { cloud, host }
     }
 
-    /// What Dovecot's plugin says after a delivery; panics where no answer comes at once.
-    fn deliver(&self, unseen: u32) {
+    /// What Dovecot's plugin says after a delivery, and how long it waited; panics where no answer comes at once.
+    fn deliver(&self, unseen: u32) -> Duration {
+        let clock = Clock::start();
         let mut stream = UnixStream::connect(self.host.dict_socket()).expect("the agent listens");
         stream.set_read_timeout(Some(AT_ONCE)).expect("a socket of ours");
         let change = format!("{{\"unseen\":{unseen},\"uidvalidity\":1,\"modseq\":{}}}", unseen + 1);
@@ -52,8 +55,10 @@ impl Scene {
             .expect("the agent reads");
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).expect("an answer at once");
+        let took = clock.now().moment.since(Moment::START);
         assert_eq!(answer, "O1\n");
         wait_until("the badge", LIMIT, || (badges(&self.cloud, "u1") == [Some(unseen); 2]).then_some(()));
+        took
     }
 
     /// Connections to the admin socket that send nothing.
@@ -107,7 +112,11 @@ fn connections_held_to_the_admin_socket_take_no_descriptor_from_the_mail_server(
         let ended = stream.read(&mut [0; 1]).expect("it ends in time");
         assert_eq!(ended, 0);
     }
-    scene.deliver(3);
+    let took = scene.deliver(3);
+    println!(
+        "{HELD} held connections: a delivery waited {took:?}; {} descriptors are open",
+        scene.descriptors()
+    );
     let ready = scene.host.ask("/readyz");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     let log = scene.host.log();
@@ -150,6 +159,8 @@ fn half_requests_leave_no_memory_behind_and_keep_nobody_waiting() {
     }
     scene.deliver(4);
     let grown = || scene.memory_kb("VmRSS").saturating_sub(before);
+    let (count, most) = (HALVES.iter().sum::<usize>(), scene.memory_kb("VmHWM"));
+    println!("{count} half requests: {before} kB before, {most} kB at most, {} kB more after", grown());
     let is_back = try_until(LIMIT, || (grown() <= LEFT_KB_MAX).then_some(()));
     assert!(is_back.is_some(), "{} kB more than the {before} kB before", grown());
 }
