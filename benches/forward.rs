@@ -11,7 +11,7 @@ use mailbadge::event::{MailboxId, Notification, Recipient, SubscriptionKey};
 use mailbadge::forwarder::driver::{Bearer, Client, Post};
 use mailbadge::forwarder::url::RelayUrl;
 use mailbadge::forwarder::wire::{Stamp, batch};
-use mailbadge::https::driver::Settings;
+use mailbadge::https::driver::{Roots, Settings};
 use mailbadge::time::{Moment, UnixMs};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
@@ -168,7 +168,7 @@ fn bench_https(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("threads can be started");
     let (url, pem) = runtime.block_on(relay());
     let settings = Settings {
-        ca_pem: Some(pem.into_bytes()),
+        roots: Roots { key: String::from("relay.ca-file"), pem: Some(pem.into_bytes()) },
         concurrency: 4,
         timeout: Duration::from_secs(10),
         user_agent: String::from("mailbadge/bench"),

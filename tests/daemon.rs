@@ -4,9 +4,14 @@
 use mailbadge_sim::peers::fault::Kind;
 use mailbadge_sim::peers::mail_store::MailStore;
 use parking_lot::Mutex;
-use std::net::SocketAddr;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use support::cloud::{Cloud, ORGANIZATION};
 use support::host::{Host, badges};
@@ -184,4 +189,80 @@ fn a_relay_that_never_answers_does_not_keep_the_daemon_from_stopping() {
     scene.host.start();
     scene.wait_shown(0, count);
     scene.host.stop();
+}
+
+/// A host whose system trusts no certificate authority.
+fn without_roots() -> Host {
+    let mut host = Host::new();
+    host.set_variable("SSL_CERT_FILE", PathBuf::from("/dev/null"));
+    host.set_variable("SSL_CERT_DIR", PathBuf::from("/nonexistent"));
+    host
+}
+
+/// A doveadm on plain http that answers every question with this; gives where it is.
+fn doveadm(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // One who goes away in between asks again.
+            answer_once(stream, answer).ok();
+        }
+    });
+    address
+}
+
+fn answer_once(stream: TcpStream, answer: &str) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut length) = (String::new(), 0);
+    while reader.read_line(&mut line)? > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or_default();
+        }
+        line.clear();
+    }
+    reader.read_exact(&mut vec![0; length])?;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", answer.len());
+    reader.into_inner().write_all((head + answer).as_bytes())
+}
+
+/// A source of the kind `doveadm` that speaks to `base`.
+fn doveadm_source(host: &Host, base: &str) -> String {
+    let key = host.folder().join("doveadm.key");
+    fs::write(&key, "key").expect("own folder");
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("own file");
+    format!("[[source]]\nkind = \"doveadm\"\nurl = \"{base}/doveadm/v1\"\napi-key-file = \"doveadm.key\"\n")
+}
+
+#[test]
+fn a_source_on_plain_http_starts_where_the_system_trusts_no_authority() {
+    let (cloud, mut host) = (Cloud::start(), without_roots());
+    let at =
+        doveadm(r#"[["doveadmResponse",[{"username":"u1","mailbox":"INBOX","unseen":"3"}],"everyone"]]"#);
+    host.configure(&cloud, &doveadm_source(&host, &format!("http://{at}")));
+    host.subscribe(&["u1".to_owned()]);
+    host.start();
+    wait_until("u1 shows 3", LIMIT, || (badges(&cloud, "u1") == [Some(3); 2]).then_some(()));
+    host.stop();
+}
+
+#[test]
+fn an_https_peer_without_an_authority_is_named_with_the_key_that_cures_it() {
+    let (cloud, mut host) = (Cloud::start(), without_roots());
+    host.configure(&cloud, &doveadm_source(&host, "https://127.0.0.1:9"));
+    let said = host.start_in_vain();
+    let cure = "install the system's CA certificates or set source.doveadm.ca-file";
+    assert!(said.contains("source doveadm: no certificate authority is trusted: "), "{said}");
+    assert!(said.contains(cure) && !said.contains("relay.ca-file"), "{said}");
+
+    let file = host.folder().join("mailbadge.toml");
+    host.write_configuration(&cloud, "", &host.dovecot_source());
+    let text = fs::read_to_string(&file).expect("it was written");
+    let without_ca: Vec<&str> = text.lines().filter(|line| !line.starts_with("ca-file")).collect();
+    fs::write(&file, without_ca.join("\n")).expect("own folder");
+    let cure = "no certificate authority is trusted: No CA certificates were loaded from the system; \
+                install the system's CA certificates or set relay.ca-file";
+    host.start_unready();
+    wait_until(cure, LIMIT, || host.ask("/readyz").contains(cure).then_some(()));
 }

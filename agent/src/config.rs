@@ -71,7 +71,7 @@ impl Config {
     /// The client towards the relay.
     pub fn client_settings(&self) -> driver::Settings {
         driver::Settings {
-            ca_pem: self.relay.ca_pem.clone(),
+            roots: driver::Roots { key: "relay.ca-file".to_owned(), pem: self.relay.ca_pem.clone() },
             concurrency: self.relay.concurrency,
             timeout: self.relay.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),

@@ -29,6 +29,7 @@ pub mod store;
 pub mod identity;
 pub mod subscription;
 pub mod https;
+pub mod listen;
 
 pub mod counters;
 pub mod event;

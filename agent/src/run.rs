@@ -90,7 +90,7 @@ pub enum RunError {
     Imap(#[from] crate::source::imap::driver::Error),
     /// An endpoint.
     #[error(transparent)]
-    Admin(#[from] admin::driver::Error),
+    Listen(#[from] crate::listen::driver::Error),
     /// More sources than have a number.
     #[error("more than 256 sources were started since the start; restart the daemon")]
     TooManySources,
@@ -150,13 +150,13 @@ async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
     let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
     let admin_settings = hall.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
-    if let Some(address) = admin.as_ref().and_then(admin::driver::Server::address) {
+    if let Some(address) = admin.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "admin endpoint");
     }
     let endpoint_settings = hall.config.lock().endpoint.clone();
     let host: Arc<dyn host_endpoint::Host> = Arc::<Hall>::clone(&hall);
     let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
-    if let Some(address) = endpoint.as_ref().and_then(admin::driver::Server::address) {
+    if let Some(address) = endpoint.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "endpoint for relays");
     }
     hall.take_over_names().await?;
@@ -280,7 +280,7 @@ impl Hall {
                     self.set_relay(&self.ledger.lock());
                 }
                 tracing::info!(
-                    "configuration read again; state-dir, admin and subscriptions.listen change at a restart only"
+                    "configuration read again; state-dir, admin and the listener of subscriptions change at a restart only"
                 );
             }
             Err(error) => self.troubles.reload(Some(format!("configuration not taken over: {error}"))),

@@ -42,7 +42,7 @@ impl Host {
         Self { running: None, environment: Vec::new(), endpoint: "off", folder: generation.folder() }
     }
 
-    /// Gives the daemon a variable of its environment, from its next start on.
+    /// Gives the daemon, from its next start on, and commands a variable of their environment.
     pub fn set_variable(&mut self, name: &'static str, value: PathBuf) {
         self.environment.push((name, value));
     }
@@ -179,6 +179,7 @@ impl Host {
             .args(arguments)
             .args(["--config", "mailbadge.toml"])
             .current_dir(self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .output()?;
         if output.status.success() {
@@ -190,13 +191,22 @@ impl Host {
 
     /// Starts the daemon and waits until it is ready. Panics, with its log, where it is not.
     pub fn start(&mut self) {
+        self.start_until("HTTP/1.1 200");
+    }
+
+    /// Starts the daemon and waits until it answers, ready or not.
+    pub fn start_unready(&mut self) {
+        self.start_until("HTTP/1.1 ");
+    }
+
+    fn start_until(&mut self, expected: &str) {
         let arguments = ["run", "--config", "mailbadge.toml"];
         let mut running =
             spawn_agent(&arguments, self.folder.path(), &self.environment).expect("cargo built it");
         let mut answer = String::new();
         let is_ready = try_until(PATIENCE, || {
             answer = get(&self.admin_socket(), "/readyz").unwrap_or_else(|error| error.to_string());
-            let is_ready = answer.starts_with("HTTP/1.1 200");
+            let is_ready = answer.starts_with(expected);
             (is_ready || running.ended().is_some()).then_some(is_ready)
         });
         assert_eq!(is_ready, Some(true), "the agent is not ready: {answer}\n{}", running.log());

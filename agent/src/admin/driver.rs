@@ -1,110 +1,25 @@
-//! The admin endpoint's paths, which answer from [`Health`] and change nothing, and the socket that every endpoint
-//! of ours listens on.
+//! The admin endpoint's paths. They answer from [`Health`] and change nothing.
 
-use super::{Health, Listen, Settings, mailbox, metrics};
+use super::{Health, Settings, mailbox, metrics};
+use crate::listen::driver::{Error, Place, Server, serve};
+use crate::listen::limits::Limits;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use std::fs::Permissions;
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::task::JoinHandle;
 
-/// Why the endpoint cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The address or path is taken or not ours.
-    #[error("{key} {place}: {cause}; choose another place or stop what uses it")]
-    Listen {
-        /// Where it is configured.
-        key: &'static str,
-        /// Address or path.
-        place: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-/// Where an endpoint listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The key of the configuration that says so.
-    pub key: &'static str,
-    /// The place itself.
-    pub listen: &'a Listen,
-    /// Permissions of a Unix socket.
-    pub socket_mode: u32,
-}
-
-/// A running endpoint; it ends when this is dropped.
-#[derive(Debug)]
-pub struct Server {
-    task: JoinHandle<()>,
-    address: Option<SocketAddr>,
-    socket: Option<PathBuf>,
-}
-
-impl Server {
-    /// The TCP address, with the port that the system chose where the configured one was 0.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-        if let Some(path) = &self.socket {
-            // Where it fails the next start takes the stale socket over.
-            std::fs::remove_file(path).ok();
-        }
-    }
-}
+/// Only the agent's user asks.
+const SOCKET_MODE: u32 = 0o600;
 
 /// Listens and answers, on the current runtime; `None` where the endpoint is off.
 pub async fn start(settings: &Settings, health: Arc<dyn Health>) -> Result<Option<Server>, Error> {
     let Some(listen) = &settings.listen else { return Ok(None) };
-    serve(Place { key: "admin.listen", listen, socket_mode: 0o600 }, routes(health)).await.map(Some)
-}
-
-/// Answers at `place` with `routes`, on the current runtime.
-pub async fn serve(place: Place<'_>, routes: Router) -> Result<Server, Error> {
-    let Place { key, listen, socket_mode } = place;
-    match listen {
-        Listen::Tcp(address) => {
-            let at = |cause| Error::Listen { key, place: address.to_string(), cause };
-            let listener = TcpListener::bind(address).await.map_err(at)?;
-            let address = listener.local_addr().ok();
-            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
-            Ok(Server { task, address, socket: None })
-        }
-        Listen::Unix(path) => {
-            let at = |cause| Error::Listen { key, place: path.display().to_string(), cause };
-            let listener = unix(path, socket_mode).await.map_err(at)?;
-            let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap_or(()) });
-            Ok(Server { task, address: None, socket: Some(path.clone()) })
-        }
-    }
-}
-
-/// A socket that nobody answers on is a killed daemon's; anything else in its place is left alone.
-async fn unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket {
-        match UnixStream::connect(path).await {
-            Err(cause) if cause.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            _ => return Err(io::Error::new(ErrorKind::AddrInUse, "another process answers on it")),
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
-    Ok(listener)
+    let limits = Limits::of(settings.connections_max);
+    serve(Place { key: "admin.listen", listen, socket_mode: SOCKET_MODE, limits }, routes(health))
+        .await
+        .map(Some)
 }
 
 fn routes(health: Arc<dyn Health>) -> Router {
@@ -142,8 +57,10 @@ mod tests {
     use super::*;
     use crate::admin::{Figures, MailboxStatus, Status};
     use crate::counters::FlowCounters;
+    use crate::listen::Listen;
+    use std::os::unix::fs::PermissionsExt;
     use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpStream, UnixStream};
 
     struct Ill(Vec<String>);
 
@@ -178,8 +95,12 @@ mod tests {
         }
     }
 
+    fn settings(listen: Option<Listen>) -> Settings {
+        Settings { listen, connections_max: 4 }
+    }
+
     fn loopback() -> Settings {
-        Settings { listen: Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())) }
+        settings(Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())))
     }
 
     async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> String {
@@ -224,7 +145,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("admin.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let settings = Settings { listen: Some(Listen::Unix(path.clone())) };
+        let settings = settings(Some(Listen::Unix(path.clone())));
         let admin = start(&settings, Arc::new(Ill(Vec::new()))).await.unwrap().unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(ask(UnixStream::connect(&path).await.unwrap(), "/livez").await.ends_with("ok\n"));
@@ -236,6 +157,6 @@ mod tests {
 
     #[tokio::test]
     async fn off_is_off() {
-        assert!(start(&Settings { listen: None }, Arc::new(Ill(Vec::new()))).await.unwrap().is_none());
+        assert!(start(&settings(None), Arc::new(Ill(Vec::new()))).await.unwrap().is_none());
     }
 }

@@ -11,27 +11,19 @@ mod metrics;
 pub use mailbox::{DeviceStatus, MailboxStatus};
 
 use crate::counters::{FlowCounters, SourceCounters};
+use crate::listen::Listen;
 use crate::time::UnixMs;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Where the admin endpoint listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A loopback address.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket, created 0600.
-    Unix(PathBuf),
-}
 
 /// How the admin endpoint is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `None`: the endpoint is off.
+    /// Where; `None`: the endpoint is off.
     pub listen: Option<Listen>,
+    /// Connections at once, at least one.
+    pub connections_max: usize,
 }
 
 /// What the daemon tells of itself whenever it is asked. Calls return at once and never wait for a peer.

@@ -46,6 +46,7 @@ pub(super) fn open(context: &Context) -> Result<Way, Failure> {
     let signing = current(&store, context.now())?;
     let unusable = |error: https::Error| Failure { exit: Exit::Config, error: Some(error.into()) };
     let client = Client::new(&config.client_settings()).map_err(unusable)?;
+    client.prepare(&url).map_err(unusable)?;
     let token_service = https::driver::Client::new(&config.token_client_settings()).map_err(unusable)?;
     let trust = Trust::read(&store)?;
     let own = config.own(&store.auth_config()?);

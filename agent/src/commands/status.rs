@@ -1,7 +1,8 @@
 //! `mailbadge status`: asks the running daemon and shows one screen.
 
 use super::{Context, Exit, Failure};
-use crate::admin::{Listen, MailboxStatus, SourceStatus, Status, some_of};
+use crate::admin::{MailboxStatus, SourceStatus, Status, some_of};
+use crate::listen::Listen;
 use crate::time::UnixMs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

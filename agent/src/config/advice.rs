@@ -2,7 +2,7 @@
 
 use super::names::check_case;
 use super::{Config, Source};
-use crate::admin::Listen;
+use crate::listen::Listen;
 use crate::source::dovecot;
 use crate::source::imap::{Login, Watch, too_slow};
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::sheet::{Section, Sheet};
 use super::value::{Place, Spelling};
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
-use crate::{admin, endpoint, subscription};
+use crate::{admin, endpoint, listen, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use std::fs;
@@ -16,6 +16,8 @@ use toml::de::{DeTable, DeValue};
 const EXCHANGE_ID: &str = "00000002-0000-0ff1-ce00-000000000000";
 /// A PEM file with all of the Web's roots has 250 KB.
 const CA_FILE_SIZE_MAX: u64 = 4 * 1024 * 1024;
+/// The most connections that an endpoint may be given: each may hold 8 KiB of a head.
+const CONNECTIONS_MAX: u32 = 10_000;
 
 /// Reads the whole document. Where the sheet has faults afterwards the result is worth nothing.
 pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Config {
@@ -144,9 +146,10 @@ fn trusted(certificate: Certificate) -> Result<Certificate, String> {
 fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {
     use subscription::Settings;
     let place = section.spelled("listen", Some("127.0.0.1:9925"), &Spelling::place_or_off()).flatten();
+    let connections_max = connections_max(&mut section, listen::limits::ENDPOINT_CONNECTIONS);
     let expiration = section.duration("expiration", "72h", Settings::SHORTEST..=Settings::LONGEST);
     section.finish();
-    (Settings { expiration }, endpoint::Settings { listen: place.map(listen) })
+    (Settings { expiration }, endpoint::Settings { listen: place.map(listen), connections_max })
 }
 
 /// So far there is one policy; the keys stand here so that a file says which one it counts on.
@@ -163,13 +166,20 @@ fn count(mut section: Section) {
 
 fn admin(mut section: Section) -> admin::Settings {
     let place = section.spelled("listen", Some("127.0.0.1:9924"), &Spelling::loopback_place()).flatten();
+    let connections_max = connections_max(&mut section, listen::limits::ADMIN_CONNECTIONS);
     section.finish();
-    admin::Settings { listen: place.map(listen) }
+    admin::Settings { listen: place.map(listen), connections_max }
 }
 
-fn listen(place: Place) -> admin::Listen {
+/// How many connections an endpoint holds.
+fn connections_max(section: &mut Section, default: u32) -> usize {
+    section.number("connections-max", default, 1..=CONNECTIONS_MAX) as usize
+}
+
+fn listen(place: Place) -> listen::Listen {
+    use listen::Listen;
     match place {
-        Place::Unix(path) => admin::Listen::Unix(path),
-        Place::Tcp(address) => admin::Listen::Tcp(address),
+        Place::Unix(path) => Listen::Unix(path),
+        Place::Tcp(address) => Listen::Tcp(address),
     }
 }

@@ -1,7 +1,8 @@
 //! The endpoint's paths. It answers from [`Host`] and changes nothing.
 
 use super::{Host, METADATA_PATH, Settings};
-use crate::admin::driver::{Error, Place, Server, serve};
+use crate::listen::driver::{Error, Place, Server, serve};
+use crate::listen::limits::Limits;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,7 +16,8 @@ const SOCKET_MODE: u32 = 0o660;
 /// Listens and answers, on the current runtime; `None` where the endpoint is off.
 pub async fn start(settings: &Settings, host: Arc<dyn Host>) -> Result<Option<Server>, Error> {
     let Some(listen) = &settings.listen else { return Ok(None) };
-    let place = Place { key: "subscriptions.listen", listen, socket_mode: SOCKET_MODE };
+    let limits = Limits::of(settings.connections_max);
+    let place = Place { key: "subscriptions.listen", listen, socket_mode: SOCKET_MODE, limits };
     serve(place, routes(host)).await.map(Some)
 }
 
@@ -38,7 +40,7 @@ async fn metadata(State(host): State<Arc<dyn Host>>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Listen;
+    use crate::listen::Listen;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -51,7 +53,8 @@ mod tests {
     }
 
     async fn ask(host: Stub, path: &str) -> String {
-        let settings = Settings { listen: Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())) };
+        let settings =
+            Settings { listen: Some(Listen::Tcp("127.0.0.1:0".parse().unwrap())), connections_max: 4 };
         let server = start(&settings, Arc::new(host)).await.unwrap().unwrap();
         let mut stream = TcpStream::connect(server.address().unwrap()).await.unwrap();
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
@@ -78,6 +81,11 @@ mod tests {
 
     #[tokio::test]
     async fn off_is_off() {
-        assert!(start(&Settings { listen: None }, Arc::new(Stub(None))).await.unwrap().is_none());
+        assert!(
+            start(&Settings { listen: None, connections_max: 4 }, Arc::new(Stub(None)))
+                .await
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -5,7 +5,7 @@
 
 pub mod driver;
 
-use crate::admin::Listen;
+use crate::listen::Listen;
 
 /// Where the document is.
 pub const METADATA_PATH: &str = "/autodiscover/metadata/json/1";
@@ -15,6 +15,8 @@ pub const METADATA_PATH: &str = "/autodiscover/metadata/json/1";
 pub struct Settings {
     /// `None`: the endpoint is off.
     pub listen: Option<Listen>,
+    /// Connections at once, at least one.
+    pub connections_max: usize,
 }
 
 /// Who is asked. Calls return at once.

@@ -46,9 +46,14 @@ pub struct Post {
 pub struct Client(HttpsClient);
 
 impl Client {
-    /// A client that trusts the system's roots and those of the settings. Connects to nothing yet.
+    /// A client that trusts the system's roots and those of the settings. Connects to nothing and reads no roots yet.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         HttpsClient::new(settings).map(Self)
+    }
+
+    /// Makes ready what batches to `relay` need: the roots where it is https.
+    pub fn prepare(&self, relay: &RelayUrl) -> Result<(), Error> {
+        self.0.prepare(relay)
     }
 
     /// Posts, and reads the answer. A batch holds absolute counts, so that taking it twice does no harm.

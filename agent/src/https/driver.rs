@@ -49,14 +49,23 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How servers are reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Roots in PEM that are trusted besides the system's.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Which certificate authorities are trusted, where TLS is spoken.
+    pub roots: Roots,
     /// How many requests may be under way, and connections open, at once; at least one.
     pub concurrency: usize,
     /// The longest that a request may take, connecting included.
     pub timeout: Duration,
     /// `User-Agent`.
     pub user_agent: String,
+}
+
+/// The certificate authorities that are trusted besides the system's.
+#[derive(Clone, Debug)]
+pub struct Roots {
+    /// The key of the configuration that sets them, for errors: `relay.ca-file`.
+    pub key: String,
+    /// Their certificates in PEM.
+    pub pem: Option<Vec<u8>>,
 }
 
 /// A request. Its `Host` and `User-Agent` are the client's.
@@ -84,7 +93,9 @@ impl fmt::Debug for Request {
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    tls: TlsConnector,
+    roots: Roots,
+    /// Made for the first https URL: plain http needs no roots.
+    tls: Mutex<Option<TlsConnector>>,
     slots: Semaphore,
     idle: Mutex<Vec<Connection>>,
     timeout: Duration,
@@ -107,17 +118,24 @@ struct Broken {
 }
 
 impl Client {
-    /// A client that trusts the system's roots and those of the settings. Connects to nothing yet.
+    /// A client that trusts the system's roots and those of the settings. Connects to nothing and reads no roots yet.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let user_agent =
-            HeaderValue::from_str(&settings.user_agent).map_err(|error| Error::Tls(error.to_string()))?;
+        let user_agent = HeaderValue::from_str(&settings.user_agent)
+            .map_err(|_| Error::UserAgent(settings.user_agent.clone()))?;
         Ok(Self(Arc::new(Shared {
-            tls: TlsConnector::from(Arc::new(tls_config(settings.ca_pem.as_deref())?)),
+            roots: settings.roots.clone(),
+            tls: Mutex::default(),
             slots: Semaphore::new(settings.concurrency.max(1)),
             idle: Mutex::new(Vec::new()),
             timeout: settings.timeout,
             user_agent,
         })))
+    }
+
+    /// Makes ready what a request to `url` needs: TLS and its roots where it is https. A host without roots is found out
+    /// here, where this is called at a start, and else by the first request.
+    pub fn prepare(&self, url: &Url) -> Result<(), Error> {
+        if url.is_tls() { self.0.tls().map(|_| ()) } else { Ok(()) }
     }
 
     /// Sends, and reads the answer up to [`CONTENT_BYTES_MAX`]. Any status is an answer.
@@ -146,6 +164,17 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Failu
 }
 
 impl Shared {
+    /// TLS with the roots. Where there are none it looks again the next time.
+    fn tls(&self) -> Result<TlsConnector, Error> {
+        let mut tls = self.tls.lock();
+        if let Some(tls) = &*tls {
+            return Ok(tls.clone());
+        }
+        let made = TlsConnector::from(Arc::new(tls_config(&self.roots)?));
+        *tls = Some(made.clone());
+        Ok(made)
+    }
+
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
         let (connection, response) = self.respond(request).await?;
@@ -256,7 +285,8 @@ impl Shared {
         if !url.is_tls() {
             return speak_http(stream, url).await;
         }
-        let stream = self.tls.connect(url.server_name().clone(), stream).await;
+        let tls = self.tls().map_err(|error| Failure::Tls(error.to_string()))?;
+        let stream = tls.connect(url.server_name().clone(), stream).await;
         speak_http(stream.map_err(|error| handshake_failure(address, &error))?, url).await
     }
 }
@@ -320,19 +350,22 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
     Ok((content.freeze(), false))
 }
 
-/// TLS 1.2 and 1.3 with the system's roots and those in `ca_pem`. The provider is named, lest another one in
-/// the tree be taken.
-fn tls_config(ca_pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca_pem.unwrap_or_default()).collect();
-    let roots = roots.map_err(|error| Error::Roots(error.to_string()))?;
-    if ca_pem.is_some() && roots.is_empty() {
-        return Err(Error::Roots(String::from("it holds no certificate")));
+/// TLS 1.2 and 1.3 with the system's roots and the extra ones. The provider is named, lest another one in the tree be
+/// taken.
+fn tls_config(Roots { key, pem }: &Roots) -> Result<ClientConfig, Error> {
+    let unfit = |reason: String| Error::ExtraRoots { key: key.clone(), reason };
+    let extra: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(pem.as_deref().unwrap_or_default()).collect();
+    let extra = extra.map_err(|error| unfit(error.to_string()))?;
+    if pem.is_some() && extra.is_empty() {
+        return Err(unfit(String::from("it holds no certificate")));
     }
     let provider = Arc::new(default_provider());
     let verifier =
-        Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(|error| match ca_pem {
-            Some(_) => Error::Roots(error.to_string()),
-            None => Error::Tls(error.to_string()),
+        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| match (pem, error) {
+            (Some(_), error) => unfit(error.to_string()),
+            (None, rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
+            (None, error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
         })?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -16,6 +16,8 @@ use thiserror::Error;
 
 /// At most this much of an answer's body is read.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+/// How [`Error::NoRoots`] begins, also where it is the text of a [`Failure::Tls`].
+pub const NO_AUTHORITY: &str = "no certificate authority is trusted";
 /// At most this much of what a stranger says reaches a log line.
 const QUOTE_CHARS_MAX: usize = 200;
 
@@ -80,12 +82,28 @@ pub enum Failure {
 /// Why requests cannot even be tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
-    /// The file of additional roots holds no certificate that can be one.
-    #[error("relay.ca-file: {0}; expected one or more certificates in PEM")]
-    Roots(String),
-    /// No trusted roots at all, or no usable TLS.
-    #[error("TLS cannot be set up: {0}; install the system's CA certificates or give relay.ca-file")]
+    /// What is trusted besides the system's roots holds no certificate that can be one.
+    #[error("{key}: {reason}; expected one or more certificates in PEM")]
+    ExtraRoots {
+        /// [`driver::Roots::key`].
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The system has no roots, and none are trusted besides.
+    #[error("{}: {reason}; install the system's CA certificates or set {key}", NO_AUTHORITY)]
+    NoRoots {
+        /// [`driver::Roots::key`].
+        key: String,
+        /// What was found instead.
+        reason: String,
+    },
+    /// No TLS, whatever is trusted.
+    #[error("TLS cannot be set up: {0}")]
     Tls(String),
+    /// The `User-Agent` cannot stand in a header.
+    #[error("{0:?} cannot be sent as User-Agent; expected visible characters")]
+    UserAgent(String),
 }
 
 /// `Retry-After`: seconds, or a date on the clock that read `now` when it was written (RFC 9110 §10.2.3). A fraction of a

@@ -132,7 +132,9 @@ fn configured(config: &Config, ledger: &Ledger, proxy: &Proxy, authority: String
 }
 
 fn connect(config: &Config, uri: &str) -> Result<Relay, RunError> {
+    let url = Arc::new(RelayUrl::parse(uri)?);
     let client = Client::new(&config.client_settings())?;
+    client.prepare(&url)?;
     let token_service = https::driver::Client::new(&config.token_client_settings())?;
-    Ok(Relay { client, token_service, url: Arc::new(RelayUrl::parse(uri)?) })
+    Ok(Relay { client, token_service, url })
 }

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
             let text = format!("{url}: {failure}; is the relay up, and relay.ca-file its authority?");
             Failure::new(Exit::Unavailable, text)
         };
-        let response = relay::runtime()?.block_on(client(&config)?.send(request)).map_err(failed)?;
+        let response = relay::runtime()?.block_on(client(&config, &url)?.send(request)).map_err(failed)?;
         credential.registered = Some(taken(&url, &response)?);
     }
     tell(&credential, args.register.as_deref(), context)

@@ -15,7 +15,8 @@ pub(super) struct Fetched {
 
 /// Fetches the document at `url` and reads it as that of a token service, or of anybody.
 pub(super) fn fetch(url: &str, is_token_service: bool, config: &Config) -> Result<Fetched, Failure> {
-    let client = client(config)?;
+    let place = Url::parse(url).map_err(|error| unfetched(error.into()))?;
+    let client = client(config, &place)?;
     let bytes = relay::runtime()?.block_on(fetch_document(&client, url)).map_err(unfetched)?;
     let read = Document::read(&bytes).and_then(|document| {
         if is_token_service {
@@ -29,10 +30,12 @@ pub(super) fn fetch(url: &str, is_token_service: bool, config: &Config) -> Resul
     read.map(|document| Fetched { bytes, document }).map_err(unreadable)
 }
 
-/// The client towards token services and tenants' directories.
-pub(super) fn client(config: &Config) -> Result<Client, Failure> {
+/// The client towards token services and tenants' directories, ready for this address.
+pub(super) fn client(config: &Config, url: &Url) -> Result<Client, Failure> {
     let unusable = |error: crate::https::Error| Failure { exit: Exit::Config, error: Some(error.into()) };
-    Client::new(&config.token_client_settings()).map_err(unusable)
+    let client = Client::new(&config.token_client_settings()).map_err(unusable)?;
+    client.prepare(url).map_err(unusable)?;
+    Ok(client)
 }
 
 /// Refuses an address that nothing is fetched from.

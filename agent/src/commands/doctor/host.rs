@@ -10,7 +10,7 @@ use crate::identity::in_use::InUse;
 use crate::store::{SqliteStore, Store};
 use std::collections::HashSet;
 
-/// Descriptors that the daemon needs beside those of IMAP connections.
+/// Descriptors that the daemon needs beside those of IMAP connections and endpoints.
 const DESCRIPTORS_BASE: u64 = 256;
 
 /// The file; `None` where it is of no use.
@@ -66,7 +66,8 @@ pub(super) fn descriptors(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     let sources = patient.config.sources.iter().filter(|source| is_imap(source)).count() as u64;
     let kept = patient.store.subscriptions(None)?;
     let mailboxes = kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64;
-    let needed = DESCRIPTORS_BASE + sources * mailboxes;
+    let endpoints = (patient.config.admin.connections_max + patient.config.endpoint.connections_max) as u64;
+    let needed = DESCRIPTORS_BASE + endpoints + sources * mailboxes;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let found = format!("{limit} may be open, {needed} may be needed ({mailboxes} mailboxes)");
     let remedy = "raise LimitNOFILE in the daemon's unit, or `ulimit -n`";

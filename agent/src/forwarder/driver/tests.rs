@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::https::CONTENT_BYTES_MAX;
+use crate::https::driver::Roots;
 use crate::time::UnixMs;
 use crate::token::challenge::Challenge;
 use parking_lot::Mutex;
@@ -117,9 +118,9 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
-fn settings(ca_pem: Option<Vec<u8>>) -> Settings {
+fn settings(pem: Option<Vec<u8>>) -> Settings {
     Settings {
-        ca_pem,
+        roots: Roots { key: "relay.ca-file".to_owned(), pem },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),
@@ -427,7 +428,8 @@ fn a_port_that_speaks_no_tls_is_named_as_that() {
 fn a_file_of_roots_without_roots_is_refused() {
     let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
     for pem in [Vec::new(), b"no certificate".to_vec(), broken] {
-        let error = Client::new(&settings(Some(pem))).err().unwrap();
+        let client = Client::new(&settings(Some(pem))).unwrap();
+        let error = client.prepare(&RelayUrl::parse("https://relay.example").unwrap()).unwrap_err();
         assert!(error.to_string().starts_with("relay.ca-file: "), "{error}");
     }
 }

@@ -1,8 +1,8 @@
 //! What it means for a person that relay or token service could not be reached.
 
 use super::{Component, Trouble};
-use crate::https::Failure;
 use crate::https::url::Url;
+use crate::https::{Failure, NO_AUTHORITY};
 
 /// Whom a probe spoke to.
 pub(super) struct Peer<'a> {
@@ -80,7 +80,9 @@ fn trust_advice(text: &str, peer: &Peer) -> String {
     let Peer { who, host, place, set_by, .. } = peer;
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     // A CA that was made anew under its former name is one that signs badly.
-    if says(&["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]) {
+    if says(&[NO_AUTHORITY]) {
+        "Install the system's CA certificates, or set relay.ca-file.".to_owned()
+    } else if says(&["UnknownIssuer", "BadSignature", "CaUsedAsEndEntity"]) {
         format!(
             "The certificate of {host} comes from a CA that is not trusted here: \
              put that CA's present certificate into relay.ca-file."

@@ -1,6 +1,7 @@
 //! Every outcome of a probe with the component it is put down to and what it tells a person to do.
 
 use super::*;
+use crate::https::NO_AUTHORITY;
 use crate::identity::certificate::Certificate;
 use crate::identity::key::PrivateKey;
 use crate::identity::principal::Principal;
@@ -102,6 +103,7 @@ fn every_failure_names_its_component_and_what_to_do() {
         (tls("BadSignature"), Trust, "into relay.ca-file"),
         (tls("certificate not valid for name \"x\""), Trust, "is for another name"),
         (tls("certificate expired: verification time"), Trust, "this machine's clock"),
+        (vec![Err(Failure::Tls(format!("{NO_AUTHORITY}: none")))], Trust, "the system's CA certificates"),
         (tls("BadEncoding"), Trust, "intercepts TLS"),
         (vec![Err(Failure::Closed(text("x")))], Relay, "the log of the relay"),
         (vec![Err(Failure::Read(text("x")))], Relay, "the log of the relay"),

@@ -9,7 +9,7 @@ use super::rounds::{Input, Lane, Output, Rounds, Trouble};
 use super::{Credential, Error, Settings, question};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
-use crate::https::driver::{Client, Request};
+use crate::https::driver::{Client, Request, Roots};
 use crate::https::{self, Failure};
 use crate::time::Moment;
 use crate::time::driver::Clock;
@@ -274,13 +274,14 @@ struct Channel {
 impl Channel {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let client = https::driver::Settings {
-            ca_pem: settings.ca_pem.clone(),
+            roots: Roots { key: format!("source.{}.ca-file", settings.name), pem: settings.ca_pem.clone() },
             concurrency: CONCURRENCY,
             timeout: settings.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
         };
         let failed = |reason| Error::Client { name: Arc::clone(&settings.name), reason };
         let client = Client::new(&client).map_err(failed)?;
+        client.prepare(&settings.url).map_err(failed)?;
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, authorization(settings)?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::https::CONTENT_BYTES_MAX;
-use crate::https::driver::Settings;
+use crate::https::driver::{Roots, Settings};
 use crate::identity::principal::Audience;
 use crate::time::UnixMs;
 use crate::token::signer::SignedToken;
@@ -11,18 +11,15 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Redirect;
 use axum::routing::{get, post};
 use parking_lot::Mutex;
-use rcgen::generate_simple_self_signed;
 use secrecy::SecretString;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
 const DOCUMENT: &str = include_str!("../../../../fixtures/metadata/good.json");
 
-/// The system's roots may be absent where tests run; a root of our own makes up for them.
 fn client() -> Client {
-    let root = generate_simple_self_signed([String::from("root.example")]).unwrap();
     Client::new(&Settings {
-        ca_pem: Some(root.cert.pem().into_bytes()),
+        roots: Roots { key: "relay.ca-file".to_owned(), pem: None },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),

@@ -32,7 +32,9 @@ pub enum Error {
         name: String,
     },
     /// TLS cannot be set up at all.
-    #[error("source {source_name}: TLS cannot be set up: {reason}")]
+    #[error(
+        "source {source_name}: TLS cannot be set up: {reason}; install the system's CA certificates or set source.{source_name}.ca-file"
+    )]
     Tls {
         /// Of which source.
         source_name: String,
