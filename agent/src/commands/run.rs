@@ -22,7 +22,8 @@ fn failure(error: RunError) -> Failure {
     let exit = match error {
         RunError::Store(error) => return error.into(),
         RunError::AlreadyRunning { .. } => Exit::Unavailable,
-        RunError::Forwarder(_) | RunError::Handed(_) | RunError::Imap(_) => Exit::Config,
+        RunError::Source(ref error) if error.is_configuration() => Exit::Config,
+        RunError::Forwarder(_) | RunError::Handed(_) => Exit::Config,
         _ => Exit::Io,
     };
     Failure { exit, error: Some(error.into()) }

@@ -1,6 +1,7 @@
 //! The annotated file lists what there is; each bad file in `fixtures/config/bad` is refused as its `expected` says.
 
 use super::*;
+use crate::source::{doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -160,11 +161,11 @@ fn values_reach_the_rooms() {
     assert_eq!(config.relay.max_hold, Duration::from_millis(250));
     assert!(config.relay.ca_pem.is_some());
     assert_eq!(config.admin.listen, None);
-    let [Source::Dovecot(dovecot), Source::Maildir(maildir), Source::Doveadm(doveadm), Source::Imap(imap)] =
-        config.sources.as_slice()
-    else {
-        panic!("{:?}", config.sources)
-    };
+    let [dovecot, maildir, doveadm, imap] = config.sources.as_slice() else { panic!("{:?}", config.sources) };
+    let dovecot = dovecot.settings::<dovecot::Settings>().unwrap();
+    let maildir = maildir.settings::<maildir::Settings>().unwrap();
+    let doveadm = doveadm.settings::<doveadm_source::Settings>().unwrap();
+    let imap = imap.settings::<imap_source::Settings>().unwrap();
     assert_eq!(doveadm.url.to_string(), "https://mail.fabrikam.com:8080/doveadm/v1");
     assert_eq!((doveadm.sweep_interval, doveadm.timeout), (Duration::from_hours(1), Duration::from_secs(30)));
     assert!(
