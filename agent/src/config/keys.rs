@@ -4,7 +4,7 @@ use super::secret;
 use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::Spelling;
-use crate::source::keys::{CaFile, Keys, Place};
+use crate::source::keys::{CaFile, Keys, Place, Take};
 use crate::store::owner_only;
 use secrecy::SecretString;
 use std::ops::RangeInclusive;
@@ -12,13 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 impl Keys for Section<'_, '_> {
-    fn take(
-        &mut self,
-        key: &'static str,
-        default: Option<&str>,
-        expected: &str,
-        take: &mut dyn FnMut(&str) -> bool,
-    ) {
+    fn take(&mut self, key: &'static str, default: Option<&str>, expected: &str, take: Take<'_>) {
         self.read(key, default, expected, take);
     }
 

@@ -13,13 +13,7 @@ use std::time::Duration;
 pub trait Keys {
     /// Reads a text that has its own spelling. Without a default the key must be there. `take` gets the text, and says
     /// whether it is one of those that were `expected`.
-    fn take(
-        &mut self,
-        key: &'static str,
-        default: Option<&str>,
-        expected: &str,
-        take: &mut dyn FnMut(&str) -> bool,
-    );
+    fn take(&mut self, key: &'static str, default: Option<&str>, expected: &str, take: Take<'_>);
 
     /// Whether the key is there.
     fn is_given(&mut self, key: &'static str) -> bool;
@@ -69,6 +63,9 @@ pub trait Keys {
     /// A fault of a key's value that only its neighbors or the world outside show.
     fn refuse(&mut self, key: &'static str, what: String);
 }
+
+/// Gets a text, and returns whether it can be used.
+pub type Take<'a> = &'a mut dyn FnMut(&str) -> bool;
 
 impl dyn Keys + '_ {
     /// A value with its own spelling. Without a default the key must be there.
