@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+#[path = "tidy/kinds.rs"]
+mod kinds;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Lines in a source file, at most.
 const FILE_LINES_MAX: usize = 500;
@@ -356,26 +358,4 @@ fn every_planted_fault_fits_what_it_breaks() {
     }
     none(&complaints);
     assert!(fitting > 20, "only {fitting} hunks were read");
-}
-
-/// Files outside its own folder that a new kind of source may touch.
-const FILES_OF_A_KIND_MAX: usize = 4;
-
-/// The toy kind stands for the next one. `tests/toy_source/check` compiles it.
-#[test]
-fn a_new_kind_of_source_touches_four_files_outside_its_folder_at_most() {
-    let patch = root().join("tests/toy_source/kind.patch");
-    let text = fs::read_to_string(&patch).unwrap();
-    let touched: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).collect();
-    let outside: Vec<_> = touched.iter().filter(|path| !path.starts_with("agent/src/source/toy/")).collect();
-    assert!(outside.len() < touched.len(), "the patch adds no folder of its own");
-    assert!(outside.len() <= FILES_OF_A_KIND_MAX, "{outside:?}");
-    let check = Command::new("git").arg("-C").arg(root()).args(["apply", "--check"]).arg(&patch).output();
-    match check {
-        Ok(check) if check.status.success() => {}
-        Ok(check) if root().join(".git").exists() => panic!("{}", String::from_utf8_lossy(&check.stderr)),
-        _ => println!(
-            "not tried, for want of git or of a work tree: whether tests/toy_source/kind.patch applies"
-        ),
-    }
 }

@@ -1,5 +1,8 @@
 //! Where sources deliver their news: hands it to the tracker, and a question back to a source that can be asked.
 
+#[cfg(test)]
+mod asked_tests;
+
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
 use crate::source::kind::{Cost, Running};

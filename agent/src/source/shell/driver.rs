@@ -173,3 +173,6 @@ impl Rhythm {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
