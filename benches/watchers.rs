@@ -17,6 +17,7 @@ use mailbadge::event::{
 };
 use mailbadge::source::imap::driver::{ImapSource, start};
 use mailbadge::source::imap::{Login, Settings, Tls};
+use mailbadge::source::kind::Running;
 use mailbadge::time::driver::Clock;
 use mailbadge::time::{Now, UnixMs};
 use mailbadge::tracker::Tracker;

@@ -11,6 +11,7 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use mailbadge::source::imap::driver::{ImapSource, check_login, start};
 use mailbadge::source::imap::{Login, Mechanism, Method, Settings, Tls, TokenFrom, TokenLogin, Watch};
+use mailbadge::source::kind::Running;
 use mailbadge::time::Now;
 use mailbadge::time::driver::Clock;
 use parking_lot::Mutex;

@@ -4,8 +4,7 @@
 //! store. Each room's `Settings` are filled here. Secrets come from files that only their owner can read.
 
 mod advice;
-mod doveadm;
-mod imap;
+mod keys;
 mod names;
 mod secret;
 mod sections;
@@ -24,11 +23,12 @@ pub use value::is_dns_domain;
 use crate::https::driver;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::principal::Principal;
-use crate::source::{cyrus, doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
+use crate::source::kind::Configured;
 use crate::{admin, endpoint, subscription};
 use sheet::Sheet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -54,7 +54,7 @@ pub struct Config {
     /// Limits of the way to the relay.
     pub relay: Relay,
     /// Where counts come from; the index is the `SourceId`.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Arc<dyn Configured>>,
     /// How subscriptions live.
     pub subscriptions: subscription::Settings,
     /// What others may ask.
@@ -117,45 +117,6 @@ pub struct Relay {
     pub concurrency: usize,
     /// From sending a batch to the end of its answer, at most.
     pub timeout: Duration,
-}
-
-/// One `[[source]]`.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// Kind `dovecot`.
-    Dovecot(dovecot::Settings),
-    /// Kind `cyrus`.
-    Cyrus(cyrus::Settings),
-    /// Kind `maildir`.
-    Maildir(maildir::Settings),
-    /// Kind `doveadm`.
-    Doveadm(doveadm_source::Settings),
-    /// Kind `imap`.
-    Imap(Box<imap_source::Settings>),
-}
-
-impl Source {
-    /// `name`, unique in a configuration.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Dovecot(settings) => &settings.name,
-            Self::Cyrus(settings) => &settings.name,
-            Self::Maildir(settings) => &settings.name,
-            Self::Doveadm(settings) => &settings.name,
-            Self::Imap(settings) => &settings.name,
-        }
-    }
-
-    /// `kind`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Dovecot(_) => "dovecot",
-            Self::Cyrus(_) => "cyrus",
-            Self::Maildir(_) => "maildir",
-            Self::Doveadm(_) => "doveadm",
-            Self::Imap(_) => "imap",
-        }
-    }
 }
 
 /// A known key with its value.

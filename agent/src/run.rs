@@ -24,6 +24,7 @@ use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
 use crate::ledger::{Gone, Ledger, LedgerShown, start};
+use crate::source::kind::StartError;
 use crate::store::doubt::Doubt;
 use crate::store::notes::Notes;
 use crate::store::{SqliteStore, StoreError};
@@ -70,24 +71,12 @@ pub enum RunError {
         /// What it said.
         cause: std::io::Error,
     },
-    /// A Dovecot source.
+    /// A source.
     #[error(transparent)]
-    Dovecot(#[from] crate::source::dovecot::Error),
-    /// A Cyrus source.
-    #[error(transparent)]
-    Cyrus(#[from] crate::source::cyrus::Error),
+    Source(#[from] StartError),
     /// Sockets of the service manager.
     #[error(transparent)]
     Handed(#[from] handed::Error),
-    /// A Maildir source.
-    #[error(transparent)]
-    Maildir(#[from] crate::source::maildir::Error),
-    /// A doveadm source.
-    #[error(transparent)]
-    Doveadm(#[from] crate::source::doveadm::Error),
-    /// An IMAP source.
-    #[error(transparent)]
-    Imap(#[from] crate::source::imap::driver::Error),
     /// An endpoint.
     #[error(transparent)]
     Listen(#[from] crate::listen::driver::Error),

@@ -7,6 +7,7 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, Observer, SourceId};
 use mailbadge::source::imap::driver::{ImapSource, start};
 use mailbadge::source::imap::{Login, Settings, Watch};
+use mailbadge::source::kind::Running;
 use mailbadge::time::driver::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,9 +9,9 @@ mod sources;
 
 use super::{Context, Exit, Failure};
 use crate::config::Config;
+use crate::source::examination::{Condition, Finding};
 use crate::store::SqliteStore;
 use crate::time::driver::Clock;
-use serde::Serialize;
 use tokio::runtime::Runtime;
 
 /// Checks configuration, state, certificate, clock, relay, token services and sources; exit 0 or 69.
@@ -20,42 +20,6 @@ pub struct Args {
     /// The mailbox whose log-in is tried, and whose count is compared; by default one that is subscribed.
     #[arg(long, value_name = "MAILBOX")]
     mailbox: Option<String>,
-}
-
-/// What a check found.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Finding {
-    check: String,
-    result: Verdict,
-    /// One line: what is there, or what is wrong.
-    found: String,
-    /// What to do, where something is wrong.
-    remedy: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Verdict {
-    Well,
-    Ill,
-    /// It could not be tried, and that is no fault.
-    Skipped,
-}
-
-impl Finding {
-    fn well(check: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { check: check.into(), result: Verdict::Well, found: found.into(), remedy: None }
-    }
-
-    fn ill(check: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let remedy = Some(remedy.into());
-        Self { check: check.into(), result: Verdict::Ill, found: found.into(), remedy }
-    }
-
-    fn skipped(check: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { check: check.into(), result: Verdict::Skipped, found: found.into(), remedy: None }
-    }
 }
 
 /// Who is looked at.
@@ -76,7 +40,7 @@ type Check = fn(&Patient) -> Result<Vec<Finding>, Failure>;
 const CHECKS: [Check; 8] = [
     host::certificates,
     host::descriptors,
-    sources::watches,
+    sources::hosts,
     relay::way,
     relay::token_services,
     sources::all,
@@ -92,7 +56,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     } else {
         tell(&findings, context)?;
     }
-    let is_well = findings.iter().all(|finding| finding.result != Verdict::Ill);
+    let is_well = findings.iter().all(|finding| finding.result != Condition::Ill);
     if is_well { Ok(()) } else { Err(Failure::told(Exit::Unavailable)) }
 }
 
@@ -115,9 +79,9 @@ fn tell(findings: &[Finding], context: &mut Context) -> Result<(), Failure> {
     let width = findings.iter().map(|finding| finding.check.chars().count()).max().unwrap_or(0);
     for Finding { check, result, found, remedy } in findings {
         let mark = match result {
-            Verdict::Well => "✓".to_owned(),
-            Verdict::Ill => context.screen.warning("✗"),
-            Verdict::Skipped => "–".to_owned(),
+            Condition::Well => "✓".to_owned(),
+            Condition::Ill => context.screen.warning("✗"),
+            Condition::Skipped => "–".to_owned(),
         };
         context.screen.line(format!("{mark} {check:width$}  {found}"))?;
         if let Some(remedy) = remedy {

@@ -22,8 +22,26 @@ fn failure(error: RunError) -> Failure {
     let exit = match error {
         RunError::Store(error) => return error.into(),
         RunError::AlreadyRunning { .. } => Exit::Unavailable,
-        RunError::Forwarder(_) | RunError::Handed(_) | RunError::Imap(_) => Exit::Config,
+        RunError::Source(ref error) if error.is_configuration() => Exit::Config,
+        RunError::Forwarder(_) | RunError::Handed(_) => Exit::Config,
         _ => Exit::Io,
     };
     Failure { exit, error: Some(error.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::kind::StartError;
+    use std::io;
+
+    #[test]
+    fn a_source_ends_the_daemon_with_78_only_where_another_configuration_helps() {
+        let exit = |error: StartError| failure(error.into()).exit as u8;
+        let system = || io::Error::from(io::ErrorKind::WouldBlock);
+        let refused = StartError::System { name: "imap".into(), reason: system() };
+        assert_eq!(exit(refused), Exit::Io as u8);
+        assert_eq!(exit(StartError::Refused(Box::new(system()))), Exit::Io as u8);
+        assert_eq!(exit(StartError::Settings(Box::new(system()))), Exit::Config as u8);
+    }
 }

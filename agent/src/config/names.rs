@@ -1,30 +1,16 @@
 //! The rules by which all configured sources spell their users, together.
 
+use super::Config;
 use super::advice::Advice;
-use super::{Config, Source};
-use crate::source::names::rulebook::{Rule, Rulebook, Way};
+use crate::source::names::rulebook::Rulebook;
 
 /// Names that one word of advice lists, most.
 const NAMES_LISTED_MAX: usize = 10;
 
-impl Source {
-    fn rule(&self) -> Rule<'_> {
-        let (names, way) = match self {
-            Self::Dovecot(settings) => (&settings.names, Way::Told),
-            Self::Cyrus(settings) => (&settings.names, Way::Told),
-            // One answer names all users.
-            Self::Doveadm(settings) => (&settings.names, Way::Told),
-            Self::Maildir(settings) => (&settings.names, Way::Folder(&settings.path)),
-            Self::Imap(settings) => (&settings.names, Way::Asked),
-        };
-        Rule { source: self.name(), names, way }
-    }
-}
-
 impl Config {
     /// How all sources spell their users.
     pub fn rulebook(&self) -> Rulebook<'_> {
-        Rulebook(self.sources.iter().map(Source::rule).collect())
+        Rulebook(self.sources.iter().map(|source| source.rule()).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 //! mark of byte order before it are not the secret's; every other character is.
 
 use super::sheet::Section;
-use crate::store::owner_only;
+use crate::source::keys::Keys;
 use secrecy::SecretString;
 use std::fs;
 use std::path::Path;
@@ -17,15 +17,10 @@ pub(super) fn first_line_of(section: &mut Section, key: &'static str, what: &str
         section.refuse(key, format!("is missing; expected a file with the {what}, mode 0600"));
     }
     let path = section.path(key)?;
-    match owner_only(&path) {
-        Err(error) if error.is_forbidden() => section.forbid(key, error.to_string()),
-        Err(error) => section.refuse(key, error.to_string()),
-        Ok(()) => match first_line(&path, what) {
-            Ok(secret) => return Some(secret),
-            Err(fault) => section.refuse(key, fault),
-        },
+    if !section.is_private(key, &path) {
+        return None;
     }
-    None
+    first_line(&path, what).map_err(|fault| section.refuse(key, fault)).ok()
 }
 
 fn first_line(path: &Path, what: &str) -> Result<SecretString, String> {

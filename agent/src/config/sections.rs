@@ -1,9 +1,10 @@
 //! Which keys the configuration has, their defaults and limits: product.md §3.1, a function a table.
 
 use super::sheet::{Section, Sheet};
-use super::value::{Place, Spelling};
+use super::value::Spelling;
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
+use crate::source::keys::Place;
 use crate::{admin, endpoint, listen, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;

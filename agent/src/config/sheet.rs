@@ -72,11 +72,6 @@ impl<'d> Section<'_, 'd> {
         self.spelled(key, Some(default), &Spelling::text()).unwrap_or_default()
     }
 
-    /// A text that must be there.
-    pub(super) fn required_text(&mut self, key: &'static str) -> String {
-        self.spelled(key, None, &Spelling::text()).unwrap_or_default()
-    }
-
     /// A value spelled as a text. Without a default it must be there; `None` then is a fault already told.
     pub(super) fn spelled<T>(
         &mut self,
@@ -84,34 +79,48 @@ impl<'d> Section<'_, 'd> {
         default: Option<&str>,
         spelling: &Spelling<T>,
     ) -> Option<T> {
-        let found = self.find(key);
-        let Some(placed) = found else {
+        let mut value = None;
+        self.read(key, default, &spelling.expected, &mut |text| {
+            value = (spelling.parse)(text);
+            value.is_some()
+        });
+        value
+    }
+
+    /// The same for a spelling that is not known here: `take` says whether a text is one of those that were `expected`.
+    pub(super) fn read(
+        &mut self,
+        key: &'static str,
+        default: Option<&str>,
+        expected: &str,
+        take: &mut dyn FnMut(&str) -> bool,
+    ) {
+        let Some(placed) = self.find(key) else {
             let Some(default) = default else {
-                self.fault(self.line, key, format!("is missing; expected {}", spelling.expected));
-                return None;
+                return self.fault(self.line, key, format!("is missing; expected {expected}"));
             };
             self.keep(key, quoted(default), true);
-            return (spelling.parse)(default);
+            take(default);
+            return;
         };
-        let parsed = placed.value.as_str().and_then(|text| (spelling.parse)(text));
         match placed.value.as_str() {
-            Some(text) if parsed.is_some() => self.keep(key, quoted(text), false),
-            _ => self.fault(
-                placed.line,
-                key,
-                format!("is {}; expected {}", shown(placed.value), spelling.expected),
-            ),
+            Some(text) if take(text) => self.keep(key, quoted(text), false),
+            _ => self.fault(placed.line, key, format!("is {}; expected {expected}", shown(placed.value))),
         }
-        parsed
     }
 
     /// As [`Section::spelled`], but may be left out.
     pub(super) fn optional<T>(&mut self, key: &'static str, spelling: &Spelling<T>) -> Option<T> {
         if self.find(key).is_none() {
-            self.keep(key, String::new(), true);
+            self.leave_out(key);
             return None;
         }
         self.spelled(key, None, spelling)
+    }
+
+    /// A key that need not be there and is not.
+    pub(super) fn leave_out(&mut self, key: &'static str) {
+        self.keep(key, String::new(), true);
     }
 
     /// A path that may be left out; a relative one starts at the file's folder.

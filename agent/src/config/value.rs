@@ -1,7 +1,8 @@
 //! How single values are spelled: durations with units, addresses, socket modes, domains, GUIDs.
 
-use crate::https::url::Url;
-use crate::source::maildir::template::Template;
+use crate::source::keys::Place;
+use crate::source::kind::Kind;
+use crate::source::registry::{self, KINDS};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -20,13 +21,6 @@ pub(super) struct Spelling<T> {
 
 /// Bytes of a Unix socket's path that Linux takes.
 const SOCKET_PATH_MAX: usize = 107;
-
-/// Where to listen: a path or an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Unix(PathBuf),
-    Tcp(SocketAddr),
-}
 
 impl<T: 'static> Spelling<T> {
     fn new(expected: impl Into<String>, parse: impl Fn(&str) -> Option<T> + 'static) -> Self {
@@ -107,20 +101,11 @@ impl Spelling<PathBuf> {
     }
 }
 
-impl Spelling<Template> {
-    /// Where a user's Maildir is.
-    pub(super) fn maildir() -> Self {
-        let expected = "an absolute path with {user}, or with {local-part} and perhaps {domain}, like \"/var/mail/{user}/Maildir\"";
-        Self::new(expected, Template::parse)
-    }
-}
-
-impl Spelling<Url> {
-    /// Where doveadm's API is asked: nothing that a secret must not be sent to.
-    pub(super) fn url() -> Self {
-        let expected =
-            "an address like \"https://mail.fabrikam.com:8080/doveadm/v1\", with plain http to loopback only";
-        Self::new(expected, |text| Url::parse(text).ok())
+impl Spelling<&'static Kind> {
+    /// The name of a kind of source.
+    pub(super) fn kind() -> Self {
+        let names = KINDS.map(|kind| format!("{:?}", kind.name));
+        Self::new(names.join(" or "), registry::find)
     }
 }
 
@@ -151,13 +136,6 @@ fn place(text: &str) -> Option<Place> {
         return Some(Place::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
     }
     text.parse().ok().map(Place::Tcp)
-}
-
-/// Whether this names this very machine without asking anybody.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Whether this is a DNS domain of at least two labels (RFC 1035 §2.3.1, RFC 1123 §2.1).
@@ -211,19 +189,5 @@ mod tests {
         assert_eq!(admin("off"), Some(None));
         assert_eq!(admin("192.0.2.1:99"), None);
         assert_eq!(admin("127.0.0.1:99"), Some(tcp("127.0.0.1:99")));
-    }
-
-    #[test]
-    fn loopback_is_known_without_a_resolver() {
-        for (host, is) in [
-            ("localhost", true),
-            ("127.8.9.1", true),
-            ("::1", true),
-            ("[::1]", true),
-            ("10.0.0.1", false),
-            ("localhost.example", false),
-        ] {
-            assert_eq!(is_loopback(host), is, "{host}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! Where sources deliver their news: hands it to the tracker, and a question back to a source that can be asked.
 
+#[cfg(test)]
+mod asked_tests;
+
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
-use crate::source::doveadm::DoveadmSource;
-use crate::source::imap::driver::ImapSource;
-use crate::source::maildir::MaildirSource;
+use crate::source::kind::{Cost, Running};
 use crate::time::Now;
 use crate::tracker::Tracker;
 use crate::tracker::assurance::Terms;
@@ -32,73 +33,9 @@ pub(super) struct Desk {
 /// A source that can be asked, and what it promises.
 struct Stand {
     id: SourceId,
-    source: Askable,
+    source: Arc<dyn Running>,
+    cost: Cost,
     terms: Terms,
-}
-
-/// A source that watches mailboxes by name and can be asked about them.
-pub(super) enum Askable {
-    Imap(ImapSource),
-    Maildir(MaildirSource),
-    Doveadm(DoveadmSource),
-}
-
-impl Askable {
-    pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
-        match self {
-            Self::Imap(source) => source.watch(mailbox, name),
-            Self::Maildir(source) => source.watch(mailbox, name),
-            Self::Doveadm(source) => source.watch(mailbox, name),
-        }
-    }
-
-    fn unwatch(&self, mailbox: MailboxId) {
-        match self {
-            Self::Imap(source) => source.unwatch(mailbox),
-            Self::Maildir(source) => source.unwatch(mailbox),
-            Self::Doveadm(source) => source.unwatch(mailbox),
-        }
-    }
-
-    fn ask(&self, mailbox: MailboxId) {
-        match self {
-            Self::Imap(source) => source.ask(mailbox),
-            Self::Maildir(source) => source.ask(mailbox),
-            Self::Doveadm(source) => source.ask(mailbox),
-        }
-    }
-
-    fn failure(&self) -> Option<String> {
-        match self {
-            Self::Imap(source) => source.failure(),
-            Self::Maildir(source) => source.failure(),
-            Self::Doveadm(source) => source.failure(),
-        }
-    }
-
-    /// What keeps it from watching or reading every mailbox as it should.
-    fn limit(&self) -> Option<String> {
-        match self {
-            Self::Imap(source) => source.limit(),
-            Self::Maildir(_) | Self::Doveadm(_) => None,
-        }
-    }
-
-    /// The server's own words for a mailbox that this source does not read.
-    fn words(&self, mailbox: MailboxId) -> Option<String> {
-        match self {
-            Self::Imap(source) => source.words(mailbox),
-            Self::Maildir(_) | Self::Doveadm(_) => None,
-        }
-    }
-
-    pub(super) async fn stop(self) {
-        match self {
-            Self::Imap(source) => source.stop().await,
-            Self::Maildir(source) => source.stop(),
-            Self::Doveadm(source) => source.stop().await,
-        }
-    }
 }
 
 impl Desk {
@@ -137,8 +74,8 @@ impl Desk {
     }
 
     /// A source that watches mailboxes and can be asked about them.
-    pub(super) fn add(&self, id: SourceId, source: Askable, terms: Terms) {
-        self.askable.write().push(Stand { id, source, terms });
+    pub(super) fn add(&self, id: SourceId, source: Arc<dyn Running>, cost: Cost, terms: Terms) {
+        self.askable.write().push(Stand { id, source, cost, terms });
     }
 
     /// What all sources that can be asked promise together; `None` where there is none.
@@ -151,11 +88,9 @@ impl Desk {
         self.askable.read().iter().find_map(|stand| stand.source.words(mailbox))
     }
 
-    /// Takes a source back, to stop it.
-    pub(super) fn remove(&self, id: SourceId) -> Option<Askable> {
-        let mut askable = self.askable.write();
-        let at = askable.iter().position(|stand| stand.id == id)?;
-        Some(askable.remove(at).source)
+    /// Asks a source no more: it is about to be stopped.
+    pub(super) fn remove(&self, id: SourceId) {
+        self.askable.write().retain(|stand| stand.id != id);
     }
 
     /// Has every source that can watch `mailbox` do so.
@@ -172,33 +107,21 @@ impl Desk {
         }
     }
 
-    /// What keeps a source that can be asked from watching or reading every mailbox as it should.
-    pub(super) fn limit(&self, id: SourceId) -> Option<String> {
-        self.askable.read().iter().find(|stand| stand.id == id)?.source.limit()
-    }
-
-    /// What is wrong with a source that can be asked.
-    pub(super) fn failure(&self, id: SourceId) -> Option<String> {
-        self.askable.read().iter().find(|stand| stand.id == id)?.source.failure()
-    }
-
     fn ask(&self, mailbox: MailboxId) {
         for stand in self.askable.read().iter() {
             stand.source.ask(mailbox);
         }
     }
 
-    /// A source has read the mailbox. Where it is no IMAP source, those need not: a log-in is what costs a server most.
+    /// A source has read the mailbox. Where its reading cost little, those that need a log-in for one are spared it: that
+    /// is what costs a server most.
     fn was_read(&self, mailbox: MailboxId, by: SourceId) {
         let askable = self.askable.read();
-        let is_imap = |source: &Askable| matches!(source, Askable::Imap(_));
-        if askable.iter().any(|stand| stand.id == by && is_imap(&stand.source)) {
+        if askable.iter().any(|stand| stand.id == by && stand.cost == Cost::LogIn) {
             return;
         }
-        for stand in askable.iter() {
-            if let Askable::Imap(source) = &stand.source {
-                source.read_elsewhere(mailbox);
-            }
+        for stand in askable.iter().filter(|stand| stand.cost == Cost::LogIn) {
+            stand.source.read_elsewhere(mailbox);
         }
     }
 }

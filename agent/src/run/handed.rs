@@ -1,6 +1,7 @@
 //! Sockets that the service manager holds and hands over (sd_listen_fds(3)): they stay open while the agent restarts, so
 //! that a delivery waits for the new agent and is not refused. Each carries the name of the source it is for.
 
+use crate::source::registry;
 use listenfd::ListenFd;
 use std::collections::HashMap;
 use std::io;
@@ -29,11 +30,13 @@ pub enum Error {
     },
     /// Nobody would answer on it, and whoever connects would wait.
     #[error(
-        "the service manager handed over a socket called {name:?}, and no source of kind dovecot or cyrus has that name; set FileDescriptorName= in the socket unit to the source's name, or stop the unit"
+        "the service manager handed over a socket called {name:?}, and no source of kind {kinds} has that name; set FileDescriptorName= in the socket unit to the source's name, or stop the unit"
     )]
     Unclaimed {
         /// Its name.
         name: String,
+        /// The kinds of sources that take a socket.
+        kinds: String,
     },
 }
 
@@ -67,7 +70,10 @@ impl Handed {
     /// Whether each socket has a source among these names.
     pub(super) fn are_claimed(&self, sources: &[&str]) -> Result<(), Error> {
         match self.0.keys().find(|name| !sources.contains(&name.as_str())) {
-            Some(name) => Err(Error::Unclaimed { name: name.clone() }),
+            Some(name) => {
+                let kinds = registry::names_of(|kind| kind.abilities.is_waited_for);
+                Err(Error::Unclaimed { name: name.clone(), kinds })
+            }
             None => Ok(()),
         }
     }

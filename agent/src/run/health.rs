@@ -162,7 +162,7 @@ impl Hall {
 
     /// Each source as `as_shown` puts it.
     fn sources<T>(&self, as_shown: impl Fn(Shown) -> T) -> Vec<T> {
-        self.board.shown(&self.desk).into_iter().map(as_shown).collect()
+        self.board.shown().into_iter().map(as_shown).collect()
     }
 
     fn relay_reasons(&self) -> Vec<String> {

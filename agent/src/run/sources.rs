@@ -1,53 +1,24 @@
 //! Starts, stops and exchanges sources as the configuration says.
 
 use super::RunError;
-use super::desk::{Askable, Desk};
+use super::desk::Desk;
 use super::handed::Handed;
 use super::watchdog::Pulses;
-use crate::config;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
-use crate::source::pulse::Pulse;
-use crate::source::{cyrus, doveadm, dovecot, imap, maildir};
+use crate::source::kind::{Configured, Pace, Running, StartError, Wiring};
 use crate::time::driver::Clock;
 use crate::tracker::assurance::Terms;
 use parking_lot::Mutex;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// A source that runs.
-struct Running {
+/// A source that was started.
+struct Started {
     id: SourceId,
-    settings: config::Source,
+    settings: Arc<dyn Configured>,
     counters: Arc<SourceCounters>,
-    part: Part,
-}
-
-/// What of a source has to be kept so that it runs.
-enum Part {
-    Dovecot(dovecot::DovecotSource),
-    Cyrus(cyrus::CyrusSource),
-    /// It can be asked, and stands at the desk for that.
-    AtTheDesk,
-}
-
-impl Part {
-    fn failure(&self) -> Option<String> {
-        match self {
-            Self::Dovecot(source) => source.failure(),
-            Self::Cyrus(source) => source.failure(),
-            Self::AtTheDesk => None,
-        }
-    }
-
-    /// Of the thread that a mail server waits for.
-    fn pulse(&self) -> Option<Arc<Pulse>> {
-        match self {
-            Self::Dovecot(source) => Some(source.pulse()),
-            Self::Cyrus(source) => Some(source.pulse()),
-            Self::AtTheDesk => None,
-        }
-    }
+    source: Arc<dyn Running>,
 }
 
 /// All sources that run, in the order of the configuration.
@@ -56,15 +27,15 @@ pub(super) struct Sources {
     clock: Clock,
     handed: Handed,
     pulses: Arc<Pulses>,
-    running: Arc<Board>,
+    started: Arc<Board>,
     ids_given: usize,
 }
 
 /// The sources that run, for who wants to know how they are: also while others are being stopped.
 #[derive(Default)]
-pub(super) struct Board(Mutex<Vec<Running>>);
+pub(super) struct Board(Mutex<Vec<Started>>);
 
-/// What the outside is told of a source.
+/// What the outside sees of a source.
 pub(super) struct Shown {
     pub(super) name: String,
     pub(super) kind: &'static str,
@@ -76,35 +47,32 @@ pub(super) struct Shown {
 
 impl Sources {
     pub(super) fn new(desk: Arc<Desk>, clock: Clock, handed: Handed, pulses: Arc<Pulses>) -> Self {
-        Self { desk, clock, handed, pulses, running: Arc::default(), ids_given: 0 }
+        Self { desk, clock, handed, pulses, started: Arc::default(), ids_given: 0 }
     }
 
-    /// Where they stand.
+    /// Where they are listed.
     pub(super) fn board(&self) -> Arc<Board> {
-        Arc::clone(&self.running)
+        Arc::clone(&self.started)
     }
 
     /// Brings what runs in line with `wanted`: sources whose settings are the same go on untouched, others are stopped
     /// and started. `mailboxes` are those to be watched. The first error stops the change; what runs goes on.
     pub(super) async fn set(
         &mut self,
-        wanted: &[config::Source],
+        wanted: &[Arc<dyn Configured>],
         mailboxes: &[(MailboxId, Arc<str>)],
     ) -> Result<(), RunError> {
-        let answering = wanted
-            .iter()
-            .filter(|source| matches!(source, config::Source::Dovecot(_) | config::Source::Cyrus(_)));
-        self.handed.are_claimed(&answering.map(config::Source::name).collect::<Vec<_>>())?;
-        let dropped: Vec<Running> =
-            self.running.0.lock().extract_if(.., |source| !wanted.contains(&source.settings)).collect();
+        let waited_for = wanted.iter().filter(|source| source.kind().abilities.is_waited_for);
+        self.handed.are_claimed(&waited_for.map(|source| source.name()).collect::<Vec<_>>())?;
+        let dropped: Vec<Started> =
+            self.started.0.lock().extract_if(.., |source| !wanted.contains(&source.settings)).collect();
         self.show_pulses();
         for source in dropped {
             tracing::info!(source = source.settings.name(), "source stopped");
             self.stop_one(source).await;
         }
         for settings in wanted {
-            let is_running = self.running.0.lock().iter().any(|source| source.settings == *settings);
-            if !is_running {
+            if !self.started.0.lock().iter().any(|source| &source.settings == settings) {
                 self.start(settings, mailboxes)?;
             }
         }
@@ -113,130 +81,91 @@ impl Sources {
 
     fn start(
         &mut self,
-        settings: &config::Source,
+        settings: &Arc<dyn Configured>,
         mailboxes: &[(MailboxId, Arc<str>)],
     ) -> Result<(), RunError> {
         let id = SourceId(u8::try_from(self.ids_given).map_err(|_| RunError::TooManySources)?);
         self.ids_given += 1;
         let counters = Arc::new(SourceCounters::default());
-        let observer: Arc<dyn Observer> = Arc::<Desk>::clone(&self.desk);
-        let part = match settings {
-            config::Source::Dovecot(settings) => {
-                Part::Dovecot(self.start_dovecot(settings, id, observer, Arc::clone(&counters))?)
-            }
-            config::Source::Cyrus(settings) => {
-                Part::Cyrus(self.start_cyrus(settings, id, observer, Arc::clone(&counters))?)
-            }
-            config::Source::Maildir(settings) => {
-                let seed = fastrand::u64(..);
-                let source = maildir::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Maildir(source), settings.sweep_interval, None, mailboxes)
-            }
-            config::Source::Doveadm(settings) => {
-                let seed = fastrand::u64(..);
-                let source = doveadm::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Doveadm(source), settings.sweep_interval, None, mailboxes)
-            }
-            config::Source::Imap(settings) => {
-                let seed = fastrand::u64(..);
-                let settings = imap::Settings::clone(settings);
-                let (sweep, rate) = (settings.sweep_interval, settings.login_rate);
-                let source =
-                    imap::driver::start(settings, id, observer, self.clock, Arc::clone(&counters), seed)?;
-                self.to_the_desk(id, Askable::Imap(source), sweep, Some(rate), mailboxes)
-            }
-        };
-        tracing::info!(source = settings.name(), kind = settings.kind(), "source started");
-        self.running.0.lock().push(Running { id, settings: settings.clone(), counters, part });
+        let source = settings.start(Wiring {
+            id,
+            observer: Arc::<Desk>::clone(&self.desk) as Arc<dyn Observer>,
+            clock: self.clock,
+            counters: Arc::clone(&counters),
+            seed: fastrand::u64(..),
+            socket: self.socket(settings.as_ref())?,
+        })?;
+        if let Some(pace) = settings.pace() {
+            self.to_the_desk(id, settings.as_ref(), &source, pace, mailboxes);
+        }
+        tracing::info!(source = settings.name(), kind = settings.kind().name, "source started");
+        self.started.0.lock().push(Started { id, settings: Arc::clone(settings), counters, source });
         self.show_pulses();
         Ok(())
     }
 
-    fn start_dovecot(
-        &self,
-        settings: &dovecot::Settings,
-        id: SourceId,
-        observer: Arc<dyn Observer>,
-        counters: Arc<SourceCounters>,
-    ) -> Result<dovecot::DovecotSource, dovecot::Error> {
-        let failed = |reason| dovecot::Error::Start { name: Arc::clone(&settings.name), reason };
-        match self.handed.socket(&settings.name).map_err(failed)? {
-            Some(socket) => {
-                let listener = dovecot::Listener::inherited(socket).map_err(failed)?;
-                dovecot::start_on(listener, settings, id, observer, self.clock, counters)
-            }
-            None => dovecot::start(settings, id, observer, self.clock, counters),
+    /// The socket that the service manager holds for a source.
+    fn socket(&self, settings: &dyn Configured) -> Result<Option<OwnedFd>, StartError> {
+        if !settings.kind().abilities.is_waited_for {
+            return Ok(None);
         }
-    }
-
-    fn start_cyrus(
-        &self,
-        settings: &cyrus::Settings,
-        id: SourceId,
-        observer: Arc<dyn Observer>,
-        counters: Arc<SourceCounters>,
-    ) -> Result<cyrus::CyrusSource, cyrus::Error> {
-        let failed = |reason| cyrus::Error::Start { name: Arc::clone(&settings.name), reason };
-        match self.handed.socket(&settings.name).map_err(failed)? {
-            Some(socket) => cyrus::start_on(socket.into(), settings, id, observer, self.clock, counters),
-            None => cyrus::start(settings, id, observer, self.clock, counters),
-        }
-    }
-
-    /// Tells the watchdog which threads mail servers wait for now.
-    fn show_pulses(&self) {
-        self.pulses.set(self.running.0.lock().iter().filter_map(|source| source.part.pulse()).collect());
+        let failed = |reason| StartError::System { name: settings.name().into(), reason };
+        self.handed.socket(settings.name()).map_err(failed)
     }
 
     /// Has a source watch these mailboxes, and registers it with the desk as one that can be asked.
     fn to_the_desk(
         &self,
         id: SourceId,
-        source: Askable,
-        sweep: Duration,
-        login_rate: Option<u32>,
+        settings: &dyn Configured,
+        source: &Arc<dyn Running>,
+        pace: Pace,
         mailboxes: &[(MailboxId, Arc<str>)],
-    ) -> Part {
+    ) {
         for (mailbox, name) in mailboxes {
             source.watch(*mailbox, name);
         }
-        let since = self.clock.now().moment;
-        self.desk.add(id, source, Terms { sweep, login_rate, since });
-        Part::AtTheDesk
+        let Some(cost) = settings.kind().abilities.asked_at else { return };
+        let Pace { sweep_interval: sweep, login_rate } = pace;
+        let terms = Terms { sweep, login_rate, since: self.clock.now().moment };
+        self.desk.add(id, Arc::clone(source), cost, terms);
+    }
+
+    /// Has the watchdog look at the threads that mail servers wait for now.
+    fn show_pulses(&self) {
+        self.pulses.set(self.started.0.lock().iter().filter_map(|source| source.source.pulse()).collect());
     }
 
     /// Stops them all.
     pub(super) async fn stop(&mut self) {
-        let running = std::mem::take(&mut *self.running.0.lock());
+        let started = std::mem::take(&mut *self.started.0.lock());
         self.show_pulses();
-        for source in running {
+        for source in started {
             self.stop_one(source).await;
         }
     }
 
-    async fn stop_one(&self, source: Running) {
-        drop(source.part);
-        if let Some(askable) = self.desk.remove(source.id) {
-            askable.stop().await;
-        }
+    async fn stop_one(&self, source: Started) {
+        self.desk.remove(source.id);
+        source.source.stop().await;
     }
 }
 
 impl Board {
     /// The configured name of a source that runs.
     pub(super) fn name_of(&self, id: SourceId) -> Option<String> {
-        let running = self.0.lock();
-        Some(running.iter().find(|source| source.id == id)?.settings.name().to_owned())
+        let started = self.0.lock();
+        Some(started.iter().find(|source| source.id == id)?.settings.name().to_owned())
     }
 
-    /// What the outside is told of each.
-    pub(super) fn shown(&self, desk: &Desk) -> Vec<Shown> {
-        let shown = |source: &Running| Shown {
+    /// What the outside sees of each.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown = |source: &Started| Shown {
             name: source.settings.name().to_owned(),
-            kind: source.settings.kind(),
+            kind: source.settings.kind().name,
             counters: Arc::clone(&source.counters),
-            trouble: source.part.failure().or_else(|| desk.failure(source.id)),
-            limit: desk.limit(source.id),
+            trouble: source.source.failure(),
+            limit: source.source.limit(),
         };
         self.0.lock().iter().map(shown).collect()
     }

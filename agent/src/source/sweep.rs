@@ -10,6 +10,15 @@ use std::time::Duration;
 /// What the interval is divided by after a correction.
 const HASTE_MAX: u32 = 4;
 
+/// An interval above this leaves a lost change unseen for long.
+const INTERVAL_WISE: Duration = Duration::from_hours(1);
+
+/// Advice on `sweep-interval` where it is legal but unwise: the key, then why.
+pub fn advice(interval: Duration) -> Option<(&'static str, &'static str)> {
+    let advice = "a change that was not reported stays unseen as long; the default is 15m";
+    (interval > INTERVAL_WISE).then_some(("sweep-interval", advice))
+}
+
 /// When each mailbox must be read next.
 #[derive(Debug)]
 pub struct Sweep {

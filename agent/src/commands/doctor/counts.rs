@@ -2,15 +2,12 @@
 //!
 //! A change takes a moment from one to the next, so that a difference counts only where it stays.
 
-use super::sources::mailbox;
+use super::sources::{examiner, mailbox};
 use super::{Finding, Patient};
 use crate::admin::MailboxStatus;
 use crate::commands::Failure;
 use crate::commands::status::ask_mailbox;
-use crate::config::Source;
-use crate::source::doveadm::driver as doveadm_driver;
-use crate::source::imap::driver::check_login;
-use crate::source::{imap, maildir};
+use crate::source::examination::Examiner;
 use std::time::Duration;
 
 /// How often all three are asked while they differ.
@@ -39,8 +36,9 @@ pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     let check = "counts";
     let Some(listen) = &patient.config.admin.listen else { return Ok(Vec::new()) };
     let Some(mailbox) = mailbox(patient)? else { return Ok(Vec::new()) };
+    let examiner = examiner(patient, Some(&mailbox))?;
     for look in 1..=LOOKS_MAX {
-        let servers = ask_servers(patient, &mailbox);
+        let servers = ask_servers(patient, &mailbox, &examiner);
         if servers.is_empty() {
             return Ok(vec![Finding::skipped(check, format!("no source can be asked for {mailbox} now"))]);
         }
@@ -69,20 +67,9 @@ pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
 }
 
 /// Each source that can be asked, as far as it answers; what is wrong with one that does not is another check's matter.
-fn ask_servers(patient: &Patient, mailbox: &str) -> Counts {
-    let count = |source: &Source| match source {
-        Source::Imap(settings) => {
-            let login = check_login(imap::Settings::clone(settings), mailbox, patient.clock);
-            patient.runtime.block_on(login).ok().map(|checked| checked.unseen)
-        }
-        Source::Doveadm(settings) => {
-            patient.runtime.block_on(doveadm_driver::count_of(settings, mailbox)).ok()
-        }
-        Source::Maildir(settings) => maildir::driver::read_once(settings, mailbox).ok().flatten(),
-        Source::Dovecot(_) | Source::Cyrus(_) => None,
-    };
+fn ask_servers(patient: &Patient, mailbox: &str, examiner: &Examiner) -> Counts {
     let sources = patient.config.sources.iter();
-    sources.filter_map(|source| Some((source.name().to_owned(), count(source)?))).collect()
+    sources.filter_map(|source| Some((source.name().to_owned(), source.count(mailbox, examiner)?))).collect()
 }
 
 fn difference(servers: &[(String, u32)], daemon: &MailboxStatus) -> Option<Difference> {

@@ -4,9 +4,10 @@ use super::{Finding, Patient};
 use crate::commands::certificate::current;
 use crate::commands::status::ask_status;
 use crate::commands::{Context, Failure};
-use crate::config::{self, Config, Source};
+use crate::config::{self, Config};
 use crate::identity::fitness::days_left;
 use crate::identity::in_use::InUse;
+use crate::source::kind::{Cost, Kind};
 use crate::store::{SqliteStore, Store};
 use std::collections::HashSet;
 
@@ -60,10 +61,10 @@ pub(super) fn certificates(patient: &Patient) -> Result<Vec<Finding>, Failure> {
     Ok(in_use.iter().map(finding).collect())
 }
 
-/// An IMAP source may hold a connection for each mailbox.
+/// A source that logs in may hold a connection for each mailbox.
 pub(super) fn descriptors(patient: &Patient) -> Result<Vec<Finding>, Failure> {
-    let is_imap = |source: &Source| matches!(source, Source::Imap(_));
-    let sources = patient.config.sources.iter().filter(|source| is_imap(source)).count() as u64;
+    let logs_in = |kind: &Kind| kind.abilities.asked_at == Some(Cost::LogIn);
+    let sources = patient.config.sources.iter().filter(|source| logs_in(source.kind())).count() as u64;
     let kept = patient.store.subscriptions(None)?;
     let mailboxes = kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64;
     let endpoints = (patient.config.admin.connections_max + patient.config.endpoint.connections_max) as u64;

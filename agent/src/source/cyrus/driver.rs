@@ -4,12 +4,14 @@
 //! keeps longer than a swap, and reads the next. How many may wait in the meantime is the kernel's choice
 //! (`net.unix.max_dgram_qlen`; a larger receive buffer does not change it), so it is told in the log.
 
+use super::Settings;
 use super::notify::{self, DATAGRAM_MAX, Skip};
-use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
+use crate::source::kind::{Running, StartError, Stopping, Wiring};
 use crate::source::pending::driver::{HandOn, Handover};
 use crate::source::pulse::{BEAT_EVERY, Pulse};
+use crate::source::shell::driver::{Answering, Worker};
 use crate::source::socket_file::driver::{SocketFile, bind};
 use crate::time::driver::Clock;
 use std::fs;
@@ -19,7 +21,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// Where Linux tells how many datagrams may wait to be read.
@@ -30,14 +32,15 @@ const READ_PAUSE: Duration = Duration::from_millis(10);
 
 /// The running source. Dropping it stops it.
 #[derive(Debug)]
-pub struct CyrusSource {
-    name: Arc<str>,
-    socket: Arc<UnixDatagram>,
-    is_stopping: Arc<AtomicBool>,
-    reading: Option<JoinHandle<()>>,
-    hand_on: HandOn,
-    pulse: Arc<Pulse>,
-    file: Option<SocketFile>,
+pub struct CyrusSource(Answering);
+
+/// Drains the socket that the service manager holds, else opens the configured one.
+pub(super) fn start_wired(settings: &Settings, wiring: Wiring) -> Result<CyrusSource, StartError> {
+    let Wiring { id, observer, clock, counters, socket, .. } = wiring;
+    match socket {
+        Some(socket) => start_on(socket.into(), settings, id, observer, clock, counters),
+        None => start(settings, id, observer, clock, counters),
+    }
 }
 
 /// Opens the configured socket and drains it from threads of its own.
@@ -49,11 +52,9 @@ pub fn start(
     observer: Arc<dyn Observer>,
     clock: Clock,
     counters: Arc<SourceCounters>,
-) -> Result<CyrusSource, Error> {
+) -> Result<CyrusSource, StartError> {
     let (socket, file) = bind(&settings.listen, settings.mode, |path| UnixDatagram::bind(path), reach)?;
-    let mut source = start_on(socket, settings, id, observer, clock, counters)?;
-    source.file = Some(file);
-    Ok(source)
+    open(socket, Some(file), settings, id, observer, clock, counters)
 }
 
 /// Drains a socket that is bound already, handed over by the service manager; its file stays when we stop.
@@ -64,8 +65,20 @@ pub fn start_on(
     observer: Arc<dyn Observer>,
     clock: Clock,
     counters: Arc<SourceCounters>,
-) -> Result<CyrusSource, Error> {
-    let failed = |reason| Error::Start { name: Arc::clone(&settings.name), reason };
+) -> Result<CyrusSource, StartError> {
+    open(socket, None, settings, id, observer, clock, counters)
+}
+
+fn open(
+    socket: UnixDatagram,
+    file: Option<SocketFile>,
+    settings: &Settings,
+    id: SourceId,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    counters: Arc<SourceCounters>,
+) -> Result<CyrusSource, StartError> {
+    let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     socket.set_nonblocking(false).and_then(|()| socket.set_read_timeout(Some(BEAT_EVERY))).map_err(failed)?;
     let socket = Arc::new(socket);
     let pulse = Arc::new(Pulse::new(clock.now().moment));
@@ -81,19 +94,15 @@ pub fn start_on(
         counters,
         handover: hand_on.handover(),
     };
-    let reading =
-        thread::Builder::new().name("cyrus-notify".into()).spawn(move || reader.run()).map_err(failed)?;
+    let halt = move || {
+        is_stopping.store(true, Ordering::Release);
+        // What waits is still read; then the reading thread learns that no more comes.
+        let _ = socket.shutdown(Shutdown::Read);
+    };
+    let worker = Worker::start("cyrus-notify", halt, move || reader.run()).map_err(failed)?;
     let queue = fs::read_to_string(QUEUE_LENGTH).unwrap_or_default();
     tracing::info!(source = %settings.name, queue = queue.trim(), "Cyrus waits when so many datagrams are not read");
-    Ok(CyrusSource {
-        name: Arc::clone(&settings.name),
-        socket,
-        is_stopping,
-        reading: Some(reading),
-        hand_on,
-        pulse,
-        file: None,
-    })
+    Ok(CyrusSource(Answering::new(&settings.name, "notify socket", worker, pulse, hand_on, file)))
 }
 
 /// Whether somebody reads at `path`.
@@ -101,37 +110,17 @@ fn reach(path: &Path) -> std::io::Result<()> {
     UnixDatagram::unbound()?.connect(path)
 }
 
-impl CyrusSource {
-    /// Beats while the socket is drained.
-    pub fn pulse(&self) -> Arc<Pulse> {
-        Arc::clone(&self.pulse)
+impl Running for CyrusSource {
+    fn failure(&self) -> Option<String> {
+        self.0.failure()
     }
 
-    /// Why Cyrus's events are not read any more, for readiness; `None` while all is well.
-    pub fn failure(&self) -> Option<String> {
-        let is_reading = self.reading.as_ref().is_some_and(|thread| !thread.is_finished());
-        let is_well = is_reading && self.hand_on.is_running();
-        (!is_well).then(|| format!("source {}: a thread of the notify socket has ended", self.name))
+    fn pulse(&self) -> Option<Arc<Pulse>> {
+        Some(self.0.pulse())
     }
 
-    /// Removes the socket file and hands on what was told, within about a second.
-    pub fn stop(self) {
-        drop(self);
-    }
-}
-
-impl Drop for CyrusSource {
-    fn drop(&mut self) {
-        // The file first: from now on Cyrus finds nobody and goes on at once.
-        self.file = None;
-        self.is_stopping.store(true, Ordering::Release);
-        // What waits is still read; then the reading thread is told that no more comes.
-        let _ = self.socket.shutdown(Shutdown::Read);
-        if let Some(reading) = self.reading.take() {
-            // It can only fail by a panic, which its own message told of.
-            let _ = reading.join();
-        }
-        self.hand_on.finish();
+    fn stop(&self) -> Stopping<'_> {
+        self.0.stop()
     }
 }
 

@@ -1,17 +1,17 @@
 //! Cyrus's notify socket as a source: each event of a mailbox is a datagram with the count after it (sources.md §3).
 //!
-//! [`notify`] reads one datagram, pure; [`driver`] has the socket and the threads. Cyrus waits for nobody's answer, but
+//! [`notify`] reads one datagram, pure; [`driver`] has the socket and the threads; `configured` has the keys. Cyrus waits for nobody's answer, but
 //! it does wait for room in the socket's queue, and that is some ten datagrams long. Hence two threads: one that only
 //! reads, understands and overwrites a table, and one that calls the observer and may be as slow as it likes.
 
+mod configured;
 pub mod driver;
 pub mod notify;
 
+pub use configured::KIND;
 pub use driver::{CyrusSource, start, start_on};
 
 use super::names::Names;
-use super::socket_file;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,20 +36,4 @@ impl Settings {
     pub fn new(name: impl Into<Arc<str>>, listen: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), listen: listen.into(), mode: SOCKET_MODE_DEFAULT, names: Names::default() }
     }
-}
-
-/// Why the source could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The socket.
-    #[error(transparent)]
-    Socket(#[from] socket_file::Error),
-    /// A thread could not be started.
-    #[error("source {name}: cannot start: {reason}")]
-    Start {
-        /// The source's name.
-        name: Arc<str>,
-        /// What the system said.
-        reason: io::Error,
-    },
 }

@@ -4,6 +4,8 @@ mod trial;
 
 pub use trial::{EVERYONE_PATIENCE, count_of, users};
 
+pub(super) use trial::examine;
+
 use super::answer::{Counts, Reader, Said};
 use super::rounds::{Input, Lane, Output, Rounds, Trouble};
 use super::{Credential, Error, Settings, question};
@@ -11,6 +13,8 @@ use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use crate::https::driver::{Client, Request, Roots};
 use crate::https::{self, Failure};
+use crate::source::kind::{Running, Stopping};
+use crate::source::shell::driver::Rhythm;
 use crate::time::Moment;
 use crate::time::driver::Clock;
 use base64::Engine;
@@ -21,10 +25,8 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 /// From a question about single mailboxes to the end of its answer, longest.
@@ -34,12 +36,9 @@ const CONCURRENCY: usize = 2;
 /// Bytes of a refusal's text that are looked at.
 const TEXT_MAX: usize = 1024;
 
-/// A running source. Every call but [`DoveadmSource::stop`] returns at once and may be repeated.
+/// A running source.
 #[derive(Debug)]
-pub struct DoveadmSource {
-    shared: Arc<Shared>,
-    hall: JoinHandle<()>,
-}
+pub struct DoveadmSource(Arc<Shared>);
 
 /// What questions under way and the hall share.
 struct Shared {
@@ -50,8 +49,7 @@ struct Shared {
     counters: Arc<SourceCounters>,
     channel: Channel,
     rounds: Mutex<Rounds>,
-    wake: Notify,
-    is_stopping: AtomicBool,
+    rhythm: Rhythm,
 }
 
 /// Starts the source within the running tokio runtime; no mailbox is watched yet, and nothing is asked before one is.
@@ -74,42 +72,35 @@ pub fn start(
         counters,
         channel: Channel::new(settings)?,
         rounds: Mutex::new(Rounds::new(settings.sweep_interval, settings.is_searching, seed)),
-        wake: Notify::new(),
-        is_stopping: AtomicBool::new(false),
+        rhythm: Rhythm::new(clock),
     });
-    let hall = tokio::spawn(hall(Arc::clone(&shared)));
-    Ok(DoveadmSource { shared, hall })
+    shared.rhythm.start(hall(Arc::clone(&shared)));
+    Ok(DoveadmSource(shared))
 }
 
-impl DoveadmSource {
+impl Running for DoveadmSource {
     /// Reads the mailbox of this name from now on.
-    pub fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
-        let user = self.shared.settings.names.server_shared(name);
-        self.shared.tell(Input::Watch(mailbox, user));
+    fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+        let user = self.0.settings.names.server_shared(name);
+        self.0.tell(Input::Watch(mailbox, user));
     }
 
-    /// Nothing of the mailbox stays.
-    pub fn unwatch(&self, mailbox: MailboxId) {
-        self.shared.tell(Input::Unwatch(mailbox));
+    fn unwatch(&self, mailbox: MailboxId) {
+        self.0.tell(Input::Unwatch(mailbox));
     }
 
-    /// Reads the mailbox as soon as may be; the reading goes to the observer.
-    pub fn ask(&self, mailbox: MailboxId) {
-        self.shared.tell(Input::Ask(mailbox));
+    fn ask(&self, mailbox: MailboxId) {
+        self.0.tell(Input::Ask(mailbox));
     }
 
-    /// What keeps the whole source from working, for `/readyz`.
-    pub fn failure(&self) -> Option<String> {
-        let name = &self.shared.settings.name;
-        self.shared.rounds.lock().failure().map(|text| format!("source {name}: {text}"))
+    fn failure(&self) -> Option<String> {
+        let name = &self.0.settings.name;
+        self.0.rounds.lock().failure().map(|text| format!("source {name}: {text}"))
     }
 
     /// Gives up the questions that are under way.
-    pub async fn stop(self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        self.shared.wake.notify_one();
-        // The hall ends by the flag; a panic in it has been reported by the runtime.
-        let _ = self.hall.await;
+    fn stop(&self) -> Stopping<'_> {
+        Box::pin(self.0.rhythm.stop())
     }
 }
 
@@ -117,7 +108,7 @@ impl DoveadmSource {
 async fn hall(shared: Arc<Shared>) {
     let mut questions = JoinSet::new();
     let (mut failure, mut remark) = (None, None);
-    while !shared.is_stopping.load(Ordering::Acquire) {
+    while !shared.rhythm.is_stopping() {
         while questions.try_join_next().is_some() {}
         let now = shared.clock.now().moment;
         let (outputs, next) = {
@@ -131,13 +122,7 @@ async fn hall(shared: Arc<Shared>) {
         for output in outputs {
             questions.spawn(Arc::clone(&shared).put(output));
         }
-        match next {
-            Some(at) => {
-                let at = tokio::time::Instant::from_std(shared.clock.instant(at));
-                let _ = tokio::time::timeout_at(at, shared.wake.notified()).await;
-            }
-            None => shared.wake.notified().await,
-        }
+        shared.rhythm.until(next).await;
     }
 }
 
@@ -153,7 +138,7 @@ impl Shared {
         self.counters.watched.set(standing.read as u64);
         self.counters.waiting.set((standing.mailboxes - standing.read) as u64);
         if !is_row {
-            self.wake.notify_one();
+            self.rhythm.wake();
         }
     }
 

@@ -4,11 +4,13 @@
 //! [`question`] is what is asked, [`answer`] reads what comes back, row by row; [`rounds`] says who is asked when, pure;
 //! [`driver`] has the requests. How a count is judged is not decided here.
 
+mod configured;
 pub mod driver;
 pub mod rounds;
 pub mod answer;
 pub mod question;
 
+pub use configured::KIND;
 pub use driver::{DoveadmSource, start};
 
 use super::names::Names;

@@ -8,6 +8,7 @@
 //! Dovecot waits for the answer to its commit in the middle of a delivery (sources.md §2). Hence two threads: one
 //! that only reads, answers and overwrites a table, and one that calls the observer and may be as slow as it likes.
 
+mod configured;
 mod desk;
 pub mod dict;
 pub mod driver;
@@ -16,11 +17,11 @@ pub mod listener;
 pub mod room;
 mod status;
 
+pub use configured::KIND;
 pub use driver::{DovecotSource, start, start_on};
 pub use listener::driver::Listener;
 
 use super::names::Names;
-use super::socket_file;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -70,26 +71,12 @@ pub enum Listen {
     Tcp(SocketAddr),
 }
 
-/// Why the source could not start.
+/// The TCP port cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The Unix socket.
-    #[error(transparent)]
-    Socket(#[from] socket_file::Error),
-    /// The TCP port cannot be opened.
-    #[error("{address}: cannot listen: {reason}; choose another port or stop what uses it")]
-    Tcp {
-        /// The configured address.
-        address: SocketAddr,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// An inherited descriptor is not a listening socket, or a thread could not be started.
-    #[error("source {name}: cannot start: {reason}")]
-    Start {
-        /// The source's name.
-        name: Arc<str>,
-        /// What the system said.
-        reason: io::Error,
-    },
+#[error("{address}: cannot listen: {reason}; choose another port or stop what uses it")]
+pub struct PortError {
+    /// The configured address.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub reason: io::Error,
 }

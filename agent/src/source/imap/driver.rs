@@ -3,6 +3,7 @@
 
 mod connection;
 mod event_loop;
+mod examine;
 mod stream;
 mod tls;
 mod token;
@@ -10,6 +11,8 @@ mod trial;
 
 pub use stream::Error;
 pub use trial::{Checked, check_login};
+
+pub(super) use examine::examine;
 
 use super::Settings;
 use super::connection::{Connection as Machine, Wish};
@@ -19,27 +22,27 @@ use super::session::Session;
 use super::traits::Traits;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
+use crate::source::kind::{Running, Stopping};
+use crate::source::shell::driver::Rhythm;
 use crate::time::driver::Clock;
 use connection::Connection;
 use event_loop::{Desks, Order};
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use stream::{Server, Stream};
 use token::Tokens;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
 /// How long stopping waits for connections to close.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// A running source. Every call but [`ImapSource::stop`] returns at once and may be repeated.
+/// A running source.
 #[derive(Debug)]
 pub struct ImapSource {
     shared: Arc<Shared>,
-    hall: JoinHandle<()>,
     _threads: Threads,
 }
 
@@ -67,17 +70,16 @@ struct Shared {
     runtime: tokio::runtime::Handle,
     roster: Mutex<Roster>,
     desks: Desks,
-    wake: Notify,
+    rhythm: Rhythm,
     /// Wakes those that are about to open a socket when the source stops.
     stopping: Notify,
     live: AtomicUsize,
-    is_stopping: AtomicBool,
 }
 
 /// Starts the source in the current tokio runtime; no mailbox is watched yet.
 ///
 /// # Errors
-/// [`Error`], where TLS cannot be set up. An unreachable server is none: [`ImapSource::failure`] tells of it.
+/// [`Error`], where TLS cannot be set up. An unreachable server is none: [`Running::failure`] reports it.
 pub fn start(
     settings: Settings,
     id: SourceId,
@@ -104,94 +106,83 @@ pub fn start(
         runtime: tokio::runtime::Handle::current(),
         roster: Mutex::new(roster),
         desks,
-        wake: Notify::new(),
+        rhythm: Rhythm::new(clock),
         stopping: Notify::new(),
         live: AtomicUsize::new(0),
-        is_stopping: AtomicBool::new(false),
     });
     let ends = Threads(shared.clone());
     let opened = shared.desks.open(&shared);
     opened.map_err(|reason| Error::Threads { source_name: shared.settings.name.clone(), reason })?;
-    let hall = tokio::spawn(hall(shared.clone()));
-    Ok(ImapSource { shared, hall, _threads: ends })
+    shared.rhythm.start(hall(shared.clone()));
+    Ok(ImapSource { shared, _threads: ends })
 }
 
-impl ImapSource {
-    /// Watches the mailbox of this name.
-    pub fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
+impl Running for ImapSource {
+    fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
         let user = self.shared.settings.names.server_shared(name);
         self.shared.tell(Input::Watch(mailbox, user));
     }
 
-    /// Ends the mailbox's connection; nothing of it stays.
-    pub fn unwatch(&self, mailbox: MailboxId) {
+    /// Ends the mailbox's connection.
+    fn unwatch(&self, mailbox: MailboxId) {
         self.shared.tell(Input::Unwatch(mailbox));
     }
 
-    /// Reads the mailbox as soon as may be; the reading goes to the observer.
-    pub fn ask(&self, mailbox: MailboxId) {
+    fn ask(&self, mailbox: MailboxId) {
         self.shared.tell(Input::Ask(mailbox));
     }
 
-    /// Another source has read the mailbox: the sweep need not, for a while.
-    pub fn read_elsewhere(&self, mailbox: MailboxId) {
+    fn read_elsewhere(&self, mailbox: MailboxId) {
         self.shared.tell(Input::ReadElsewhere(mailbox));
     }
 
-    /// What keeps the whole source from working, for `/readyz`: a refused credential, an unreachable server.
-    pub fn failure(&self) -> Option<String> {
+    /// A refused credential, an unreachable server.
+    fn failure(&self) -> Option<String> {
         let name = &self.shared.settings.name;
         self.shared.roster.lock().failure().map(|text| format!("source {name}: {text}"))
     }
 
-    /// What keeps mailboxes from being watched, or from being read in time, with its remedy, for `/status` and `doctor`: a
-    /// server that lets in so many connections only, a log-in rate that is too low.
-    pub fn limit(&self) -> Option<String> {
+    /// A server that lets in so many connections only, a log-in rate that is too low.
+    fn limit(&self) -> Option<String> {
         let name = &self.shared.settings.name;
         self.shared.roster.lock().limit().map(|text| format!("source {name}: {text}"))
     }
 
-    /// Why a mailbox is not read, in the server's own words: its last refusal, alert, or how its last connection ended.
-    pub fn words(&self, mailbox: MailboxId) -> Option<String> {
+    /// The server's last refusal or alert, or how the last connection ended.
+    fn words(&self, mailbox: MailboxId) -> Option<String> {
         self.shared.roster.lock().words(mailbox).map(str::to_owned)
     }
 
     /// Closes every connection and waits until they are closed, 5 s at most.
-    pub async fn stop(self) {
-        let shared = self.shared;
-        shared.is_stopping.store(true, Ordering::Release);
-        shared.wake.notify_one();
-        // The hall ends by the flag; a panic in it has been reported by the runtime.
-        let _ = self.hall.await;
-        shared.stopping.notify_waiters();
-        shared.desks.end();
-        let closed = async {
-            while shared.live.load(Ordering::Acquire) > 0 {
-                shared.wake.notified().await;
-            }
-        };
-        if tokio::time::timeout(STOP_WAIT, closed).await.is_err() {
-            tracing::warn!(source = %shared.settings.name, "some connections did not close in time");
-        }
+    fn stop(&self) -> Stopping<'_> {
+        Box::pin(self.shared.stop())
     }
 }
 
 /// Wakes the roster when it is due.
 async fn hall(shared: Arc<Shared>) {
-    while !shared.is_stopping.load(Ordering::Acquire) {
+    while !shared.rhythm.is_stopping() {
         shared.tell(Input::Timeout);
         let next = shared.roster.lock().poll_timeout();
-        match next {
-            Some(at) => {
-                let at = tokio::time::Instant::from_std(shared.clock.instant(at));
-                let _ = tokio::time::timeout_at(at, shared.wake.notified()).await;
-            }
-            None => shared.wake.notified().await,
-        }
+        shared.rhythm.until(next).await;
     }
 }
 
 impl Shared {
+    async fn stop(&self) {
+        self.rhythm.stop().await;
+        self.stopping.notify_waiters();
+        self.desks.end();
+        let closed = async {
+            while self.live.load(Ordering::Acquire) > 0 {
+                self.rhythm.woken().await;
+            }
+        };
+        if tokio::time::timeout(STOP_WAIT, closed).await.is_err() {
+            tracing::warn!(source = %self.settings.name, "some connections did not close in time");
+        }
+    }
+
     /// Gives the roster an input and does what it says.
     fn tell(self: &Arc<Self>, input: Input) {
         let now = self.clock.now();
@@ -212,7 +203,7 @@ impl Shared {
             self.runtime.spawn(open(self.clone(), connection));
         }
         if is_moved {
-            self.wake.notify_one();
+            self.rhythm.wake();
         }
     }
 
@@ -225,8 +216,8 @@ impl Shared {
     fn carry_out(self: &Arc<Self>, output: Output) -> Option<Box<Connection>> {
         let (mailbox, wish) = match output {
             Output::Connect { mailbox, name, errand, is_sweep, number } => {
-                let is_stopping = self.is_stopping.load(Ordering::Acquire);
-                return (!is_stopping).then(|| self.connection(mailbox, name, errand, is_sweep, number));
+                return (!self.rhythm.is_stopping())
+                    .then(|| self.connection(mailbox, name, errand, is_sweep, number));
             }
             Output::Ask(mailbox, false) => (mailbox, Wish::Ask),
             Output::Ask(mailbox, true) => (mailbox, Wish::Sweep),
@@ -265,8 +256,8 @@ impl Shared {
     /// A connection is gone for good, however it went.
     fn ended(&self) {
         self.live.fetch_sub(1, Ordering::AcqRel);
-        if self.is_stopping.load(Ordering::Acquire) {
-            self.wake.notify_one();
+        if self.rhythm.is_stopping() {
+            self.rhythm.wake();
         }
     }
 }
@@ -274,7 +265,7 @@ impl Shared {
 /// Opens a connection's socket, with a token where the log-in takes one.
 async fn open(shared: Arc<Shared>, mut connection: Box<Connection>) {
     let stopping = shared.stopping.notified();
-    if shared.is_stopping.load(Ordering::Acquire) {
+    if shared.rhythm.is_stopping() {
         return;
     }
     let opening = async {

@@ -7,6 +7,7 @@
 //! [`sweep`](super::sweep) says who is due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
+mod configured;
 pub mod driver;
 pub mod roster;
 pub mod governor;
@@ -29,6 +30,8 @@ pub mod reply;
 pub mod lines;
 mod words;
 
+pub use configured::KIND;
+
 use super::names::Names;
 use capability::Capabilities;
 use rustls_pki_types::CertificateDer;
@@ -36,7 +39,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What one `[[source]]` of kind `imap` needs to know; `config.rs` fills it.
+/// What one `[[source]]` of kind `imap` needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The source's name in logs and metrics.

@@ -3,26 +3,30 @@
 //! Mail programs never wait for it. It is no task of the runtime, since reading a folder blocks for the disk's time.
 
 mod discovery;
+mod examine;
 mod folder;
 
-use super::message::Separator;
+pub use examine::{instances_max, read_once};
+
+use super::Settings;
 use super::template::Refused;
 use super::watcher::{Input, Look, Output, WatchId, Watcher};
-use super::{Error, Settings};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
 use crate::source::bell::driver::Bell;
+use crate::source::kind::{Running, StartError, Stopping};
+use crate::source::shell::driver::Worker;
 use crate::time::Moment;
 use crate::time::driver::Clock;
+pub(super) use examine::{examine, examine_host};
 use folder::{Notifier, inotify_limit};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Watches of inotify that a mailbox takes: `new/` and `cur/`.
@@ -35,7 +39,7 @@ const LOOKS_MAX: usize = 3;
 pub struct MaildirSource {
     settings: Settings,
     shared: Arc<Shared>,
-    looking: Option<JoinHandle<()>>,
+    worker: Worker,
 }
 
 /// What the thread is told, and what it tells.
@@ -58,8 +62,8 @@ struct Told {
 /// Starts the source; no mailbox is watched yet.
 ///
 /// # Errors
-/// [`Error`], where the thread cannot be started. A missing inotify is none: mailboxes are then read by the sweep alone,
-/// and [`MaildirSource::failure`] says so.
+/// [`StartError`], where the thread cannot be started. A missing inotify is none: mailboxes are then read by the sweep
+/// alone, and [`Running::failure`] reports it.
 pub fn start(
     settings: &Settings,
     id: SourceId,
@@ -67,8 +71,8 @@ pub fn start(
     clock: Clock,
     counters: Arc<SourceCounters>,
     seed: u64,
-) -> Result<MaildirSource, Error> {
-    let failed = |reason| Error::Start { name: Arc::clone(&settings.name), reason };
+) -> Result<MaildirSource, StartError> {
+    let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let shared = Arc::new(Shared {
         told: Mutex::default(),
         bell: Bell::new().map_err(failed)?,
@@ -86,13 +90,18 @@ pub fn start(
         notifier: Notifier::open(),
         search_at: settings.is_searching.then(|| clock.now().moment),
     };
-    let looking = thread::Builder::new().name("maildir".into()).spawn(move || thread.run());
-    Ok(MaildirSource { settings: settings.clone(), shared, looking: Some(looking.map_err(failed)?) })
+    let halted = Arc::clone(&shared);
+    let halt = move || {
+        halted.is_stopping.store(true, Ordering::Release);
+        halted.bell.ring();
+    };
+    let worker = Worker::start("maildir", halt, move || thread.run()).map_err(failed)?;
+    Ok(MaildirSource { settings: settings.clone(), shared, worker })
 }
 
-impl MaildirSource {
+impl Running for MaildirSource {
     /// Watches the Maildir of the mailbox of this name, once it is there.
-    pub fn watch(&self, mailbox: MailboxId, name: &str) {
+    fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
         let user = self.settings.names.server(name);
         match self.settings.path.path(&user) {
             Ok(path) => self.change(Input::Watch(mailbox, path)),
@@ -100,30 +109,28 @@ impl MaildirSource {
         }
     }
 
-    /// Gives the mailbox's watches back; nothing of it stays.
-    pub fn unwatch(&self, mailbox: MailboxId) {
+    fn unwatch(&self, mailbox: MailboxId) {
         self.change(Input::Unwatch(mailbox));
     }
 
-    /// Reads the mailbox as soon as may be; the reading goes to the observer.
-    pub fn ask(&self, mailbox: MailboxId) {
+    fn ask(&self, mailbox: MailboxId) {
         self.shared.told.lock().asked.insert(mailbox);
         self.shared.bell.ring();
     }
 
-    /// What keeps mailboxes from being watched, for `/readyz`.
-    pub fn failure(&self) -> Option<String> {
-        let is_looking = self.looking.as_ref().is_some_and(|thread| !thread.is_finished());
+    fn failure(&self) -> Option<String> {
         let failure = self.shared.failure.lock().clone();
-        let ended = (!is_looking).then(|| "its thread has ended".to_owned());
+        let ended = (!self.worker.is_running()).then(|| "its thread has ended".to_owned());
         ended.or(failure).map(|what| format!("source {}: {what}", self.settings.name))
     }
 
     /// Ends the thread once its present look is done.
-    pub fn stop(self) {
-        drop(self);
+    fn stop(&self) -> Stopping<'_> {
+        Box::pin(async { self.worker.end() })
     }
+}
 
+impl MaildirSource {
     fn change(&self, input: Input) {
         self.shared.told.lock().changes.push(input);
         self.shared.bell.ring();
@@ -131,17 +138,6 @@ impl MaildirSource {
 
     fn refuse(&self, user: &str, refused: Refused) {
         tracing::warn!(source = %self.settings.name, user, "no Maildir by the template: {refused}");
-    }
-}
-
-impl Drop for MaildirSource {
-    fn drop(&mut self) {
-        self.shared.is_stopping.store(true, Ordering::Release);
-        self.shared.bell.ring();
-        if let Some(looking) = self.looking.take() {
-            // It can only fail by a panic, which its own message told of.
-            let _ = looking.join();
-        }
     }
 }
 
@@ -325,44 +321,6 @@ impl Looking {
             Ok(_) => None,
         }
     }
-}
-
-/// Unseen messages in the Maildir of one mailbox, for a look from outside a running source; `None` where there is no
-/// Maildir.
-///
-/// # Errors
-/// What keeps it from being read, for people.
-pub fn read_once(settings: &Settings, name: &str) -> Result<Option<u32>, String> {
-    let user = settings.names.server(name);
-    let path: PathBuf = settings.path.path(&user).map_err(|refused| format!("{user}: {refused}"))?;
-    match folder::count(&path, settings.separator) {
-        Ok(unseen) => Ok(Some(unseen)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
-
-/// The separator that most names in the `cur/` of this mailbox carry, where it is another one than configured.
-pub fn other_separator(settings: &Settings, name: &str) -> Option<Separator> {
-    let path = settings.path.path(&settings.names.server(name)).ok()?;
-    folder::separator_of(&path).ok()?.filter(|separator| *separator != settings.separator)
-}
-
-/// How many users have a Maildir by the source's template.
-pub fn users(settings: &Settings) -> usize {
-    let mut found = 0;
-    discovery::users(&settings.path, |_| found += 1);
-    found
-}
-
-/// How many watches of inotify the kernel gives one user (`fs.inotify.max_user_watches`).
-pub fn watches_max() -> Option<u64> {
-    inotify_limit("max_user_watches").parse().ok()
-}
-
-/// How many instances of inotify the kernel gives one user (`fs.inotify.max_user_instances`).
-pub fn instances_max() -> Option<u64> {
-    inotify_limit("max_user_instances").parse().ok()
 }
 
 #[cfg(test)]

@@ -4,16 +4,17 @@
 //! is looked at when, pure; [`driver`] has inotify, the directories and the thread. No state of a message is kept: what
 //! stirs is read again, so that memory grows with mailboxes alone and no event can make a count wrong for long.
 
+mod configured;
 pub mod driver;
 pub mod message;
 pub mod template;
 pub mod watcher;
 
+pub use configured::KIND;
 pub use driver::{MaildirSource, start};
 
 use super::names::Names;
 use message::Separator;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use template::Template;
@@ -45,17 +46,4 @@ impl Settings {
         let separator = Separator::default();
         Self { name: name.into(), path, separator, names, sweep_interval, is_searching: false }
     }
-}
-
-/// Why the source could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A thread could not be started.
-    #[error("source {name}: cannot start: {reason}")]
-    Start {
-        /// The source's name.
-        name: Arc<str>,
-        /// What the system said.
-        reason: io::Error,
-    },
 }

@@ -1,5 +1,6 @@
 //! Where the Maildir of a user is: a path with placeholders that no user's name can lead out of.
 
+use crate::source::names::rulebook::Folders;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -142,6 +143,12 @@ fn filled(template: &str, values: [(&str, &str); 3]) -> String {
 
 fn is_fit(part: &str) -> bool {
     !part.is_empty() && !part.starts_with('.') && !part.contains(['/', '\0'])
+}
+
+impl Folders for Template {
+    fn refusal(&self, user: &str) -> Option<String> {
+        self.path(user).err().map(|refused| refused.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@
 
 use super::{Names, Spelling};
 use crate::event::mailbox_name::{canonical, folded, has_capital_local_part};
-use crate::source::maildir::template::Template;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -30,7 +29,13 @@ pub enum Way<'a> {
     /// The server is asked by a name: the answer is the mailbox's.
     Asked,
     /// A folder is looked for by a name.
-    Folder(&'a Template),
+    Folder(&'a dyn Folders),
+}
+
+/// The folders of a source: not every name leads to one.
+pub trait Folders: fmt::Debug + Sync {
+    /// Why a user, as the server spells it, can have no folder.
+    fn refusal(&self, user: &str) -> Option<String>;
 }
 
 /// All of them.
@@ -123,11 +128,9 @@ impl Rulebook<'_> {
     fn no_folder(&self, mailbox: &str) -> Option<Doubt> {
         let mut first = None;
         for rule in &self.0 {
-            let Way::Folder(template) = rule.way else { return None };
-            match template.path(&rule.names.server(mailbox)) {
-                Ok(_) => return None,
-                Err(refused) => first = first.or(Some(format!("source {}: {refused}", rule.source))),
-            }
+            let Way::Folder(folders) = rule.way else { return None };
+            let refusal = folders.refusal(&rule.names.server(mailbox))?;
+            first = first.or_else(|| Some(format!("source {}: {refusal}", rule.source)));
         }
         first.map(|why| Doubt::NoFolder { mailbox: mailbox.to_owned(), why })
     }
@@ -136,6 +139,7 @@ impl Rulebook<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::maildir::template::Template;
 
     fn names(spelling: Spelling, is_lowered: bool) -> Names {
         Names { spelling, domain: "Fabrikam.com".into(), is_lowered }

@@ -4,6 +4,8 @@
 //! anything that is no socket is never touched.
 
 use super::Error;
+use crate::source::examination::Finding;
+use rustix::fs::{Access, access};
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -61,5 +63,17 @@ fn make_way<C>(path: &Path, connect: impl FnOnce(&Path) -> io::Result<C>) -> Res
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),
         Ok(_) => Err(Error::InUse { path: path.to_owned() }),
+    }
+}
+
+/// Examines the folder of a socket that the daemon makes: it must be there and let this user write.
+pub(in crate::source) fn examine(source: &str, path: &Path) -> Finding {
+    let check = format!("source {source}");
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let remedy = "make it and give it to the user that runs the daemon; under systemd the unit does";
+    match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        Err(cause) => Finding::ill(check, format!("{}: {cause}", folder.display()), remedy),
+        Ok(()) if path.exists() => Finding::well(check, format!("{} is there", path.display())),
+        Ok(()) => Finding::well(check, format!("{} can be made", path.display())),
     }
 }

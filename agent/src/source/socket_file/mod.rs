@@ -6,6 +6,9 @@ pub(in crate::source) mod driver;
 use std::io;
 use std::path::PathBuf;
 
+/// The bit of a socket's mode that lets every user write to it.
+pub(in crate::source) const IS_OPEN_TO_ALL: u32 = 0o002;
+
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

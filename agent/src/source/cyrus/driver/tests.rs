@@ -61,7 +61,7 @@ impl Bench {
         self.folder.path().join("cyrus.sock")
     }
 
-    fn try_start(&self) -> Result<CyrusSource, Error> {
+    fn try_start(&self) -> Result<CyrusSource, StartError> {
         let observer = Arc::clone(&self.recorder) as Arc<dyn Observer>;
         start(&self.settings, SourceId(0), observer, Clock::start(), Arc::clone(&self.counters))
     }
@@ -139,7 +139,7 @@ fn what_was_sent_is_told_though_the_source_stops_and_nobody_is_there_after() {
     let bench = Bench::new();
     let source = bench.start();
     bench.tell("u1", 3, 7);
-    source.stop();
+    drop(source);
     assert_eq!(*bench.recorder.told.lock(), [(1, 3)]);
     assert!(!bench.path().exists(), "no file is left behind");
     let cyrus = UnixDatagram::unbound().expect("a socket");

@@ -5,10 +5,50 @@ use crate::event::MailboxId;
 use crate::source::doveadm::answer::Said;
 use crate::source::doveadm::rounds::Trouble;
 use crate::source::doveadm::{Settings, question};
+use crate::source::examination::{Condition, Examiner, Finding};
 use std::time::Duration;
 
 /// How long the answer about all users is waited for: many users take longer, and that is no fault.
 pub const EVERYONE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// One mailbox, then all users at once. Where one cannot be asked for, all of them would only say so again, with another
+/// remedy.
+pub(in crate::source::doveadm) fn examine(settings: &Settings, examiner: &Examiner) -> Vec<Finding> {
+    let first = one(settings, examiner);
+    let is_ill = first.result == Condition::Ill;
+    let second = (!is_ill).then(|| everyone(settings, examiner));
+    [Some(first), second].into_iter().flatten().collect()
+}
+
+/// One mailbox, by its name.
+fn one(settings: &Settings, examiner: &Examiner) -> Finding {
+    let check = format!("source {}", settings.name);
+    let Some(mailbox) = examiner.mailbox else { return Finding::untried(check) };
+    let remedy = "check url and api-key-file or password-file, Dovecot's `service doveadm` and its log";
+    match examiner.runtime.block_on(count_of(settings, mailbox)) {
+        Ok(unseen) => Finding::well(check, format!("{}: {mailbox} has {unseen} unseen", settings.url)),
+        Err(wrong) => Finding::ill(check, format!("{mailbox}: {wrong}"), remedy),
+    }
+}
+
+/// All users at once; where that fails the source asks for each by name, so that it is no fault.
+fn everyone(settings: &Settings, examiner: &Examiner) -> Finding {
+    let check = format!("source {} users", settings.name);
+    let remedy =
+        "let Dovecot list its users (`doveadm user '*'`), and see its log for mailboxes that it cannot read";
+    match examiner.runtime.block_on(users(settings)) {
+        Ok(Some(users)) => Finding::well(check, format!("{users} users in one answer")),
+        Ok(None) => {
+            let patience = EVERYONE_PATIENCE.as_secs();
+            let found = format!("no whole answer about all users within {patience} s; many take longer");
+            Finding::skipped(check, found)
+        }
+        Err(wrong) => {
+            let found = format!("not in one answer, so each mailbox is asked for by name: {wrong}");
+            Finding::skipped(check, found).with_remedy(remedy)
+        }
+    }
+}
 
 /// What doveadm says of this mailbox: messages without `\Seen`.
 ///

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -71,7 +72,7 @@ impl Bench {
         self.folder.path().join("dict.sock")
     }
 
-    fn try_start(&self) -> Result<DovecotSource, Error> {
+    fn try_start(&self) -> Result<DovecotSource, StartError> {
         let observer = Arc::clone(&self.recorder) as Arc<dyn Observer>;
         start(&self.settings, SourceId(0), observer, Clock::start(), Arc::clone(&self.counters))
     }
@@ -152,7 +153,7 @@ fn what_was_committed_is_told_though_the_source_stops() {
     let bench = Bench::new();
     let source = bench.start();
     say(&mut bench.connect(), &format!("{HELLO}{CHANGE}"), "O1\n");
-    source.stop();
+    drop(source);
     assert_eq!(*bench.recorder.told.lock(), [(1, 3)]);
 }
 
@@ -179,7 +180,7 @@ fn the_socket_has_its_mode_and_goes_with_the_source() {
         let source = bench.start();
         let found = fs::metadata(bench.path()).expect("the socket is there");
         assert_eq!(found.permissions().mode() & 0o777, mode);
-        source.stop();
+        drop(source);
         assert!(!bench.path().exists(), "no file is left behind");
     }
 }
@@ -214,7 +215,7 @@ fn a_socket_that_another_took_meanwhile_is_left_alone() {
     let source = bench.start();
     fs::remove_file(bench.path()).expect("own file");
     let _other = UnixListener::bind(bench.path()).expect("a free path");
-    source.stop();
+    drop(source);
     assert!(bench.path().exists());
 }
 
@@ -228,7 +229,7 @@ fn an_inherited_listener_is_served_and_its_file_stays() {
     let source = start_on(inherited, &bench.settings, SourceId(0), observer, Clock::start(), counters)
         .expect("it starts");
     say(&mut bench.connect(), &format!("{HELLO}{CHANGE}"), "O1\n");
-    source.stop();
+    drop(source);
     assert!(bench.path().exists(), "the service manager's file is not ours");
     let (one, _other) = UnixStream::pair().expect("a pair");
     assert!(Listener::inherited(one.into()).is_err(), "a connection is no listener");

@@ -1,6 +1,7 @@
 //! Opens or inherits the dict server's socket, Unix or TCP.
 
-use crate::source::dovecot::{Error, Listen, Settings};
+use crate::source::dovecot::{Listen, PortError, Settings};
+use crate::source::kind::StartError;
 use crate::source::socket_file::driver::{SocketFile, bind};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
@@ -43,7 +44,7 @@ impl Listener {
 /// Listens as configured.
 pub(in crate::source::dovecot) fn listen(
     settings: &Settings,
-) -> Result<(Listener, Option<SocketFile>), Error> {
+) -> Result<(Listener, Option<SocketFile>), StartError> {
     match &settings.listen {
         Listen::Unix(path) => {
             let (listener, file) =
@@ -51,7 +52,8 @@ pub(in crate::source::dovecot) fn listen(
             Ok((Listener::Unix(listener), Some(file)))
         }
         Listen::Tcp(address) => {
-            let listener = listen_tcp(*address).map_err(|reason| Error::Tcp { address: *address, reason })?;
+            let refused = |reason| StartError::Refused(Box::new(PortError { address: *address, reason }));
+            let listener = listen_tcp(*address).map_err(refused)?;
             Ok((Listener::Tcp(listener), None))
         }
     }

@@ -5,6 +5,8 @@ use crate::source::maildir::template::Template;
 use crate::time::{Moment, Now};
 use std::collections::HashMap;
 use std::fs;
+use std::path::PathBuf;
+use std::thread;
 use tempfile::TempDir;
 
 /// Longest wait for anything that must come.
@@ -49,7 +51,7 @@ impl Bench {
         let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
         let source = start(&settings, SourceId(3), observer, Clock::start(), Arc::clone(&counters), 7);
         let source = source.expect("it starts");
-        (1..=3).for_each(|number| source.watch(MailboxId(number), &format!("u{number}")));
+        (1..=3).for_each(|number| source.watch(MailboxId(number), &format!("u{number}").into()));
         Self { recorder, counters, source, folder }
     }
 
@@ -162,7 +164,7 @@ fn a_maildir_is_found_however_it_appears_and_again_when_it_was_replaced() {
 fn a_maildir_that_appears_at_any_moment_of_a_look_is_found() {
     const MAILBOXES: u32 = 400;
     let bench = Bench::start(Duration::from_hours(1));
-    (4..=MAILBOXES).for_each(|number| bench.source.watch(MailboxId(number), &format!("u{number}")));
+    (4..=MAILBOXES).for_each(|number| bench.source.watch(MailboxId(number), &format!("u{number}").into()));
     wait_until("all are waited for", || bench.counters.waiting.get() == u64::from(MAILBOXES));
     for number in 1..=MAILBOXES {
         fs::create_dir_all(bench.maildir(number).join("new")).expect("own folder");
@@ -204,7 +206,7 @@ fn questions_are_answered_and_an_unwatched_mailbox_is_silent() {
     bench.make(2);
     bench.wait_for(2, Some(0), "what came after the delivery");
     bench.wait_for(1, Some(0), "nobody asks for it any more");
-    bench.source.stop();
+    drop(bench.source);
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn what_cannot_be_read_is_told_and_a_name_that_leaves_the_template_is_refused() 
     bench.make(1);
     bench.wait_for(1, Some(0), "it is a Maildir now");
     wait_until("all is well", || bench.source.failure().is_none());
-    bench.source.watch(MailboxId(9), "../u1");
+    bench.source.watch(MailboxId(9), &"../u1".into());
     bench.deliver(1, "a");
     bench.wait_for(1, Some(1), "delivered");
     assert_eq!(bench.recorder.0.lock().get(&MailboxId(9)), None);
@@ -246,7 +248,7 @@ fn two_mailboxes_that_lead_to_one_maildir_both_follow_it_and_one_outlives_the_ot
     bench.deliver(1, "c");
     bench.wait_for(1, Some(2), "the other one is not watched any more");
     bench.wait_for(2, Some(1), "nobody asks for it");
-    bench.source.watch(MailboxId(2), "u2");
+    bench.source.watch(MailboxId(2), &"u2".into());
     bench.wait_for(2, Some(2), "watched again");
     bench.source.unwatch(MailboxId(1));
     bench.wait_watched(1);
@@ -273,8 +275,8 @@ fn a_template_without_the_domain_leads_both_domains_to_one_maildir() {
     let observer = Arc::clone(&recorder) as Arc<dyn Observer>;
     let source = start(&settings, SourceId(3), observer, Clock::start(), Arc::clone(&counters), 7);
     let source = source.expect("it starts");
-    source.watch(MailboxId(1), "kim@fabrikam.com");
-    source.watch(MailboxId(2), "kim@contoso.com");
+    source.watch(MailboxId(1), &"kim@fabrikam.com".into());
+    source.watch(MailboxId(2), &"kim@contoso.com".into());
     let bench = Bench { recorder, counters, source, folder };
     let maildir = bench.folder.path().join("kim/Maildir");
     for name in ["new", "cur"] {
