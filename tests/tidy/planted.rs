@@ -1,0 +1,47 @@
+//! Planted faults and the files that they break: each patch still fits. `tests/mutations/run --check` compiles them.
+
+use crate::sources::{files, none, read, root};
+
+/// What a unified diff expects to find: for each hunk its file, and the lines that are there before it. Hunks of files
+/// that the diff adds are left out.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let mut hunks: Vec<(String, String)> = Vec::new();
+    let mut file = String::new();
+    for line in patch.lines() {
+        if let Some(path) = line.strip_prefix("--- ") {
+            path.trim_start_matches("a/").clone_into(&mut file);
+        } else if line.starts_with("@@ ") {
+            hunks.push((file.clone(), String::new()));
+        } else if let Some((_, before)) = hunks.last_mut()
+            && let Some(kept) = line.strip_prefix(' ').or_else(|| line.strip_prefix('-'))
+        {
+            before.push_str(kept);
+            before.push('\n');
+        }
+    }
+    hunks.retain(|(file, _)| file != "/dev/null");
+    hunks
+}
+
+#[test]
+fn every_planted_fault_fits_what_it_breaks() {
+    let mut complaints = Vec::new();
+    let mut fitting = 0;
+    for patch in files("tests/mutations", "patch") {
+        for (file, before) in hunks(&read(&patch)) {
+            if root().join(&file).is_file() && read(&file).contains(&before) {
+                fitting += 1;
+            } else {
+                complaints.push(format!("{patch}: does not fit {file}"));
+            }
+        }
+    }
+    none(&complaints);
+    assert!(fitting > 20, "only {fitting} hunks were read");
+}
+
+#[test]
+fn hunks_are_read_with_the_lines_before_the_change() {
+    let patch = "Why.\n\n--- a/x.rs\n+++ b/x.rs\n@@ -1,2 +1,2 @@\n one\n-two\n+three\n--- /dev/null\n+++ b/y.rs\n@@ -0,0 +1 @@\n+four\n";
+    assert_eq!(hunks(patch), [("x.rs".to_owned(), "one\ntwo\n".to_owned())]);
+}
