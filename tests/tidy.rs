@@ -6,6 +6,8 @@
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/drivers.rs"]
 mod drivers;
 #[path = "tidy/planted.rs"]
