@@ -38,16 +38,10 @@ const WORLD_ENDS: &[&str] = &["OsRng", "thread_rng"];
 
 /// Files of the agent that touch the world without being called a driver, and why.
 const LISTED: &[(&str, &str)] = &[
-    ("agent/src/commands/certificate.rs", "writes an exported certificate"),
-    ("agent/src/commands/certificate/import.rs", "reads the file to import"),
     ("agent/src/commands/doctor/counts.rs", "waits between two looks at a running daemon"),
     ("agent/src/commands/doctor/host.rs", "asks for the limit of descriptors"),
     ("agent/src/commands/doctor/sources.rs", "asks whether a socket can be made in its folder"),
-    ("agent/src/commands/log.rs", "looks for NO_COLOR"),
-    ("agent/src/commands/screen.rs", "looks for NO_COLOR"),
-    ("agent/src/commands/setup.rs", "writes the exported certificate"),
     ("agent/src/commands/status.rs", "connects to the daemon"),
-    ("agent/src/commands/subscription.rs", "reads the file of subscriptions to add"),
     ("agent/src/config.rs", "reads the configuration file"),
     ("agent/src/config/secret.rs", "reads the files of secrets"),
     ("agent/src/config/sections.rs", "reads the file of trusted roots"),
