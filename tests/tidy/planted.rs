@@ -41,6 +41,19 @@ fn every_planted_fault_fits_what_it_breaks() {
 }
 
 #[test]
+fn a_fault_that_can_be_chosen_asks_for_its_own_name() {
+    let mut complaints = Vec::new();
+    for path in files("tests/mutations", "patch") {
+        let name = path.trim_start_matches("tests/mutations/").trim_end_matches(".patch").to_owned();
+        let text = read(&path);
+        let asked = text.split("planted::is(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        complaints
+            .extend(asked.filter(|asked| *asked != name).map(|asked| format!("{path}: asks for {asked}")));
+    }
+    none(&complaints);
+}
+
+#[test]
 fn hunks_are_read_with_the_lines_before_the_change() {
     let patch = "Why.\n\n--- a/x.rs\n+++ b/x.rs\n@@ -1,2 +1,2 @@\n one\n-two\n+three\n--- /dev/null\n+++ b/y.rs\n@@ -0,0 +1 @@\n+four\n";
     assert_eq!(hunks(patch), [("x.rs".to_owned(), "one\ntwo\n".to_owned())]);
