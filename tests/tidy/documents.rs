@@ -2,6 +2,7 @@
 //! still exists.
 
 use crate::sources::{Source, files, none, read, sources};
+use std::path::Path;
 
 /// Paragraphs that each decision has.
 const PARAGRAPHS: &[&str] = &["**Alternatives.**", "**What would change our mind.**"];
@@ -27,7 +28,8 @@ fn quoted(text: &str) -> Vec<&str> {
 
 /// `folder/file.rs`, with or without the folders before it.
 fn is_file(name: &str) -> bool {
-    name.ends_with(".rs") && name.chars().all(|c| c.is_ascii_alphanumeric() || "_/.-".contains(c))
+    let is_rust = Path::new(name).extension().is_some_and(|extension| extension == "rs");
+    is_rust && name.chars().all(|c| c.is_ascii_alphanumeric() || "_/.-".contains(c))
 }
 
 /// `Type::member` or `module::item` into its two names.

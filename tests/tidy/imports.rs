@@ -184,10 +184,9 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let names = Names::read(text);
-        let mut named: Vec<String> = names.all.iter().map(Named::text).collect();
-        named.sort();
-        assert_eq!(named, expected, "{text}");
+        let mut read: Vec<String> = Names::read(text).all.iter().map(Named::text).collect();
+        read.sort();
+        assert_eq!(read, expected, "{text}");
     }
 
     #[test]

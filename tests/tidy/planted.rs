@@ -23,21 +23,20 @@ fn hunks(patch: &str) -> Vec<(String, String)> {
     hunks
 }
 
+/// The hunks of a patch that do not fit, one line each.
+pub(crate) fn misfits(patch: &str) -> Vec<String> {
+    let hunks = hunks(&read(patch));
+    assert!(!hunks.is_empty(), "{patch}: no hunk was read");
+    let fits = |file: &str, before: &str| root().join(file).is_file() && read(file).contains(before);
+    let misfits = hunks.iter().filter(|(file, before)| !fits(file, before));
+    misfits.map(|(file, _)| format!("{patch}: does not fit {file}")).collect()
+}
+
 #[test]
 fn every_planted_fault_fits_what_it_breaks() {
-    let mut complaints = Vec::new();
-    let mut fitting = 0;
-    for patch in files("tests/mutations", "patch") {
-        for (file, before) in hunks(&read(&patch)) {
-            if root().join(&file).is_file() && read(&file).contains(&before) {
-                fitting += 1;
-            } else {
-                complaints.push(format!("{patch}: does not fit {file}"));
-            }
-        }
-    }
-    none(&complaints);
-    assert!(fitting > 20, "only {fitting} hunks were read");
+    let patches = files("tests/mutations", "patch");
+    assert!(patches.len() > 20, "only {} patches were read", patches.len());
+    none(&patches.iter().flat_map(|patch| misfits(patch)).collect::<Vec<_>>());
 }
 
 #[test]
