@@ -16,7 +16,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use advice::{Advice, check, check_pace};
+pub use advice::{check, check_pace};
 pub use names::check_names;
 pub use value::is_dns_domain;
 
@@ -39,6 +39,15 @@ pub const DEFAULT_PATHS: [&str; 2] = ["/etc/mailbadge/mailbadge.toml", "mailbadg
 const TOKEN_SERVICE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A configuration file has a few kilobytes.
 const FILE_SIZE_MAX: u64 = 1024 * 1024;
+
+/// One piece of advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Table and key it is about: `source.main.poll-interval`.
+    pub key: String,
+    /// What is unwise, why, and what would be wiser.
+    pub what: String,
+}
 
 /// A whole configuration, defaults included.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ mod signing;
 
 pub use signing::{Signing, certificate, current, keep, kept, signing};
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, driver};
 use crate::config::{Config, is_dns_domain};
 use crate::identity::auth_config::Role;
 use crate::identity::certificate::{Certificate, Thumbprint};
@@ -14,7 +14,6 @@ use crate::identity::issue;
 use crate::store::Store;
 use serde_json::json;
 use shown::Shown;
-use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -223,7 +222,7 @@ fn export(
         return Ok(context.screen.bytes(&bytes)?);
     };
     let failed = |cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    fs::write(&path, &bytes).map_err(failed)?;
+    driver::write(&path, &bytes).map_err(failed)?;
     let thumbprint = certificate.thumbprint().to_string();
     let text = format!("Exported {thumbprint} to {}", path.display());
     tell(context, &text, &json!({ "Thumbprint": thumbprint, "Exported": path }))

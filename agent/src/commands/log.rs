@@ -1,6 +1,7 @@
 //! The log: on standard error, where the service manager takes it.
 
-use std::io::{self, IsTerminal};
+use super::driver;
+use std::io;
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log. Without `-v` a daemon tells what it does, any other command only what goes wrong; `RUST_LOG` has the
@@ -13,7 +14,7 @@ pub fn start(is_daemon: bool, verbosity: u8, is_json: bool) {
         (..) => "mailbadge=trace,debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let has_color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let has_color = driver::has_color(&io::stderr());
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(has_color);
     // A second program in one process, as in tests, keeps the first one's log.

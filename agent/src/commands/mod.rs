@@ -18,6 +18,7 @@ mod relay;
 mod change;
 pub mod log;
 mod screen;
+mod driver;
 
 pub use screen::Screen;
 

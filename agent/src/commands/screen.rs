@@ -1,8 +1,9 @@
 //! Where results go: aligned text for people, JSON for programs. Color only on a terminal, and never with `NO_COLOR`.
 
+use super::driver;
 use serde::Serialize;
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
 
 /// The standard streams of a command.
 pub struct Screen {
@@ -21,8 +22,7 @@ impl fmt::Debug for Screen {
 impl Screen {
     /// The process' own streams.
     pub fn standard(is_json: bool) -> Self {
-        let has_color =
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let has_color = driver::has_color(&io::stdout());
         Self { out: Box::new(io::stdout()), is_json, has_color }
     }
 

@@ -4,14 +4,13 @@
 
 use super::auth::config::{refused, replace};
 use super::certificate::{Signing, keep, kept};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, driver};
 use crate::config::is_dns_domain;
 use crate::https::url::Url;
 use crate::identity::partner::AuthServer;
 use crate::identity::{auth_config, issue};
 use crate::store::{Kept, Store};
 use serde::Serialize;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Name of the auth server that the help page's script makes.
@@ -98,7 +97,7 @@ fn create(store: &dyn Store, organization: &str, context: &Context) -> Result<Si
 
 fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
     let path = dir.join(EXPORT_NAME);
-    let written = fs::create_dir_all(dir).and_then(|()| fs::write(&path, der));
+    let written = driver::make_folder(dir).and_then(|()| driver::write(&path, der));
     written.map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display())))?;
     Ok(path)
 }

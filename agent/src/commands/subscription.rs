@@ -1,13 +1,12 @@
 //! `mailbadge subscription add|list|remove`: by hand what devices do by themselves.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, driver};
 use crate::config::{self, Advice, Config};
 use crate::store::Store;
 use crate::subscription::Request;
 use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use serde::Serialize;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -124,7 +123,7 @@ fn add(add: &Add, store: &dyn Store, config: &Config, context: &mut Context) -> 
     let input: Box<dyn Read> = if from == Path::new("-") {
         Box::new(io::stdin())
     } else {
-        Box::new(File::open(from).map_err(failed)?)
+        Box::new(driver::open(from).map_err(failed)?)
     };
     let check = |request: Request| request.checked(now, expiration).map(|record| as_kept(record, config));
     let records = read_lines(BufReader::new(input), check)

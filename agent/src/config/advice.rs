@@ -1,7 +1,7 @@
 //! What is legal but unwise. Advice never stops anything.
 
-use super::Config;
 use super::names::check_case;
+use super::{Advice, Config};
 use crate::listen::Listen;
 use crate::source::kind::Configured;
 use std::sync::Arc;
@@ -9,15 +9,6 @@ use std::time::Duration;
 
 /// Holding changes longer than this is felt by people.
 const HOLD_WISE: Duration = Duration::from_secs(5);
-
-/// One piece of advice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advice {
-    /// Table and key it is about: `source.main.poll-interval`.
-    pub key: String,
-    /// What is unwise, why, and what would be wiser.
-    pub what: String,
-}
 
 /// Looks for settings that are legal but unwise.
 pub fn check(config: &Config) -> Vec<Advice> {

@@ -1,7 +1,6 @@
 //! The rules by which all configured sources spell their users, together.
 
-use super::Config;
-use super::advice::Advice;
+use super::{Advice, Config};
 use crate::source::names::rulebook::Rulebook;
 
 /// Names that one word of advice lists, most.

@@ -3,7 +3,7 @@
 //!
 //! Which keys there are and what they mean stands in `sections`; how one value is spelled, in `value`.
 
-use super::advice::Advice;
+use super::Advice;
 use super::value::Spelling;
 use super::{Fault, Setting};
 use std::ops::RangeInclusive;

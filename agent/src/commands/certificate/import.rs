@@ -1,7 +1,7 @@
 //! `mailbadge certificate import`: a certificate with its key from PEM files, or, with the feature `pkcs12`, from PKCS#12.
 
 use super::Signing;
-use crate::commands::{Exit, Failure};
+use crate::commands::{Exit, Failure, driver};
 #[cfg(feature = "pkcs12")]
 use crate::https::json::without_mark;
 use crate::identity::certificate::Certificate;
@@ -10,7 +10,6 @@ use crate::identity::issue::FRIENDLY_NAME;
 use crate::identity::key::PrivateKey;
 use crate::store::owner_only;
 use crate::time::UnixMs;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -143,7 +142,7 @@ fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
 
 fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |cause: std::io::Error| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    let file = File::open(path).map_err(failed)?;
+    let file = driver::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size > FILE_SIZE_MAX {
         let text = format!("{}: has {size} bytes; expected {FILE_SIZE_MAX} at most", path.display());

@@ -19,7 +19,6 @@ mod status;
 
 pub use configured::KIND;
 pub use driver::{DovecotSource, start, start_on};
-pub use listener::driver::Listener;
 
 use super::names::Names;
 use std::io;
