@@ -35,6 +35,8 @@ mod wire;
 const STEPS_MAX: u64 = 2_000_000;
 /// How often what the agent believes is compared with the truth, at most.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// Microseconds that the agent's relay loop is held up between two steps, at most: a thread of a busy host waits so long.
+const HELD_UP_MAX: u64 = 50_000;
 /// Usual latency of one way between agent and mail host.
 const IMAP_LATENCY: Latency = Latency { least: Duration::from_micros(50), most: Duration::from_millis(20) };
 
@@ -107,6 +109,8 @@ pub struct World {
     clock: Clock,
     agenda: Agenda<Event>,
     rng: fastrand::Rng,
+    /// For how long the agent's relay loop is held up.
+    held_up: fastrand::Rng,
     names: Vec<Arc<str>>,
     agent: Option<Agent>,
     /// Counts processes: what was on its way to a dead one reaches nobody.
@@ -163,6 +167,7 @@ impl World {
             clock: Clock::default(),
             agenda: Agenda::default(),
             rng: plan.seed.stream("world"),
+            held_up: plan.seed.stream("held up"),
             names,
             agent: None,
             life: 0,
@@ -225,9 +230,12 @@ impl World {
         Report { broken: self.checker.verdict(), fingerprint: self.fingerprint.0, ..self.report }
     }
 
-    fn next(&self) -> Option<u64> {
+    fn next(&mut self) -> Option<u64> {
+        // Whoever drives the flow is held up now and then before it asks until when it may sleep.
+        let held_up = if self.held_up.u8(0..4) == 0 { self.held_up.u64(0..HELD_UP_MAX) } else { 0 };
+        let later = self.now().after(Duration::from_micros(held_up));
         let of_agent = self.agent.as_ref().and_then(|agent| {
-            let timers = [agent.flow.poll_timeout(self.now()), agent.roster.poll_timeout()];
+            let timers = [agent.flow.poll_timeout(later), agent.roster.poll_timeout()];
             timers.into_iter().flatten().min().map(Moment::micros)
         });
         let timer = [of_agent, self.host.next_timeout()].into_iter().flatten().min();
