@@ -180,7 +180,7 @@ pub struct Wiring {
 }
 
 /// A source that was started. Every call but [`Running::stop`] returns at once and may be repeated; what a kind cannot do,
-/// it leaves undone. Dropping the last reference stops it, too.
+/// it leaves undone. It must be stopped before the last reference is dropped.
 pub trait Running: Debug + Send + Sync {
     /// Watches the mailbox of this name.
     fn watch(&self, _mailbox: MailboxId, _name: &Arc<str>) {}
