@@ -1,31 +1,42 @@
-//! The machine of one connection: bytes and time come in, bytes and news go out. It logs in (`login`), then watches
-//! by NOTIFY (`notify`) or IDLE (`idle`, `unselected`), or reads once and leaves (`status`). Here stand what
+//! The machine of one connection: bytes and time come in, bytes and news go out. It logs in (`opening`), then watches
+//! by NOTIFY (`notify`) or IDLE (`idle`, `unselected`), or reads once and leaves (`visit`). Here stand what
 //! these share: lines, the one command in flight, timers, what is due next. No socket, no clock.
 //!
 //! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
 
+mod opening;
+mod sasl;
+mod id;
+mod notify;
+mod idle;
+mod count;
+mod gap;
+mod unselected;
+mod visit;
+mod timers;
+
 use super::capability::Capabilities;
 use super::exchange::{Ending, Errand, Input, Output, Refusal};
-use super::idle::Idle;
 use super::lines::Lines;
-use super::login::Opening;
-use super::notify::Notify;
 use super::reply::{self, Condition, Kind, Reply, StatusItems};
-use super::status::Visit;
-use super::timers::{Timer, Timers};
 use super::traits::Traits;
-use super::unselected::Unselected;
 use super::{ANSWER_WAIT, Method, QUESTION_REST, Settings, UPGRADE_AFTER, Watch};
 use crate::event::{News, Reading, UidValidity};
 use crate::time::{Moment, Now};
+use idle::Idle;
+use notify::Notify;
+use opening::Opening;
 use secrecy::SecretString;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use timers::{Timer, Timers};
+use unselected::Unselected;
+use visit::Visit;
 
 /// The command in flight, one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+enum Command {
     Capability,
     StartTls,
     LogIn,
@@ -60,7 +71,7 @@ impl Command {
 
 /// Where a connection stands. The log-in is boxed: it is over in a moment, the connection stays for days.
 #[derive(Debug)]
-pub(super) enum Phase {
+enum Phase {
     /// With the access token, where the log-in takes one.
     Fresh(Option<SecretString>),
     Opening(Box<Opening>),
@@ -74,31 +85,31 @@ pub(super) enum Phase {
 /// The machine of one connection.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) settings: Arc<Settings>,
-    pub(super) traits: Arc<Traits>,
-    pub(super) mailbox: Arc<str>,
-    pub(super) phase: Phase,
-    pub(super) timers: Timers,
-    pub(super) rng: fastrand::Rng,
+    settings: Arc<Settings>,
+    traits: Arc<Traits>,
+    mailbox: Arc<str>,
+    phase: Phase,
+    timers: Timers,
+    rng: fastrand::Rng,
     /// When the command in flight, or the last one, was sent.
-    pub(super) sent_at: Moment,
+    sent_at: Moment,
     /// The last STATUS line while a command is in flight that may be its answer.
-    pub(super) held: Option<Box<Reading>>,
+    held: Option<Box<Reading>>,
     /// When the last question was sent: the next one that the server's lines give rise to keeps its distance.
     questioned_at: Option<Moment>,
     lines: Lines,
     /// Thousands of sessions are idle: none keeps a queue.
     #[expect(clippy::box_collection, reason = "an idle session has no queue, and no room for one")]
     outputs: Option<Box<VecDeque<Output>>>,
-    pub(super) uid_validity: Option<UidValidity>,
+    uid_validity: Option<UidValidity>,
     tag: u32,
-    pub(super) in_flight: Option<Command>,
-    pub(super) capabilities: Capabilities,
-    pub(super) errand: Errand,
+    in_flight: Option<Command>,
+    capabilities: Capabilities,
+    errand: Errand,
     /// A reading is wanted.
-    pub(super) wants_reading: bool,
+    wants_reading: bool,
     /// A better way of watching is to be tried, on a connection of its own.
-    pub(super) is_leaving: bool,
+    is_leaving: bool,
     /// An IDLE of this connection began and ended as it should.
     has_idled: bool,
 }
@@ -245,7 +256,7 @@ impl Session {
     }
 
     /// An IDLE ended as it should.
-    pub(super) fn idled(&mut self) {
+    fn idled(&mut self) {
         self.has_idled = true;
         self.traits.learn_idle_works();
     }
@@ -276,7 +287,7 @@ impl Session {
     }
 
     /// Sends what is due, where the phase allows it now.
-    pub(super) fn proceed(&mut self, now: Now) {
+    fn proceed(&mut self, now: Now) {
         match self.phase {
             Phase::Notify(_) => self.notify_proceed(now),
             Phase::Idle(_) => self.idle_proceed(now),
@@ -287,7 +298,7 @@ impl Session {
     }
 
     /// After the log-in: the first step of the errand.
-    pub(super) fn begin(&mut self, now: Now) {
+    fn begin(&mut self, now: Now) {
         self.timers = Timers::default();
         if self.errand == Errand::Visit {
             return self.visit_begin(now);
@@ -300,12 +311,12 @@ impl Session {
     }
 
     /// By what the server offers.
-    pub(super) fn best_method(&self) -> Method {
+    fn best_method(&self) -> Method {
         self.as_idled(self.settings.watch.method(self.capabilities))
     }
 
     /// The next lesser way than NOTIFY.
-    pub(super) fn idle_method(&self) -> Method {
+    fn idle_method(&self) -> Method {
         self.as_idled(Watch::Idle.method(self.capabilities))
     }
 
@@ -316,7 +327,7 @@ impl Session {
     }
 
     /// Takes up a way of watching: the first, or the next lesser one after the server refused.
-    pub(super) fn watch_by(&mut self, now: Now, method: Method) {
+    fn watch_by(&mut self, now: Now, method: Method) {
         self.timers = Timers::default();
         self.tell(Output::Watching(method));
         if method != self.best_method() {
@@ -333,18 +344,18 @@ impl Session {
     }
 
     /// Says goodbye, to come back by a better way.
-    pub(super) fn leave(&mut self, now: Now) {
+    fn leave(&mut self, now: Now) {
         self.phase = Phase::Visit(Visit);
         self.command(now, Command::Logout, "LOGOUT");
     }
 
     /// Sends a command under the next tag; its answer is due in [`ANSWER_WAIT`].
-    pub(super) fn command(&mut self, now: Now, command: Command, text: &str) {
+    fn command(&mut self, now: Now, command: Command, text: &str) {
         self.command_after(now, command, "", text);
     }
 
     /// The same, behind `before` in the same segment.
-    pub(super) fn command_after(&mut self, now: Now, command: Command, before: &str, text: &str) {
+    fn command_after(&mut self, now: Now, command: Command, before: &str, text: &str) {
         self.tag = self.tag.wrapping_add(1);
         self.in_flight = Some(command);
         self.sent_at = now.moment;
@@ -354,28 +365,28 @@ impl Session {
         self.send([before, &tag, text, "\r\n"].concat().into_bytes());
     }
 
-    pub(super) fn send(&mut self, bytes: Vec<u8>) {
+    fn send(&mut self, bytes: Vec<u8>) {
         self.tell(Output::Send(bytes.into()));
     }
 
     /// The command in flight is over.
-    pub(super) fn answered(&mut self) {
+    fn answered(&mut self) {
         self.in_flight = None;
         self.timers.stop(Timer::Deadline);
     }
 
-    pub(super) fn tell(&mut self, output: Output) {
+    fn tell(&mut self, output: Output) {
         self.outputs.get_or_insert_default().push_back(output);
     }
 
-    pub(super) fn skip(&mut self) {
+    fn skip(&mut self) {
         if let Phase::Idle(idle) = &mut self.phase {
             idle.skipped();
         }
         self.tell(Output::Skipped);
     }
 
-    pub(super) fn close(&mut self, ending: Ending) {
+    fn close(&mut self, ending: Ending) {
         self.phase = Phase::Closed;
         self.in_flight = None;
         self.held = None;
@@ -383,7 +394,7 @@ impl Session {
     }
 
     /// Whether a wanted reading may be asked for now; if it must keep its distance, sets the timer instead.
-    pub(super) fn may_question(&mut self, now: Now) -> bool {
+    fn may_question(&mut self, now: Now) -> bool {
         if !self.wants_reading {
             return false;
         }
@@ -396,19 +407,19 @@ impl Session {
     }
 
     /// Notes that a question goes out now.
-    pub(super) fn questioning(&mut self, now: Now) {
+    fn questioning(&mut self, now: Now) {
         self.wants_reading = false;
         self.questioned_at = Some(now.moment);
         self.timers.stop(Timer::Question);
     }
 
     /// Asks for a reading again after `wait`: the answer did not hold one.
-    pub(super) fn question_after(&mut self, now: Now, wait: Duration) {
+    fn question_after(&mut self, now: Now, wait: Duration) {
         self.timers.advance(Timer::Question, now.moment.after(wait));
     }
 
     /// STATUS INBOX with what this server knows (sources.md §1).
-    pub(super) fn ask_status(&mut self, now: Now) {
+    fn ask_status(&mut self, now: Now) {
         self.questioning(now);
         let modseq = if self.capabilities.has(Capabilities::CONDSTORE) { " HIGHESTMODSEQ" } else { "" };
         let text = format!("STATUS INBOX (MESSAGES UNSEEN UIDNEXT UIDVALIDITY{modseq})");
@@ -417,7 +428,7 @@ impl Session {
 
     /// A STATUS line: a reading, if it says UNSEEN. While `may_answer`, the last one is held back for
     /// [`Session::release`], and one that was held is what the server pushed before it.
-    pub(super) fn status_line(&mut self, items: &StatusItems, may_answer: bool) -> bool {
+    fn status_line(&mut self, items: &StatusItems, may_answer: bool) -> bool {
         self.uid_validity = items.uid_validity.or(self.uid_validity);
         let Some(unseen) = items.unseen else { return false };
         let reading =
@@ -434,23 +445,23 @@ impl Session {
     }
 
     /// What the held reading says.
-    pub(super) fn held_count(&self) -> Option<u32> {
+    fn held_count(&self) -> Option<u32> {
         self.held.as_ref().map(|held| held.unseen)
     }
 
     /// The held reading goes out, as the answer to the question sent at `asked_at`. Says whether there was one.
-    pub(super) fn release(&mut self, asked_at: Option<Moment>) -> bool {
+    fn release(&mut self, asked_at: Option<Moment>) -> bool {
         let Some(held) = self.held.take() else { return false };
         self.news(Reading { asked_at, ..*held });
         true
     }
 
-    pub(super) fn news(&mut self, reading: Reading) {
+    fn news(&mut self, reading: Reading) {
         self.tell(Output::News(News::Reading(reading)));
     }
 
     /// Whose refusal it is, by the response code (RFC 5530 §3) or the words that servers use without one.
-    pub(super) fn refusal(&self, answer: &Condition<'_>) -> Refusal {
+    fn refusal(&self, answer: &Condition<'_>) -> Refusal {
         const BUSY: [&str; 5] = ["UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "OVERQUOTA"];
         let is_busy_text = answer.text.windows(22).any(|w| w.eq_ignore_ascii_case(b"internal login failure"));
         if is_busy_text || BUSY.iter().any(|code| answer.is_code(code)) {

@@ -1,10 +1,10 @@
 //! Watching by NOTIFY (RFC 5465) with nothing selected: the server pushes STATUS lines, some of them partial.
 
-use super::exchange::{Ending, Output};
-use super::reply::{Condition, Kind, Reply, StatusItems};
-use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX};
+use super::{Command, Phase, Session};
+use crate::source::imap::exchange::{Ending, Output};
+use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
+use crate::source::imap::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX};
 use crate::time::{Moment, Now};
 
 /// What goes before each further arming. Dovecot takes the same SET again on a live connection for "no pushes", and the next

@@ -2,7 +2,7 @@
 //! sources.md §9.3), so that what changed in the gap is known to nobody. Hence one more count some seconds later, until one
 //! finds nothing new. A server that was seen to report its gaps is spared that.
 
-use super::session::{Phase, Session};
+use super::{Phase, Session};
 use crate::time::Now;
 use std::time::Duration;
 

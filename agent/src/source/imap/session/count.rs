@@ -1,12 +1,12 @@
 //! Counting the unseen in an examined INBOX: a look at what is new first, where the server's view may be an old one, then a
 //! search as this server can.
 
-use super::ANSWER_WAIT;
-use super::capability::Capabilities;
-use super::exchange::Output;
 use super::idle::{Idle, Step};
-use super::session::{Command, Phase, Session};
+use super::{Command, Phase, Session};
 use crate::event::{News, Reading};
+use crate::source::imap::ANSWER_WAIT;
+use crate::source::imap::capability::Capabilities;
+use crate::source::imap::exchange::Output;
 use crate::time::Now;
 
 /// How a search asks.

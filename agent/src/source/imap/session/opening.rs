@@ -1,13 +1,13 @@
 //! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE or LOGIN (RFC 9051 §6.2). What a
 //! mechanism says is `sasl`'s, what follows the log-in before anything else is `id`'s.
 
-use super::capability::Capabilities;
-use super::exchange::{Ending, Output, Refusal};
-use super::reply::{Condition, Kind, Reply};
 use super::sasl;
-use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin, user_of};
+use super::{Command, Phase, Session};
+use crate::source::imap::capability::Capabilities;
+use crate::source::imap::exchange::{Ending, Output, Refusal};
+use crate::source::imap::reply::{Condition, Kind, Reply};
+use crate::source::imap::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin, user_of};
 use crate::time::Now;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;

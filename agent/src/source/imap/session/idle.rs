@@ -1,13 +1,13 @@
 //! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search (`count`).
 
 use super::count::{Found, Search};
-use super::exchange::{Ending, Output};
 use super::gap::Gap;
-use super::reply::{Condition, Kind, Reply, StatusItems};
-use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, Method};
+use super::{Command, Phase, Session};
 use crate::event::UidValidity;
+use crate::source::imap::exchange::{Ending, Output};
+use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
+use crate::source::imap::{ANSWER_WAIT, Method};
 use crate::time::{Moment, Now};
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! ID (RFC 2971): some servers let no mailbox be read before it (NetEase). Its answer names the server.
 
-use super::reply::Condition;
-use super::session::{Command, Session};
+use super::{Command, Session};
+use crate::source::imap::reply::Condition;
 use crate::time::Now;
 
 /// Characters that are kept of a server's name, most.

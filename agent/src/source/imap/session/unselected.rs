@@ -2,13 +2,13 @@
 //! itself. No capability says whether one does. Until it was seen the mailbox is asked besides, and a server that never
 //! tells what the questions find is polled.
 
-use super::exchange::{Ending, Output};
 use super::gap::Gap;
 use super::idle::{CONFIRM_MS, ShortEnds};
-use super::reply::{Condition, Kind, Reply, StatusItems};
-use super::session::{Command, Phase, Session};
 use super::timers::Timer;
-use super::{ANSWER_WAIT, Method, UNTOLD_MAX, Watch};
+use super::{Command, Phase, Session};
+use crate::source::imap::exchange::{Ending, Output};
+use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
+use crate::source::imap::{ANSWER_WAIT, Method, UNTOLD_MAX, Watch};
 use crate::time::Now;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! A visit: STATUS INBOX, LOGOUT (sources.md §1). What polling and sweeping do.
 
-use super::exchange::Ending;
-use super::reply::{Kind, Reply};
-use super::session::{Command, Phase, Session};
+use super::{Command, Phase, Session};
+use crate::source::imap::exchange::Ending;
+use crate::source::imap::reply::{Kind, Reply};
 use crate::time::Now;
 
 /// A connection that reads once and leaves.
