@@ -1,6 +1,6 @@
 //! ID (RFC 2971): some servers let no mailbox be read before it (NetEase). Its answer names the server.
 
-use super::{Command, Session};
+use super::link::{Command, Link};
 use crate::source::imap::reply::Condition;
 use crate::time::Now;
 
@@ -9,14 +9,9 @@ const NAME_MAX: usize = 100;
 /// What we say of ourselves.
 const OURS: &str = concat!("ID (\"name\" \"mailbadge\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")");
 
-impl Session {
-    /// The server's name and version from its answer to ID, else the text of its greeting.
-    pub fn server_name(&self) -> Option<String> {
-        self.traits.server_name()
-    }
-
+impl Link {
     pub(super) fn send_id(&mut self, now: Now) {
-        self.opening_command(now, Command::Id, OURS);
+        self.command_within(now, Command::Id, OURS);
     }
 
     /// The greeting's text may name the server.

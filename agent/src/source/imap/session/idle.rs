@@ -1,13 +1,14 @@
 //! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search (`count`).
 
+use super::Next;
 use super::count::{Found, Search};
 use super::gap::Gap;
+use super::link::{Command, Link};
 use super::timers::Timer;
-use super::{Command, Phase, Session};
 use crate::event::UidValidity;
+use crate::source::imap::Method;
 use crate::source::imap::exchange::{Ending, Output};
 use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
-use crate::source::imap::{ANSWER_WAIT, Method};
 use crate::time::{Moment, Now};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -90,6 +91,27 @@ struct Round {
 }
 
 impl Idle {
+    /// EXAMINE, never SELECT: that would clear `\Recent`.
+    pub(super) fn begin(link: &mut Link, now: Now) -> Self {
+        link.command(now, Command::Examine, "EXAMINE INBOX");
+        Self {
+            step: Step::Examining(false),
+            wants_renewal: false,
+            is_asked: false,
+            exists: 0,
+            unseen: 0,
+            read: None,
+            found: Found::default(),
+            is_moving: false,
+            gap: Gap::default(),
+            ends: ShortEnds::default(),
+            round: Round::default(),
+            viewed_at: now.moment,
+            began_at: now.moment,
+            heard_at: None,
+        }
+    }
+
     /// IDLE is to be issued again.
     pub(super) fn wants_renewal(&mut self) {
         self.wants_renewal = true;
@@ -109,241 +131,211 @@ impl Idle {
     pub(super) fn is_reissuing(&self) -> bool {
         self.step == Step::Ending(true)
     }
-}
-
-impl Session {
-    /// EXAMINE, never SELECT: that would clear `\Recent`.
-    pub(super) fn idle_begin(&mut self, now: Now) {
-        self.phase = Phase::Idle(Idle {
-            step: Step::Examining(false),
-            wants_renewal: false,
-            is_asked: false,
-            exists: 0,
-            unseen: 0,
-            read: None,
-            found: Found::default(),
-            is_moving: false,
-            gap: Gap::default(),
-            ends: ShortEnds::default(),
-            round: Round::default(),
-            viewed_at: now.moment,
-            began_at: now.moment,
-            heard_at: None,
-        });
-        self.command(now, Command::Examine, "EXAMINE INBOX");
-    }
 
     /// Ends the IDLE where there is a reason to; everything else goes on by the server's answers.
-    pub(super) fn idle_proceed(&mut self, now: Now) {
-        let Phase::Idle(Idle { step: Step::Idling, wants_renewal, .. }) = self.phase else { return };
-        if self.may_question(now) || self.is_leaving {
-            self.set_step(Step::Ending(false));
-            self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
-            self.send(b"DONE\r\n".to_vec());
-        } else if wants_renewal {
-            if let Phase::Idle(idle) = &mut self.phase {
-                idle.gap.opened();
-            }
-            // One segment: Dovecot's hibernation survives only that.
-            self.start_idle(now, "DONE\r\n", Step::Ending(true));
+    pub(super) fn proceed(&mut self, link: &mut Link, now: Now) -> Next {
+        if self.step != Step::Idling {
+            return Next::Stay;
         }
+        if link.may_question(now) || link.is_leaving {
+            self.step = Step::Ending(false);
+            link.send_done(now);
+        } else if self.wants_renewal {
+            self.gap.opened();
+            // One segment: Dovecot's hibernation survives only that.
+            self.start(link, now, "DONE\r\n", Step::Ending(true));
+        }
+        Next::Stay
     }
 
     /// A line while INBOX is examined.
-    pub(super) fn idle(&mut self, now: Now, reply: Reply<'_>) {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
         match reply {
             // Some servers repeat what is known before each continuation: no news, and no reason to end the IDLE.
-            Reply::Exists(count) if self.is_known(count) => {}
-            Reply::Exists(count) => self.idle_event(now, |idle| {
-                idle.exists = count;
-                idle.round.has_exists = true;
-            }),
-            Reply::Expunge => self.idle_event(now, |idle| idle.exists = idle.exists.saturating_sub(1)),
-            Reply::Vanished => self.idle_event(now, |_| ()),
-            Reply::Status(items) => self.idle_status(now, &items),
-            Reply::Flags => self.idle_event(now, |idle| {
+            Reply::Exists(count) if self.exists == count => Next::Stay,
+            Reply::Exists(count) => {
+                self.exists = count;
+                self.round.has_exists = true;
+                self.event(link, now)
+            }
+            Reply::Expunge => {
+                self.exists = self.exists.saturating_sub(1);
+                self.event(link, now)
+            }
+            Reply::Vanished => self.event(link, now),
+            Reply::Status(items) => self.status(link, now, &items),
+            Reply::Flags => {
                 // Between DONE and its answer a server may tell what it kept back during IDLE.
-                idle.round.has_flags |= idle.step == Step::Idling;
-            }),
-            Reply::Found(count) => self.idle_found(|found| found.list(count)),
-            Reply::Count(count) => self.idle_found(|found| found.count(count)),
-            Reply::Continue => self.idle_started(now),
-            Reply::Untagged(remark) => self.idle_remark(now, &remark),
-            Reply::Tagged(_, answer) => self.idle_answer(now, &answer),
-            _ => {}
+                self.round.has_flags |= self.step == Step::Idling;
+                self.event(link, now)
+            }
+            Reply::Found(count) => self.find(|found| found.list(count)),
+            Reply::Count(count) => self.find(|found| found.count(count)),
+            Reply::Continue => self.started(link, now),
+            Reply::Untagged(remark) => self.remark(link, now, &remark),
+            Reply::Tagged(_, answer) => self.answer(link, now, &answer),
+            _ => Next::Stay,
         }
-    }
-
-    fn is_known(&self, count: u32) -> bool {
-        matches!(&self.phase, Phase::Idle(idle) if idle.exists == count)
     }
 
     /// Something changed: a search will tell what. Before the first search it is the server's answer to EXAMINE or STATUS.
-    fn idle_event(&mut self, now: Now, note: impl FnOnce(&mut Idle)) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        note(idle);
-        if matches!(idle.step, Step::Examining(_) | Step::Making) {
-            return;
+    fn event(&mut self, link: &mut Link, now: Now) -> Next {
+        if matches!(self.step, Step::Examining(_) | Step::Making) {
+            return Next::Stay;
         }
-        let is_first = !std::mem::replace(&mut idle.is_moving, true);
-        idle.gap.told();
-        match idle.step {
+        let is_first = !std::mem::replace(&mut self.is_moving, true);
+        self.gap.told();
+        match self.step {
             _ if !is_first => {}
             // Nothing but the server's own look at the mailbox can report this.
-            Step::Searching(_) => self.traits.learn_shows_new(),
-            Step::Starting => self.traits.learn_reports_gap(),
+            Step::Searching(_) => link.traits.learn_shows_new(),
+            Step::Starting => link.traits.learn_reports_gap(),
             // With the continuation itself: nothing changed since IDLE began, so it was before.
-            Step::Idling if idle.began_at == now.moment => self.traits.learn_reports_gap(),
+            Step::Idling if self.began_at == now.moment => link.traits.learn_reports_gap(),
             _ => {}
         }
-        self.tell(Output::Noticed);
-        self.wants_reading = true;
-        self.idle_proceed(now);
+        link.tell(Output::Noticed);
+        link.wants_reading = true;
+        self.proceed(link, now)
     }
 
     /// STATUS of the selected INBOX, which was not asked for: the count itself (Stalwart, sources.md §9.3), and a hint.
-    fn idle_status(&mut self, now: Now, items: &StatusItems) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        if matches!(idle.step, Step::Starting | Step::Idling | Step::Ending(_)) && items.unseen.is_some() {
-            idle.read = items.unseen;
-            self.status_line(items, false);
-            self.traits.learn_status_beside_exists();
-            self.seek_better(now);
+    fn status(&mut self, link: &mut Link, now: Now, items: &StatusItems) -> Next {
+        if matches!(self.step, Step::Starting | Step::Idling | Step::Ending(_)) && items.unseen.is_some() {
+            self.read = items.unseen;
+            link.status_line(items, false);
+            link.traits.learn_status_beside_exists();
+            seek_better(link, now);
         }
-        self.idle_event(now, |_| ());
+        self.event(link, now)
     }
 
-    /// Another connection, with nothing selected, if that was found to be better. Not all of them at once.
-    fn seek_better(&mut self, now: Now) {
-        if self.best_method() == Method::IdleUnselected && self.timers.get(Timer::Upgrade).is_none() {
-            let wait = Duration::from_millis(self.rng.u64(BETTER_WAIT_MS));
-            self.timers.set(Timer::Upgrade, now.moment.after(wait));
+    fn find(&mut self, note: impl FnOnce(&mut Found)) -> Next {
+        if matches!(self.step, Step::Searching(_)) {
+            note(&mut self.found);
         }
+        Next::Stay
     }
 
-    fn idle_found(&mut self, note: impl FnOnce(&mut Found)) {
-        if let Phase::Idle(idle) = &mut self.phase
-            && matches!(idle.step, Step::Searching(_))
-        {
-            note(&mut idle.found);
+    fn started(&mut self, link: &mut Link, now: Now) -> Next {
+        if self.step != Step::Starting {
+            self.skipped();
+            link.skip();
+            return Next::Stay;
         }
+        self.step = Step::Idling;
+        self.began_at = now.moment;
+        link.timers.stop(Timer::Deadline);
+        expect_rhythm(link, now);
+        self.proceed(link, now)
     }
 
-    fn idle_started(&mut self, now: Now) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        if idle.step != Step::Starting {
-            return self.skip();
-        }
-        idle.step = Step::Idling;
-        idle.began_at = now.moment;
-        self.timers.stop(Timer::Deadline);
-        self.expect_rhythm(now);
-        self.idle_proceed(now);
-    }
-
-    fn idle_remark(&mut self, now: Now, remark: &Condition<'_>) {
+    fn remark(&mut self, link: &mut Link, now: Now, remark: &Condition<'_>) -> Next {
         if remark.is_code("UIDVALIDITY") {
             let value = std::str::from_utf8(remark.argument).ok().and_then(|digits| digits.parse().ok());
-            self.uid_validity = value.and_then(NonZeroU32::new).map(UidValidity).or(self.uid_validity);
+            link.uid_validity = value.and_then(NonZeroU32::new).map(UidValidity).or(link.uid_validity);
         }
-        if let Phase::Idle(idle) = &mut self.phase
-            && idle.step == Step::Idling
-            && remark.code.is_empty()
-        {
-            if let Some(last) = idle.heard_at.replace(now.moment) {
-                self.traits.learn_rhythm(now.moment.since(last).max(RHYTHM_MIN));
+        if self.step == Step::Idling && remark.code.is_empty() {
+            if let Some(last) = self.heard_at.replace(now.moment) {
+                link.traits.learn_rhythm(now.moment.since(last).max(RHYTHM_MIN));
             }
-            self.expect_rhythm(now);
+            expect_rhythm(link, now);
         }
+        Next::Stay
     }
 
-    /// A silence longer than the server's rhythm allows is looked into (sources.md §4.3).
-    fn expect_rhythm(&mut self, now: Now) {
-        match self.traits.rhythm() {
-            // 2.5 times itself.
-            Some(rhythm) => self.timers.set(Timer::Silence, now.moment.after(rhythm * 5 / 2)),
-            None => self.timers.stop(Timer::Silence),
-        }
-    }
-
-    fn idle_answer(&mut self, now: Now, answer: &Condition<'_>) {
-        let Phase::Idle(idle) = &self.phase else { return };
+    fn answer(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>) -> Next {
         let is_ok = answer.kind == Kind::Ok;
-        match idle.step {
-            Step::Examining(_) if is_ok => self.search_unseen(now),
+        match self.step {
+            Step::Examining(_) if is_ok => self.search_unseen(link, now),
             Step::Examining(false) => {
-                self.set_step(Step::Making);
-                self.ask_status(now);
+                self.step = Step::Making;
+                link.ask_status(now);
             }
             Step::Making if is_ok => {
-                self.set_step(Step::Examining(true));
-                self.command(now, Command::Examine, "EXAMINE INBOX");
+                self.step = Step::Examining(true);
+                link.command(now, Command::Examine, "EXAMINE INBOX");
             }
-            Step::Making => self.close(Ending::NoMailbox(answer.for_people())),
+            Step::Making => return Next::Close(Ending::NoMailbox(answer.for_people())),
             // It may be looked at and not opened.
-            Step::Examining(true) => self.watch_by(now, Method::IdleUnselected),
+            Step::Examining(true) => return Next::Watch(Method::IdleUnselected),
             // Asked meanwhile, perhaps after a change that this NOOP did not see.
-            Step::Refreshing if idle.is_asked => self.count_unseen(now),
-            Step::Refreshing => self.search_unseen(now),
-            Step::Searching(search) => self.searched(now, search, is_ok),
-            Step::Ending(_) | Step::Starting if !is_ok => self.watch_by(now, Method::Poll),
-            Step::Ending(is_reissue) => self.idle_ended(now, is_reissue),
-            Step::Starting | Step::Idling => self.idle_ended_unasked(now),
+            Step::Refreshing if self.is_asked => self.count_unseen(link, now),
+            Step::Refreshing => self.search_unseen(link, now),
+            Step::Searching(search) => self.searched(link, now, search, is_ok),
+            Step::Ending(_) | Step::Starting if !is_ok => return Next::Watch(Method::Poll),
+            Step::Ending(is_reissue) => return self.ended(link, now, is_reissue),
+            Step::Starting | Step::Idling => return self.ended_unasked(link, now),
         }
+        Next::Stay
     }
 
     /// The server ended the IDLE by itself. One that does so again and again is better polled.
-    fn idle_ended_unasked(&mut self, now: Now) {
-        let lasted = now.moment.since(self.sent_at);
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        if idle.ends.ended(lasted) {
-            return self.watch_by(now, Method::Poll);
+    fn ended_unasked(&mut self, link: &mut Link, now: Now) -> Next {
+        if self.ends.ended(now.moment.since(link.sent_at())) {
+            return Next::Watch(Method::Poll);
         }
-        self.idle_ended(now, false);
+        self.ended(link, now, false)
     }
 
-    fn idle_ended(&mut self, now: Now, is_reissue: bool) {
-        self.learn_from_round();
-        self.idled();
-        self.timers.stop(Timer::Silence);
+    fn ended(&mut self, link: &mut Link, now: Now, is_reissue: bool) -> Next {
+        self.learn_from_round(link);
+        link.idled();
+        link.timers.stop(Timer::Silence);
         if is_reissue {
-            return self.set_step(Step::Starting);
+            self.step = Step::Starting;
+            return Next::Stay;
         }
-        self.answered();
-        if self.is_leaving {
-            return self.leave(now);
+        link.answered();
+        if link.is_leaving {
+            return Next::Leave;
         }
-        if self.wants_reading { self.count_unseen(now) } else { self.start_idle(now, "", Step::Starting) }
+        if link.wants_reading {
+            self.count_unseen(link, now);
+        } else {
+            self.start(link, now, "", Step::Starting);
+        }
+        Next::Stay
     }
 
     /// Flags that came with new mail prove nothing (sources.md §4.3).
-    fn learn_from_round(&mut self) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        let round = std::mem::take(&mut idle.round);
-        idle.heard_at = None;
+    fn learn_from_round(&mut self, link: &Link) {
+        let round = std::mem::take(&mut self.round);
+        self.heard_at = None;
         if round.has_flags && !round.has_exists {
-            self.traits.learn_flags_in_idle();
+            link.traits.learn_flags_in_idle();
         }
     }
 
-    pub(super) fn start_idle(&mut self, now: Now, before: &str, step: Step) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        idle.step = step;
-        idle.wants_renewal = false;
-        let needs_confirmation = idle.unseen > 0 && !self.traits.sends_flags_in_idle();
-        self.command_after(now, Command::Idle, before, "IDLE");
-        self.timers.set(Timer::Renew, now.moment.after(self.settings.idle_interval));
-        self.seek_better(now);
-        self.look_into_gap(now);
-        if needs_confirmation {
-            let wait = Duration::from_millis(self.rng.u64(CONFIRM_MS));
-            self.question_after(now, wait);
+    /// IDLE, behind `before` in the same segment.
+    pub(super) fn start(&mut self, link: &mut Link, now: Now, before: &str, step: Step) {
+        self.step = step;
+        self.wants_renewal = false;
+        link.command_after(now, Command::Idle, before, "IDLE");
+        link.timers.set(Timer::Renew, now.moment.after(link.settings.idle_interval));
+        seek_better(link, now);
+        if !link.traits.reports_gap() {
+            self.gap.look_into(link, now);
+        }
+        if self.unseen > 0 && !link.traits.sends_flags_in_idle() {
+            link.question_within(now, CONFIRM_MS);
         }
     }
+}
 
-    fn set_step(&mut self, step: Step) {
-        if let Phase::Idle(idle) = &mut self.phase {
-            idle.step = step;
-        }
+/// Another connection, with nothing selected, if that was found to be better. Not all of them at once.
+fn seek_better(link: &mut Link, now: Now) {
+    if link.best_method() == Method::IdleUnselected && link.timers.get(Timer::Upgrade).is_none() {
+        let wait = Duration::from_millis(link.rng.u64(BETTER_WAIT_MS));
+        link.timers.set(Timer::Upgrade, now.moment.after(wait));
+    }
+}
+
+/// A silence longer than the server's rhythm allows is looked into (sources.md §4.3).
+fn expect_rhythm(link: &mut Link, now: Now) {
+    match link.traits.rhythm() {
+        // 2.5 times itself.
+        Some(rhythm) => link.timers.set(Timer::Silence, now.moment.after(rhythm * 5 / 2)),
+        None => link.timers.stop(Timer::Silence),
     }
 }

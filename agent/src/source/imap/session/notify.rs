@@ -1,7 +1,8 @@
 //! Watching by NOTIFY (RFC 5465) with nothing selected: the server pushes STATUS lines, some of them partial.
 
+use super::Next;
+use super::link::{Command, Link};
 use super::timers::Timer;
-use super::{Command, Phase, Session};
 use crate::source::imap::exchange::{Ending, Output};
 use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
 use crate::source::imap::{ANSWER_WAIT, BUSY_REARM, UNTOLD_MAX};
@@ -32,17 +33,9 @@ pub(super) struct Notify {
 }
 
 impl Notify {
-    /// NOTIFY is to be armed again: cures a server's deafness and its inactivity timer (sources.md §4.2).
-    pub(super) fn wants_arming(&mut self) {
-        self.wants_arming = true;
-        self.overflows = 0;
-    }
-}
-
-impl Session {
     /// The first arming; its STATUS is the first reading.
-    pub(super) fn notify_begin(&mut self, now: Now) {
-        self.phase = Phase::Notify(Notify {
+    pub(super) fn begin(link: &mut Link, now: Now) -> Self {
+        let mut notify = Self {
             armed_at: now.moment,
             wants_arming: true,
             is_armed: false,
@@ -50,147 +43,153 @@ impl Session {
             overflows: 0,
             unseen: None,
             untold: 0,
-        });
-        self.notify_proceed(now);
+        };
+        notify.arm_or_disarm(link, now);
+        notify
+    }
+
+    /// NOTIFY is to be armed again: cures a server's deafness and its inactivity timer (sources.md §4.2).
+    pub(super) fn wants_arming(&mut self) {
+        self.wants_arming = true;
+        self.overflows = 0;
     }
 
     /// Arms or asks, where either is due and nothing is in flight.
-    pub(super) fn notify_proceed(&mut self, now: Now) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        if self.in_flight.is_some() {
-            return;
+    pub(super) fn proceed(&mut self, link: &mut Link, now: Now) -> Next {
+        if link.in_flight().is_some() {
+            return Next::Stay;
         }
-        if notify.overflows > OVERFLOWS_MAX || notify.untold >= UNTOLD_MAX {
-            return self.give_up_notify(now);
+        if self.overflows > OVERFLOWS_MAX || self.untold >= UNTOLD_MAX {
+            return give_up(link);
         }
-        if notify.wants_arming {
-            notify.wants_arming = false;
-            notify.armed_at = now.moment;
-            self.timers.set(Timer::Renew, now.moment.after(self.settings.rearm_interval));
-            // The answer is awaited: what is pushed before it, and what answers SET, must not be mistaken for each other.
-            if notify.is_armed {
-                return self.command(now, Command::NotifyNone, DISARM);
-            }
-            return self.arm(now, true);
+        if self.wants_arming {
+            self.arm_or_disarm(link, now);
+        } else if link.may_question(now) {
+            link.ask_status(now);
         }
-        if self.may_question(now) {
-            self.ask_status(now);
+        Next::Stay
+    }
+
+    fn arm_or_disarm(&mut self, link: &mut Link, now: Now) {
+        self.wants_arming = false;
+        self.armed_at = now.moment;
+        link.timers.set(Timer::Renew, now.moment.after(link.settings.rearm_interval));
+        // The answer is awaited: what is pushed before it, and what answers SET, must not be mistaken for each other.
+        if self.is_armed {
+            link.command(now, Command::NotifyNone, DISARM);
+        } else {
+            self.arm(link, now, true);
         }
     }
 
     /// SET. In a gap its STATUS reports what changed since the last push, and answers every question so far.
-    fn arm(&mut self, now: Now, is_gap: bool) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        (notify.is_armed, notify.is_gap, notify.wants_arming) = (true, is_gap, false);
+    fn arm(&mut self, link: &mut Link, now: Now, is_gap: bool) {
+        (self.is_armed, self.is_gap, self.wants_arming) = (true, is_gap, false);
         if is_gap {
-            self.wants_reading = false;
-            self.timers.stop(Timer::Question);
+            link.wants_reading = false;
+            link.timers.stop(Timer::Question);
         }
-        self.command(now, Command::Notify, ARM);
+        link.command(now, Command::Notify, ARM);
     }
 
     /// A line while NOTIFY watches.
-    pub(super) fn notify(&mut self, now: Now, reply: Reply<'_>) {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
         match reply {
-            Reply::Status(items) => self.notify_status(now, &items),
-            Reply::Tagged(_, answer) => self.notify_answer(now, &answer),
-            Reply::Untagged(remark) => self.notify_remark(now, &remark),
-            _ => {}
+            Reply::Status(items) => self.status(link, now, &items),
+            Reply::Tagged(_, answer) => self.answer(link, now, &answer),
+            Reply::Untagged(remark) => self.remark(link, now, &remark),
+            _ => Next::Stay,
         }
     }
 
-    fn notify_status(&mut self, now: Now, items: &StatusItems) {
-        let may_answer = matches!(self.in_flight, Some(Command::Notify | Command::Status));
-        let is_reading = self.status_line(items, may_answer);
+    fn status(&mut self, link: &mut Link, now: Now, items: &StatusItems) -> Next {
+        let may_answer = matches!(link.in_flight(), Some(Command::Notify | Command::Status));
+        let is_reading = link.status_line(items, may_answer);
         if !may_answer {
-            self.told(items.unseen);
+            self.told(link, items.unseen);
         }
         // Servers that push new and expunged messages without UNSEEN must be asked (sources.md §3, Cyrus 3.9).
         if !is_reading && (items.messages.is_some() || items.uid_next.is_some()) {
-            self.tell(Output::Noticed);
-            self.wants_reading = true;
-            self.notify_proceed(now);
+            link.tell(Output::Noticed);
+            link.wants_reading = true;
+            return self.proceed(link, now);
         }
+        Next::Stay
     }
 
     /// News came: this server tells, this connection is a busy one, and a busy one goes deaf sooner.
-    fn told(&mut self, unseen: Option<u32>) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        (notify.unseen, notify.untold) = (unseen.or(notify.unseen), 0);
-        let at = notify.armed_at.after(BUSY_REARM);
-        self.timers.advance(Timer::Renew, at);
+    fn told(&mut self, link: &mut Link, unseen: Option<u32>) {
+        (self.unseen, self.untold) = (unseen.or(self.unseen), 0);
+        link.timers.advance(Timer::Renew, self.armed_at.after(BUSY_REARM));
     }
 
-    fn notify_answer(&mut self, now: Now, answer: &Condition<'_>) {
-        let command = self.in_flight;
-        self.answered();
-        match (command, answer.kind) {
+    fn answer(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>) -> Next {
+        match (link.answered(), answer.kind) {
             // A server that refuses NONE has pushed all the while, and goes on.
-            (Some(Command::NotifyNone), kind) => return self.arm(now, kind == Kind::Ok),
-            (Some(Command::Notify), Kind::Ok) => {
-                self.traits.learn_notify(true, now.moment);
-                self.armed();
+            (Some(Command::NotifyNone), kind) => {
+                self.arm(link, now, kind == Kind::Ok);
+                return Next::Stay;
             }
-            (Some(Command::Notify), _) => return self.notify_refused(now, answer),
+            (Some(Command::Notify), Kind::Ok) => {
+                link.traits.learn_notify(true, now.moment);
+                self.armed(link);
+            }
+            (Some(Command::Notify), _) => return self.refused(link, now, answer),
             (Some(Command::Status), Kind::Ok) => {
-                self.found(self.held_count());
-                let is_read = self.release(Some(self.sent_at));
-                if !is_read {
-                    self.question_after(now, ANSWER_WAIT);
+                self.found(link.held_count());
+                if !link.release(Some(link.sent_at())) {
+                    link.question_after(now, ANSWER_WAIT);
                 }
             }
-            (Some(Command::Status), _) => return self.close(Ending::NoMailbox(answer.for_people())),
+            (Some(Command::Status), _) => return Next::Close(Ending::NoMailbox(answer.for_people())),
             _ => {}
         }
-        self.notify_proceed(now);
+        self.proceed(link, now)
     }
 
     /// What a question found and nobody had told counts against the server.
     fn found(&mut self, unseen: Option<u32>) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        let is_untold = notify.unseen.is_some() && unseen.is_some() && notify.unseen != unseen;
-        notify.untold += u8::from(is_untold);
-        notify.unseen = unseen.or(notify.unseen);
+        let is_untold = self.unseen.is_some() && unseen.is_some() && self.unseen != unseen;
+        self.untold += u8::from(is_untold);
+        self.unseen = unseen.or(self.unseen);
     }
 
     /// In a gap the STATUS answers our question, since nothing could be pushed before; one outside of a gap may have been
     /// pushed before the server read our line. A never-used account gets none: ask.
-    fn armed(&mut self) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        let is_gap = notify.is_gap;
-        notify.unseen = self.held.as_ref().map(|held| held.unseen).or(notify.unseen);
-        let is_read = self.release(is_gap.then_some(self.sent_at));
-        self.wants_reading |= is_gap && !is_read;
+    fn armed(&mut self, link: &mut Link) {
+        self.unseen = link.held_count().or(self.unseen);
+        let is_read = link.release(self.is_gap.then_some(link.sent_at()));
+        link.wants_reading |= self.is_gap && !is_read;
     }
 
-    fn notify_refused(&mut self, now: Now, answer: &Condition<'_>) {
-        self.release(None);
+    fn refused(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>) -> Next {
+        link.release(None);
         if answer.is_code("NOTIFICATIONOVERFLOW") {
-            return self.overflowed(now);
+            return self.overflowed(link, now);
         }
-        self.traits.learn_notify(false, now.moment);
-        self.give_up_notify(now);
-    }
-
-    /// BADEVENT, overflows without end, or silence about what changes: the next lesser way.
-    fn give_up_notify(&mut self, now: Now) {
-        self.watch_by(now, self.idle_method());
+        link.traits.learn_notify(false, now.moment);
+        give_up(link)
     }
 
     /// `* OK [NOTIFICATIONOVERFLOW]` (RFC 5465 §5.8), or Dovecot's `* NO NOTIFY error, some events may have got lost`.
-    fn notify_remark(&mut self, now: Now, remark: &Condition<'_>) {
+    fn remark(&mut self, link: &mut Link, now: Now, remark: &Condition<'_>) -> Next {
         let is_lost = remark.kind == Kind::No && remark.text.starts_with(b"NOTIFY error");
         if remark.is_code("NOTIFICATIONOVERFLOW") || is_lost {
-            self.overflowed(now);
+            return self.overflowed(link, now);
         }
+        Next::Stay
     }
 
-    fn overflowed(&mut self, now: Now) {
-        let Phase::Notify(notify) = &mut self.phase else { return };
-        notify.wants_arming = true;
-        notify.overflows = notify.overflows.saturating_add(1);
-        self.tell(Output::Noticed);
-        self.wants_reading = true;
-        self.notify_proceed(now);
+    fn overflowed(&mut self, link: &mut Link, now: Now) -> Next {
+        self.wants_arming = true;
+        self.overflows = self.overflows.saturating_add(1);
+        link.tell(Output::Noticed);
+        link.wants_reading = true;
+        self.proceed(link, now)
     }
+}
+
+/// BADEVENT, overflows without end, or silence about what changes: the next lesser way.
+fn give_up(link: &Link) -> Next {
+    Next::Watch(link.idle_method())
 }

@@ -1,13 +1,13 @@
 //! From the greeting to a logged-in connection: capabilities, STARTTLS, AUTHENTICATE or LOGIN (RFC 9051 §6.2). What a
 //! mechanism says is `sasl`'s, what follows the log-in before anything else is `id`'s.
 
-use super::sasl;
+use super::link::{Command, Link};
 use super::timers::Timer;
-use super::{Command, Phase, Session};
+use super::{Next, sasl};
 use crate::source::imap::capability::Capabilities;
 use crate::source::imap::exchange::{Ending, Output, Refusal};
 use crate::source::imap::reply::{Condition, Kind, Reply};
-use crate::source::imap::{LOGIN_WAIT, Login, Mechanism, Tls, TokenLogin, user_of};
+use crate::source::imap::{LOGIN_WAIT, Login, Mechanism, Settings, Tls, TokenLogin, user_of};
 use crate::time::Now;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
@@ -51,247 +51,220 @@ enum Step {
     Command,
 }
 
-impl Session {
-    pub(super) fn take_token(&mut self, token: &SecretString) {
-        if let Phase::Fresh(held) = &mut self.phase {
-            *held = Some(token.clone());
-        }
-    }
-
+impl Opening {
     /// The TCP connection stands. TLS from the first byte or a greeting.
-    pub(super) fn open(&mut self, now: Now) {
-        let Phase::Fresh(token) = &mut self.phase else { return };
-        let mut opening = Opening { token: token.take(), ..Opening::default() };
-        if self.settings.tls == Tls::Implicit {
+    pub(super) fn begin(link: &mut Link, now: Now, token: Option<SecretString>) -> Self {
+        let mut opening = Self { token, ..Self::default() };
+        if link.settings.tls == Tls::Implicit {
             opening.step = Step::Handshake(true);
-            self.tell(Output::StartTls);
+            link.tell(Output::StartTls);
         }
-        self.phase = Phase::Opening(Box::new(opening));
-        self.timers.set(Timer::Deadline, now.moment.after(LOGIN_WAIT));
+        link.timers.set(Timer::Deadline, now.moment.after(LOGIN_WAIT));
+        opening
     }
 
     /// The handshake is done; what was told in the clear counts no more (RFC 9051 §6.2.1).
-    pub(super) fn secured(&mut self, now: Now) {
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        let Step::Handshake(is_greeting_next) = opening.step else { return };
-        opening.is_secured = true;
-        opening.step = if is_greeting_next { Step::Greeting } else { Step::Command };
-        self.capabilities = Capabilities::NONE;
+    pub(super) fn secured(&mut self, link: &mut Link, now: Now) {
+        let Step::Handshake(is_greeting_next) = self.step else { return };
+        self.is_secured = true;
+        self.step = if is_greeting_next { Step::Greeting } else { Step::Command };
+        link.capabilities = Capabilities::NONE;
         if !is_greeting_next {
-            self.opening_command(now, Command::Capability, "CAPABILITY");
+            link.command_within(now, Command::Capability, "CAPABILITY");
         }
     }
 
     /// A line during the log-in. `is_more_waiting`: bytes of the same read lie behind it.
-    pub(super) fn opening(&mut self, now: Now, reply: Reply<'_>, is_more_waiting: bool) {
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        opening.is_told |= matches!(reply, Reply::Capability(_));
-        match (opening.step, reply) {
-            (Step::Handshake(_), _) => self.close(Ending::Violation("data in the clear where TLS begins")),
-            (Step::Greeting, Reply::Untagged(greeting)) => self.greeted(now, &greeting),
-            (Step::Command, Reply::Continue) => self.continued(),
-            (Step::Command, Reply::Tagged(_, answer)) => self.opening_answer(now, &answer, is_more_waiting),
-            (Step::Greeting, _) => self.skip(),
-            (Step::Command, Reply::Id(fields)) => self.take_id(fields),
+    pub(super) fn handle(
+        &mut self,
+        link: &mut Link,
+        now: Now,
+        reply: Reply<'_>,
+        is_more_waiting: bool,
+    ) -> Next {
+        self.is_told |= matches!(reply, Reply::Capability(_));
+        match (self.step, reply) {
+            (Step::Handshake(_), _) => {
+                return Next::Close(Ending::Violation("data in the clear where TLS begins"));
+            }
+            (Step::Greeting, Reply::Untagged(greeting)) => return self.greeted(link, now, &greeting),
+            (Step::Command, Reply::Continue) => self.continued(link),
+            (Step::Command, Reply::Tagged(_, answer)) => {
+                return self.answer(link, now, &answer, is_more_waiting);
+            }
+            (Step::Greeting, _) => link.skip(),
+            (Step::Command, Reply::Id(fields)) => link.take_id(fields),
             (Step::Command, _) => {}
         }
+        Next::Stay
     }
 
-    fn greeted(&mut self, now: Now, greeting: &Condition<'_>) {
-        if !matches!(greeting.kind, Kind::Ok | Kind::PreAuth) {
-            return self.close(Ending::Violation("its greeting is not OK"));
+    fn greeted(&mut self, link: &mut Link, now: Now, greeting: &Condition<'_>) -> Next {
+        let is_logged_in = greeting.kind == Kind::PreAuth;
+        if !is_logged_in && greeting.kind != Kind::Ok {
+            return Next::Close(Ending::Violation("its greeting is not OK"));
         }
-        if greeting.kind == Kind::PreAuth
-            && let Some(reason) = self.refused_preauth()
-        {
-            return self.refused(Refusal::Source, reason.into());
+        if is_logged_in && let Some(reason) = refused_preauth(&link.settings) {
+            return refused(link, Refusal::Source, reason.into());
         }
-        self.take_greeting(greeting);
-        self.take_told(greeting);
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        opening.step = Step::Command;
-        opening.is_logged_in = greeting.kind == Kind::PreAuth;
-        let (is_told, is_logged_in) = (opening.is_told, opening.is_logged_in);
+        link.take_greeting(greeting);
+        self.take_told(link, greeting);
+        self.step = Step::Command;
+        self.is_logged_in = is_logged_in;
         if is_logged_in {
-            self.tell(Output::LoggedIn);
+            link.tell(Output::LoggedIn);
         }
-        match (is_told, is_logged_in) {
-            (false, _) => self.opening_command(now, Command::Capability, "CAPABILITY"),
-            (true, false) => self.opening_next(now),
-            (true, true) => self.introduce(now),
+        match (self.is_told, is_logged_in) {
+            (false, _) => command(link, now, Command::Capability, "CAPABILITY"),
+            (true, false) => self.log_in_as_offered(link, now),
+            (true, true) => introduce(link, now),
         }
-    }
-
-    /// PREAUTH: logged in already, as nobody knows whom (RFC 9051 §7.1.4). That is the mailbox only where the
-    /// configuration has one account, and safe only where no STARTTLS should come first.
-    fn refused_preauth(&self) -> Option<&'static str> {
-        if self.settings.tls == Tls::StartTls {
-            return Some(
-                "server greets with PREAUTH, which leaves no room for STARTTLS; set tls = \"implicit\" and its port",
-            );
-        }
-        (!self.settings.login.is_one_account()).then_some(
-            "server greets with PREAUTH: somebody is logged in, and not as this mailbox; set login = \"password\" and \
-             user to that one account, or the port where the server asks for a log-in",
-        )
     }
 
     /// Capabilities in a response code (RFC 9051 §7.1).
-    fn take_told(&mut self, condition: &Condition<'_>) {
-        let Phase::Opening(opening) = &mut self.phase else { return };
+    fn take_told(&mut self, link: &mut Link, condition: &Condition<'_>) {
         if condition.is_code("CAPABILITY") {
-            opening.is_told = true;
-            self.capabilities = Capabilities::from_words(condition.argument);
+            self.is_told = true;
+            link.capabilities = Capabilities::from_words(condition.argument);
         }
     }
 
-    fn opening_answer(&mut self, now: Now, answer: &Condition<'_>, is_more_waiting: bool) {
-        let command = self.in_flight.take();
-        match (command, answer.kind) {
+    fn answer(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>, is_more_waiting: bool) -> Next {
+        match (link.answered_within(), answer.kind) {
             (Some(Command::StartTls), Kind::Ok) if is_more_waiting => {
-                self.close(Ending::Violation("data in the clear behind STARTTLS"));
+                Next::Close(Ending::Violation("data in the clear behind STARTTLS"))
             }
             (Some(Command::StartTls), Kind::Ok) => {
-                if let Phase::Opening(opening) = &mut self.phase {
-                    opening.step = Step::Handshake(false);
-                }
-                self.tell(Output::StartTls);
+                self.step = Step::Handshake(false);
+                link.tell(Output::StartTls);
+                Next::Stay
             }
-            (Some(Command::LogIn), Kind::Ok) => self.logged_in(now, answer),
-            (Some(Command::LogIn), _) if self.may_login_instead(answer) => self.log_in_instead(now),
-            (Some(Command::LogIn), _) => self.log_in_refused(answer),
+            (Some(Command::LogIn), Kind::Ok) => self.logged_in(link, now, answer),
+            (Some(Command::LogIn), _) if self.may_login_instead(link, answer) => {
+                self.pieces.clear();
+                self.log_in(link, now, Way::LoginInstead)
+            }
+            (Some(Command::LogIn), _) => self.log_in_refused(link, answer),
             // Whether it answers or refuses: what was announced before counts, else IMAP4rev1.
-            (Some(Command::Capability), _) if self.is_logged_in() => self.introduce(now),
-            (Some(Command::Capability), _) => self.opening_next(now),
-            (Some(Command::StartTls), _) => self.refused(Refusal::Source, "server refuses STARTTLS".into()),
+            (Some(Command::Capability), _) if self.is_logged_in => introduce(link, now),
+            (Some(Command::Capability), _) => self.log_in_as_offered(link, now),
+            (Some(Command::StartTls), _) => refused(link, Refusal::Source, "server refuses STARTTLS".into()),
             // Refused or not: the server has heard it.
-            (Some(Command::Id), _) => self.begin(now),
-            _ => {}
+            (Some(Command::Id), _) => Next::Begin,
+            _ => Next::Stay,
         }
     }
 
     /// The server offers PLAIN and does not understand it, or cannot do it: no credential was judged, so that LOGIN is
     /// no second refusal. After a bare NO it might be.
-    fn may_login_instead(&self, answer: &Condition<'_>) -> bool {
-        let Phase::Opening(opening) = &self.phase else { return false };
+    fn may_login_instead(&self, link: &Link, answer: &Condition<'_>) -> bool {
         let is_not_judged = answer.kind == Kind::Bad || answer.is_code("CANNOT");
-        opening.way == Way::Plain
+        self.way == Way::Plain
             && is_not_judged
-            && !matches!(self.settings.login, Login::AuthzId { .. })
-            && !self.capabilities.has(Capabilities::LOGINDISABLED)
+            && !matches!(link.settings.login, Login::AuthzId { .. })
+            && !link.capabilities.has(Capabilities::LOGINDISABLED)
     }
 
-    fn log_in_instead(&mut self, now: Now) {
-        if let Phase::Opening(opening) = &mut self.phase {
-            opening.pieces.clear();
-        }
-        self.log_in(now, Way::LoginInstead);
-    }
-
-    fn log_in_refused(&mut self, answer: &Condition<'_>) {
-        if matches!(&self.phase, Phase::Opening(opening) if opening.way == Way::Login) {
+    fn log_in_refused(&self, link: &mut Link, answer: &Condition<'_>) -> Next {
+        if self.way == Way::Login {
             // Perhaps the server learned PLAIN meanwhile.
-            self.traits.learn_login(false);
+            link.traits.learn_login(false);
         }
-        self.refused(self.refusal(answer), answer.for_people());
-    }
-
-    /// Logged in, capabilities known: ID where it is offered, then the errand.
-    fn introduce(&mut self, now: Now) {
-        if self.capabilities.has(Capabilities::ID) {
-            return self.send_id(now);
-        }
-        self.begin(now);
+        let refusal = refusal(&link.settings.login, answer);
+        refused(link, refusal, answer.for_people())
     }
 
     /// The capabilities are known, the log-in is not sent.
-    fn opening_next(&mut self, now: Now) {
-        let Phase::Opening(opening) = &mut self.phase else { return };
+    fn log_in_as_offered(&mut self, link: &mut Link, now: Now) -> Next {
         // A server that tells nothing may offer anything: its refusal says more than a guess.
-        let is_told = std::mem::take(&mut opening.is_told);
-        if self.settings.tls == Tls::StartTls && !opening.is_secured {
-            if self.capabilities.has(Capabilities::STARTTLS) || !is_told {
-                return self.opening_command(now, Command::StartTls, "STARTTLS");
+        let is_told = std::mem::take(&mut self.is_told);
+        if link.settings.tls == Tls::StartTls && !self.is_secured {
+            if link.capabilities.has(Capabilities::STARTTLS) || !is_told {
+                return command(link, now, Command::StartTls, "STARTTLS");
             }
-            return self.refused(Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
+            return refused(link, Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
         }
-        if let Login::Token(login) = &self.settings.clone().login {
-            return self.show_token(now, login, is_told);
+        if let Login::Token(login) = &link.settings.clone().login {
+            return self.show_token(link, now, login, is_told);
         }
-        let has_plain = self.capabilities.has(Capabilities::AUTH_PLAIN);
+        let has_plain = link.capabilities.has(Capabilities::AUTH_PLAIN);
         let is_login_better =
-            self.traits.needs_login() && !self.capabilities.has(Capabilities::LOGINDISABLED);
-        let is_authzid = matches!(self.settings.login, Login::AuthzId { .. });
+            link.traits.needs_login() && !link.capabilities.has(Capabilities::LOGINDISABLED);
+        let is_authzid = matches!(link.settings.login, Login::AuthzId { .. });
         if (has_plain && (is_authzid || !is_login_better)) || (is_authzid && !is_told) {
-            return self.authenticate(now);
+            return self.authenticate(link, now);
         }
         if is_authzid {
-            return self.refused(
-                Refusal::Source,
-                "server offers no AUTH=PLAIN; login = \"authzid\" needs it".into(),
-            );
+            let text = "server offers no AUTH=PLAIN; login = \"authzid\" needs it";
+            return refused(link, Refusal::Source, text.into());
         }
-        if self.capabilities.has(Capabilities::LOGINDISABLED) {
-            return self.refused(Refusal::Source, "server takes no log-in here; set tls".into());
+        if link.capabilities.has(Capabilities::LOGINDISABLED) {
+            return refused(link, Refusal::Source, "server takes no log-in here; set tls".into());
         }
-        self.log_in(now, Way::Login);
+        self.log_in(link, now, Way::Login)
     }
 
-    fn authenticate(&mut self, now: Now) {
-        let (authorization, user) = self.identities();
+    fn authenticate(&mut self, link: &mut Link, now: Now) -> Next {
+        let (authorization, user) = identities(link);
         if authorization.contains('\0') || user.contains('\0') {
-            return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
+            return refused(link, Refusal::Mailbox, "a NUL in the mailbox's name".into());
         }
-        let response = sasl::plain(&authorization, &user, self.password());
-        self.set_way(Way::Plain);
-        self.authenticate_by(now, "PLAIN", &response);
+        let response = sasl::plain(&authorization, &user, password(&link.settings.login));
+        self.way = Way::Plain;
+        self.authenticate_by(link, now, "PLAIN", &response)
     }
 
     /// AUTHENTICATE with the access token. The mechanism's last word is for a server that explains a refusal.
-    fn show_token(&mut self, now: Now, login: &TokenLogin, is_told: bool) {
+    fn show_token(&mut self, link: &mut Link, now: Now, login: &TokenLogin, is_told: bool) -> Next {
         let (name, capability) = match login.mechanism {
             Mechanism::XOAuth2 => ("XOAUTH2", Capabilities::AUTH_XOAUTH2),
             Mechanism::OAuthBearer => ("OAUTHBEARER", Capabilities::AUTH_OAUTHBEARER),
         };
-        if is_told && !self.capabilities.has(capability) {
+        if is_told && !link.capabilities.has(capability) {
             let text = format!("server offers no AUTH={name}; set login to what it offers");
-            return self.refused(Refusal::Source, text);
+            return refused(link, Refusal::Source, text);
         }
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        let Some(token) = opening.token.take() else {
-            return self.refused(Refusal::Source, "no access token was given".into());
+        let Some(token) = self.token.take() else {
+            return refused(link, Refusal::Source, "no access token was given".into());
         };
-        let user = user_of(login.user.as_deref(), &self.mailbox);
+        let user = user_of(login.user.as_deref(), &link.mailbox);
         if !sasl::is_plain_text(&user) {
-            return self.refused(Refusal::Mailbox, "a control character in the mailbox's name".into());
+            return refused(link, Refusal::Mailbox, "a control character in the mailbox's name".into());
         }
-        let (host, port) = (self.settings.host.as_str(), self.settings.port);
+        let (host, port) = (link.settings.host.as_str(), link.settings.port);
         let (response, last_word) = match login.mechanism {
             Mechanism::XOAuth2 => (sasl::xoauth2(&user, &token), &b"\r\n"[..]),
             Mechanism::OAuthBearer => (sasl::oauthbearer(&user, host, port, &token), &b"AQ==\r\n"[..]),
         };
-        self.set_way(Way::Token);
-        self.authenticate_by(now, name, &response);
+        self.way = Way::Token;
+        let next = self.authenticate_by(link, now, name, &response);
         self.hold_piece(last_word.to_vec());
+        next
     }
 
     /// AUTHENTICATE with its response in the line, where the server takes it there, else after its `+`.
-    fn authenticate_by(&mut self, now: Now, mechanism: &str, response: &Zeroizing<String>) {
-        if self.capabilities.has(Capabilities::SASL_IR) {
+    fn authenticate_by(
+        &mut self,
+        link: &mut Link,
+        now: Now,
+        mechanism: &str,
+        response: &Zeroizing<String>,
+    ) -> Next {
+        if link.capabilities.has(Capabilities::SASL_IR) {
             let line = Zeroizing::new(["AUTHENTICATE ", mechanism, " ", response].concat());
-            return self.opening_command(now, Command::LogIn, &line);
+            return command(link, now, Command::LogIn, &line);
         }
         self.hold_piece([response.as_bytes(), b"\r\n"].concat());
-        self.opening_command(now, Command::LogIn, &["AUTHENTICATE ", mechanism].concat());
+        command(link, now, Command::LogIn, &["AUTHENTICATE ", mechanism].concat())
     }
 
     /// LOGIN; what no quoted string may hold goes as a literal (RFC 9051 §9: quoted, literal).
-    fn log_in(&mut self, now: Now, way: Way) {
-        self.set_way(way);
-        let (_, user) = self.identities();
-        let words = [Zeroizing::new(user), Zeroizing::new(self.password().to_owned())];
+    fn log_in(&mut self, link: &mut Link, now: Now, way: Way) -> Next {
+        self.way = way;
+        let (_, user) = identities(link);
+        let words = [Zeroizing::new(user), Zeroizing::new(password(&link.settings.login).to_owned())];
         if words.iter().any(|word| word.contains('\0')) {
-            return self.refused(Refusal::Mailbox, "a NUL in the mailbox's name".into());
+            return refused(link, Refusal::Mailbox, "a NUL in the mailbox's name".into());
         }
         // A text that grows leaves copies of the password behind: room for every character escaped.
         let room = 32 + 2 * words.iter().map(|word| word.len()).sum::<usize>();
@@ -319,84 +292,103 @@ impl Session {
         let mut pieces = pieces.into_iter();
         let first = pieces.next().unwrap_or_default();
         pieces.for_each(|piece| self.hold_piece([piece.as_bytes(), b"\r\n"].concat()));
-        self.opening_command(now, Command::LogIn, &first);
-    }
-
-    /// Authorization identity (empty: none) and the name that authenticates.
-    fn identities(&self) -> (String, String) {
-        let mailbox = &*self.mailbox;
-        match &self.settings.login {
-            Login::Master { user, separator, .. } => (String::new(), format!("{mailbox}{separator}{user}")),
-            Login::AuthzId { user, .. } => (mailbox.to_owned(), user.clone()),
-            Login::Password { user, .. } | Login::Token(TokenLogin { user, .. }) => {
-                (String::new(), user_of(user.as_deref(), mailbox))
-            }
-        }
-    }
-
-    fn password(&self) -> &str {
-        match &self.settings.login {
-            Login::Master { password, .. }
-            | Login::AuthzId { password, .. }
-            | Login::Password { password, .. } => password.expose_secret(),
-            // Shown by `show_token`, never as a password.
-            Login::Token(_) => "",
-        }
-    }
-
-    fn set_way(&mut self, way: Way) {
-        if let Phase::Opening(opening) = &mut self.phase {
-            opening.way = way;
-        }
+        command(link, now, Command::LogIn, &first)
     }
 
     fn hold_piece(&mut self, bytes: Vec<u8>) {
-        if let Phase::Opening(opening) = &mut self.phase {
-            opening.pieces.push_back(Zeroizing::new(bytes));
-        }
+        self.pieces.push_back(Zeroizing::new(bytes));
     }
 
-    fn continued(&mut self) {
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        match opening.pieces.pop_front() {
-            Some(piece) => self.send(piece.to_vec()),
+    fn continued(&mut self, link: &mut Link) {
+        match self.pieces.pop_front() {
+            Some(piece) => link.send(piece.to_vec()),
             // A challenge where none is due: RFC 9051 §6.2.2 cancels with `*`.
-            None if matches!(opening.way, Way::Plain | Way::Token) => self.send(b"*\r\n".to_vec()),
-            None => self.skip(),
+            None if matches!(self.way, Way::Plain | Way::Token) => link.send(b"*\r\n".to_vec()),
+            None => link.skip(),
         }
     }
 
-    fn logged_in(&mut self, now: Now, answer: &Condition<'_>) {
-        self.take_told(answer);
+    fn logged_in(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>) -> Next {
+        self.take_told(link, answer);
         // At once: a connection that ends before its errand begins was let in nevertheless.
-        self.tell(Output::LoggedIn);
-        let Phase::Opening(opening) = &mut self.phase else { return };
-        opening.is_logged_in = true;
-        if opening.way == Way::LoginInstead {
-            self.traits.learn_login(true);
+        link.tell(Output::LoggedIn);
+        self.is_logged_in = true;
+        if self.way == Way::LoginInstead {
+            link.traits.learn_login(true);
         }
-        if opening.is_told {
-            self.introduce(now);
+        if self.is_told {
+            introduce(link, now)
         } else {
-            self.opening_command(now, Command::Capability, "CAPABILITY");
+            command(link, now, Command::Capability, "CAPABILITY")
         }
     }
+}
 
-    /// Whether the CAPABILITY in flight is the one after the log-in.
-    fn is_logged_in(&self) -> bool {
-        matches!(&self.phase, Phase::Opening(opening) if opening.is_logged_in)
+/// A command within the deadline of the whole log-in.
+fn command(link: &mut Link, now: Now, command: Command, text: &str) -> Next {
+    link.command_within(now, command, text);
+    Next::Stay
+}
+
+/// Logged in, capabilities known: ID where it is offered, then the errand.
+fn introduce(link: &mut Link, now: Now) -> Next {
+    if link.capabilities.has(Capabilities::ID) {
+        link.send_id(now);
+        return Next::Stay;
     }
+    Next::Begin
+}
 
-    fn refused(&mut self, refusal: Refusal, text: String) {
-        self.tell(Output::LoginRefused { refusal, text });
-        self.close(Ending::Refused);
+fn refused(link: &mut Link, refusal: Refusal, text: String) -> Next {
+    link.tell(Output::LoginRefused { refusal, text });
+    Next::Close(Ending::Refused)
+}
+
+/// PREAUTH: logged in already, as nobody knows whom (RFC 9051 §7.1.4). That is the mailbox only where the
+/// configuration has one account, and safe only where no STARTTLS should come first.
+fn refused_preauth(settings: &Settings) -> Option<&'static str> {
+    if settings.tls == Tls::StartTls {
+        return Some(
+            "server greets with PREAUTH, which leaves no room for STARTTLS; set tls = \"implicit\" and its port",
+        );
     }
+    (!settings.login.is_one_account()).then_some(
+        "server greets with PREAUTH: somebody is logged in, and not as this mailbox; set login = \"password\" and \
+         user to that one account, or the port where the server asks for a log-in",
+    )
+}
 
-    /// A command whose deadline is the whole log-in's.
-    pub(super) fn opening_command(&mut self, now: Now, command: Command, text: &str) {
-        let deadline = self.timers;
-        self.command(now, command, text);
-        self.timers = deadline;
+/// Whose refusal it is, by the response code (RFC 5530 §3) or the words that servers use without one.
+fn refusal(login: &Login, answer: &Condition<'_>) -> Refusal {
+    const BUSY: [&str; 5] = ["UNAVAILABLE", "LIMIT", "INUSE", "SERVERBUG", "OVERQUOTA"];
+    let is_busy_text = answer.text.windows(22).any(|w| w.eq_ignore_ascii_case(b"internal login failure"));
+    if is_busy_text || BUSY.iter().any(|code| answer.is_code(code)) {
+        return Refusal::Busy;
+    }
+    let concerns_credential = answer.code.is_empty() || answer.is_code("AUTHENTICATIONFAILED");
+    let is_shared = login.is_shared() && answer.kind == Kind::No;
+    if concerns_credential && is_shared { Refusal::Source } else { Refusal::Mailbox }
+}
+
+/// Authorization identity (empty: none) and the name that authenticates.
+fn identities(link: &Link) -> (String, String) {
+    let mailbox = &*link.mailbox;
+    match &link.settings.login {
+        Login::Master { user, separator, .. } => (String::new(), format!("{mailbox}{separator}{user}")),
+        Login::AuthzId { user, .. } => (mailbox.to_owned(), user.clone()),
+        Login::Password { user, .. } | Login::Token(TokenLogin { user, .. }) => {
+            (String::new(), user_of(user.as_deref(), mailbox))
+        }
+    }
+}
+
+fn password(login: &Login) -> &str {
+    match login {
+        Login::Master { password, .. }
+        | Login::AuthzId { password, .. }
+        | Login::Password { password, .. } => password.expose_secret(),
+        // Shown by `show_token`, never as a password.
+        Login::Token(_) => "",
     }
 }
 

@@ -2,15 +2,15 @@
 //! itself. No capability says whether one does. Until it was seen the mailbox is asked besides, and a server that never
 //! tells what the questions find is polled.
 
+use super::Next;
 use super::gap::Gap;
 use super::idle::{CONFIRM_MS, ShortEnds};
+use super::link::{Command, Link};
 use super::timers::Timer;
-use super::{Command, Phase, Session};
 use crate::source::imap::exchange::{Ending, Output};
 use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
 use crate::source::imap::{ANSWER_WAIT, Method, UNTOLD_MAX, Watch};
 use crate::time::Now;
-use std::time::Duration;
 
 /// A connection that an IDLE with nothing selected watches.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Unselected {
     /// Changes that only a question found.
     untold: u8,
     ends: ShortEnds,
-    pub(super) gap: Gap,
+    gap: Gap,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,149 +37,138 @@ enum Step {
 }
 
 impl Unselected {
-    /// IDLE is to be issued again.
-    pub(super) fn wants_renewal(&mut self) {
-        self.wants_renewal = true;
-    }
-}
-
-impl Session {
     /// The count is asked for first.
-    pub(super) fn unselected_begin(&mut self, now: Now) {
+    pub(super) fn begin(link: &mut Link, now: Now) -> Self {
         let mut gap = Gap::default();
         gap.asking();
-        self.phase = Phase::Unselected(Unselected {
+        link.ask_status(now);
+        Self {
             step: Step::Asking,
             wants_renewal: false,
             unseen: None,
             untold: 0,
             ends: ShortEnds::default(),
             gap,
-        });
-        self.ask_status(now);
+        }
+    }
+
+    /// IDLE is to be issued again.
+    pub(super) fn wants_renewal(&mut self) {
+        self.wants_renewal = true;
     }
 
     /// Ends the IDLE where there is a reason to; everything else goes on by the server's answers.
-    pub(super) fn unselected_proceed(&mut self, now: Now) {
-        let is_leaving = self.is_leaving;
-        let may_question = self.may_question(now);
-        let Phase::Unselected(Unselected { step, wants_renewal, .. }) = &mut self.phase else { return };
-        if *step == Step::Idling && (may_question || *wants_renewal || is_leaving) {
-            *step = Step::Ending;
-            self.timers.set(Timer::Deadline, now.moment.after(ANSWER_WAIT));
-            self.send(b"DONE\r\n".to_vec());
+    pub(super) fn proceed(&mut self, link: &mut Link, now: Now) {
+        let may_question = link.may_question(now);
+        if self.step == Step::Idling && (may_question || self.wants_renewal || link.is_leaving) {
+            self.step = Step::Ending;
+            link.send_done(now);
         }
     }
 
     /// A line while nothing is selected.
-    pub(super) fn unselected(&mut self, now: Now, reply: Reply<'_>) {
-        let Phase::Unselected(Unselected { step, .. }) = &mut self.phase else { return };
-        match (*step, reply) {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
+        match (self.step, reply) {
             (Step::Asking, Reply::Status(items)) => {
-                self.status_line(&items, true);
+                link.status_line(&items, true);
             }
-            (_, Reply::Status(items)) => self.unselected_status(now, &items),
+            (_, Reply::Status(items)) => self.status(link, now, &items),
             (Step::Starting, Reply::Continue) => {
-                *step = Step::Idling;
-                self.timers.stop(Timer::Deadline);
-                self.unselected_proceed(now);
+                self.step = Step::Idling;
+                link.timers.stop(Timer::Deadline);
+                self.proceed(link, now);
             }
-            (_, Reply::Continue) => self.skip(),
-            (_, Reply::Tagged(_, answer)) => self.unselected_answer(now, &answer),
+            (_, Reply::Continue) => link.skip(),
+            (_, Reply::Tagged(_, answer)) => return self.answer(link, now, &answer),
             _ => {}
         }
+        Next::Stay
     }
 
     /// Pushed: a reading where it says UNSEEN, else a reason to ask.
-    fn unselected_status(&mut self, now: Now, items: &StatusItems) {
-        self.traits.learn_status_in_idle();
-        let is_reading = self.status_line(items, false);
-        let Phase::Unselected(unselected) = &mut self.phase else { return };
-        unselected.unseen = items.unseen.or(unselected.unseen);
-        if unselected.step != Step::Idling {
-            unselected.gap.told();
+    fn status(&mut self, link: &mut Link, now: Now, items: &StatusItems) {
+        link.traits.learn_status_in_idle();
+        let is_reading = link.status_line(items, false);
+        self.unseen = items.unseen.or(self.unseen);
+        if self.step != Step::Idling {
+            self.gap.told();
         }
         if !is_reading {
-            self.tell(Output::Noticed);
-            self.wants_reading = true;
-            self.unselected_proceed(now);
+            link.tell(Output::Noticed);
+            link.wants_reading = true;
+            self.proceed(link, now);
         }
     }
 
-    fn unselected_answer(&mut self, now: Now, answer: &Condition<'_>) {
-        let Phase::Unselected(unselected) = &mut self.phase else { return };
-        let (step, is_ok) = (unselected.step, answer.kind == Kind::Ok);
-        match step {
-            Step::Asking if !is_ok => self.close(Ending::NoMailbox(answer.for_people())),
-            Step::Asking => self.unselected_asked(now),
-            Step::Starting | Step::Ending if !is_ok => self.watch_by(now, Method::Poll),
-            Step::Ending => self.unselected_ended(now),
+    fn answer(&mut self, link: &mut Link, now: Now, answer: &Condition<'_>) -> Next {
+        let is_ok = answer.kind == Kind::Ok;
+        match self.step {
+            Step::Asking if !is_ok => Next::Close(Ending::NoMailbox(answer.for_people())),
+            Step::Asking => self.asked(link, now),
+            Step::Starting | Step::Ending if !is_ok => Next::Watch(Method::Poll),
+            Step::Ending => self.ended(link, now),
             Step::Starting | Step::Idling => {
-                if unselected.ends.ended(now.moment.since(self.sent_at)) {
-                    return self.watch_by(now, Method::Poll);
+                if self.ends.ended(now.moment.since(link.sent_at())) {
+                    return Next::Watch(Method::Poll);
                 }
-                self.unselected_ended(now);
+                self.ended(link, now)
             }
         }
     }
 
     /// The question is answered. What it found and nobody told counts against the server.
-    fn unselected_asked(&mut self, now: Now) {
-        self.answered();
-        let found = self.held_count();
-        let is_proven = self.traits.sends_status_in_idle();
-        if !self.release(Some(self.sent_at)) {
-            self.question_after(now, ANSWER_WAIT);
+    fn asked(&mut self, link: &mut Link, now: Now) -> Next {
+        link.answered();
+        let found = link.held_count();
+        let is_proven = link.traits.sends_status_in_idle();
+        if !link.release(Some(link.sent_at())) {
+            link.question_after(now, ANSWER_WAIT);
         }
-        let Phase::Unselected(unselected) = &mut self.phase else { return };
-        let before = unselected.unseen;
-        unselected.unseen = found.or(before);
-        unselected.gap.counted(found != before);
+        let before = self.unseen;
+        self.unseen = found.or(before);
+        self.gap.counted(found != before);
         if !is_proven && before.is_some() && found.is_some() && before != found {
-            unselected.untold += 1;
-            if unselected.untold >= UNTOLD_MAX {
-                return self.give_up_unselected(now);
+            self.untold += 1;
+            if self.untold >= UNTOLD_MAX {
+                return give_up(link);
             }
         }
-        self.unselected_idle(now);
+        self.idle(link, now);
+        Next::Stay
     }
 
-    /// Nothing is pushed here. `auto` came because something was pushed with INBOX examined, and goes back.
-    fn give_up_unselected(&mut self, now: Now) {
-        self.traits.learn_unselected_silent();
-        let is_auto = self.settings.watch == Watch::Auto;
-        self.watch_by(now, if is_auto { self.idle_method() } else { Method::Poll });
-    }
-
-    fn unselected_ended(&mut self, now: Now) {
-        self.answered();
-        self.idled();
-        if self.is_leaving {
-            self.leave(now);
-        } else if self.may_question(now) {
-            if let Phase::Unselected(unselected) = &mut self.phase {
-                unselected.step = Step::Asking;
-                unselected.gap.asking();
-            }
-            self.ask_status(now);
+    fn ended(&mut self, link: &mut Link, now: Now) -> Next {
+        link.answered();
+        link.idled();
+        if link.is_leaving {
+            return Next::Leave;
+        }
+        if link.may_question(now) {
+            self.step = Step::Asking;
+            self.gap.asking();
+            link.ask_status(now);
         } else {
-            if let Phase::Unselected(unselected) = &mut self.phase {
-                unselected.gap.opened();
-            }
-            self.unselected_idle(now);
+            self.gap.opened();
+            self.idle(link, now);
         }
+        Next::Stay
     }
 
-    fn unselected_idle(&mut self, now: Now) {
-        let Phase::Unselected(unselected) = &mut self.phase else { return };
-        unselected.step = Step::Starting;
-        unselected.wants_renewal = false;
-        self.command(now, Command::Idle, "IDLE");
-        self.timers.set(Timer::Renew, now.moment.after(self.settings.idle_interval));
-        self.look_into_gap(now);
-        if !self.traits.sends_status_in_idle() {
-            let wait = Duration::from_millis(self.rng.u64(CONFIRM_MS));
-            self.question_after(now, wait);
+    fn idle(&mut self, link: &mut Link, now: Now) {
+        self.step = Step::Starting;
+        self.wants_renewal = false;
+        link.command(now, Command::Idle, "IDLE");
+        link.timers.set(Timer::Renew, now.moment.after(link.settings.idle_interval));
+        self.gap.look_into(link, now);
+        if !link.traits.sends_status_in_idle() {
+            link.question_within(now, CONFIRM_MS);
         }
     }
+}
+
+/// Nothing is pushed here. `auto` came because something was pushed with INBOX examined, and goes back.
+fn give_up(link: &Link) -> Next {
+    link.traits.learn_unselected_silent();
+    let is_auto = link.settings.watch == Watch::Auto;
+    Next::Watch(if is_auto { link.idle_method() } else { Method::Poll })
 }
