@@ -1,5 +1,5 @@
 //! The machine of one connection to the server: bytes and time come in, bytes and news go out. It logs in (`opening`, with
-//! `sasl` and `id`), then watches by NOTIFY (`notify`) or IDLE (`idle`, with `count` and `gap`; `unselected`), or reads
+//! `sasl` and `id`), then watches by NOTIFY (`notify`) or IDLE (`idle`, `unselected`, both with `gap`), or reads
 //! once and leaves (`visit`). Each of these is a machine of its own over the one `link`, and says by `Next` what follows
 //! it; here the lines are cut, handed to the phase of now, and one phase follows another. No socket, no clock.
 //!
@@ -12,7 +12,6 @@ mod sasl;
 mod id;
 mod notify;
 mod idle;
-mod count;
 mod gap;
 mod unselected;
 mod visit;

@@ -1,7 +1,8 @@
 //! Watching by IDLE (RFC 2177) with INBOX examined: the server's lines are hints, the count comes from a search (`count`).
 
+mod count;
+
 use super::Next;
-use super::count::{Found, Search};
 use super::gap::Gap;
 use super::link::{Command, Link};
 use super::timers::Timer;
@@ -10,6 +11,7 @@ use crate::source::imap::Method;
 use crate::source::imap::exchange::{Ending, Output};
 use crate::source::imap::reply::{Condition, Kind, Reply, StatusItems};
 use crate::time::{Moment, Now};
+use count::{Found, Search};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -28,26 +30,26 @@ const BETTER_WAIT_MS: std::ops::RangeInclusive<u64> = 1_000..=60_000;
 /// A connection that IDLE watches.
 #[derive(Debug)]
 pub(super) struct Idle {
-    pub(super) step: Step,
+    step: Step,
     wants_renewal: bool,
     /// A question from outside, or the sweep's, is not answered yet.
-    pub(super) is_asked: bool,
+    is_asked: bool,
     /// How many messages there are, as far as EXISTS and EXPUNGE told.
-    pub(super) exists: u32,
+    exists: u32,
     /// What the last search answered.
-    pub(super) unseen: u32,
+    unseen: u32,
     /// What was read last, by a count or in a STATUS line.
-    pub(super) read: Option<u32>,
+    read: Option<u32>,
     /// What the search in flight found.
-    pub(super) found: Found,
+    found: Found,
     /// The server told of a change since the count was asked for: two answers, or a count and EXISTS, tell nothing of
     /// each other.
-    pub(super) is_moving: bool,
-    pub(super) gap: Gap,
+    is_moving: bool,
+    gap: Gap,
     ends: ShortEnds,
     round: Round,
     /// When the look was sent that the last count rests on.
-    pub(super) viewed_at: Moment,
+    viewed_at: Moment,
     /// When this IDLE began.
     began_at: Moment,
     /// When the server last said `* OK Still here` in this IDLE.
@@ -67,7 +69,7 @@ impl ShortEnds {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+enum Step {
     /// EXAMINE in flight; the flag: INBOX was asked into being before.
     Examining(bool),
     /// STATUS in flight, which makes an INBOX that was never used.
@@ -308,7 +310,7 @@ impl Idle {
     }
 
     /// IDLE, behind `before` in the same segment.
-    pub(super) fn start(&mut self, link: &mut Link, now: Now, before: &str, step: Step) {
+    fn start(&mut self, link: &mut Link, now: Now, before: &str, step: Step) {
         self.step = step;
         self.wants_renewal = false;
         link.command_after(now, Command::Idle, before, "IDLE");

@@ -3,7 +3,7 @@
 
 use super::link::{Command, Link};
 use super::timers::Timer;
-use super::{Next, sasl};
+use super::{Next, id, sasl};
 use crate::source::imap::capability::Capabilities;
 use crate::source::imap::exchange::{Ending, Output, Refusal};
 use crate::source::imap::reply::{Condition, Kind, Reply};
@@ -93,7 +93,7 @@ impl Opening {
                 return self.answer(link, now, &answer, is_more_waiting);
             }
             (Step::Greeting, _) => link.skip(),
-            (Step::Command, Reply::Id(fields)) => link.take_id(fields),
+            (Step::Command, Reply::Id(fields)) => id::take_answer(&link.traits, fields),
             (Step::Command, _) => {}
         }
         Next::Stay
@@ -107,7 +107,7 @@ impl Opening {
         if is_logged_in && let Some(reason) = refused_preauth(&link.settings) {
             return refused(link, Refusal::Source, reason.into());
         }
-        link.take_greeting(greeting);
+        id::take_greeting(&link.traits, greeting);
         self.take_told(link, greeting);
         self.step = Step::Command;
         self.is_logged_in = is_logged_in;
@@ -251,8 +251,8 @@ impl Opening {
         response: &Zeroizing<String>,
     ) -> Next {
         if link.capabilities.has(Capabilities::SASL_IR) {
-            let line = Zeroizing::new(["AUTHENTICATE ", mechanism, " ", response].concat());
-            return command(link, now, Command::LogIn, &line);
+            let sent = Zeroizing::new(["AUTHENTICATE ", mechanism, " ", response].concat());
+            return command(link, now, Command::LogIn, &sent);
         }
         self.hold_piece([response.as_bytes(), b"\r\n"].concat());
         command(link, now, Command::LogIn, &["AUTHENTICATE ", mechanism].concat())
@@ -268,27 +268,27 @@ impl Opening {
         }
         // A text that grows leaves copies of the password behind: room for every character escaped.
         let room = 32 + 2 * words.iter().map(|word| word.len()).sum::<usize>();
-        let mut line = Zeroizing::new(String::with_capacity(room));
-        line.push_str("LOGIN");
+        let mut text = Zeroizing::new(String::with_capacity(room));
+        text.push_str("LOGIN");
         let mut pieces = Vec::new();
         for word in &words {
-            line.push(' ');
+            text.push(' ');
             if is_quotable(word) {
-                line.push('"');
+                text.push('"');
                 word.chars().for_each(|c| {
                     if matches!(c, '"' | '\\') {
-                        line.push('\\');
+                        text.push('\\');
                     }
-                    line.push(c);
+                    text.push(c);
                 });
-                line.push('"');
+                text.push('"');
             } else {
-                line.push_str(&["{", &word.len().to_string(), "}"].concat());
-                pieces.push(std::mem::replace(&mut line, Zeroizing::new(String::with_capacity(room))));
-                line.push_str(word);
+                text.push_str(&["{", &word.len().to_string(), "}"].concat());
+                pieces.push(std::mem::replace(&mut text, Zeroizing::new(String::with_capacity(room))));
+                text.push_str(word);
             }
         }
-        pieces.push(line);
+        pieces.push(text);
         let mut pieces = pieces.into_iter();
         let first = pieces.next().unwrap_or_default();
         pieces.for_each(|piece| self.hold_piece([piece.as_bytes(), b"\r\n"].concat()));
@@ -333,7 +333,7 @@ fn command(link: &mut Link, now: Now, command: Command, text: &str) -> Next {
 /// Logged in, capabilities known: ID where it is offered, then the errand.
 fn introduce(link: &mut Link, now: Now) -> Next {
     if link.capabilities.has(Capabilities::ID) {
-        link.send_id(now);
+        id::introduce(link, now);
         return Next::Stay;
     }
     Next::Begin

@@ -1,11 +1,11 @@
 //! Counting the unseen in an examined INBOX: a look at what is new first, where the server's view may be an old one, then a
 //! search as this server can.
 
-use super::idle::{Idle, Step};
-use super::link::{Command, Link};
+use super::{Idle, Step};
 use crate::event::Reading;
 use crate::source::imap::ANSWER_WAIT;
 use crate::source::imap::capability::Capabilities;
+use crate::source::imap::session::link::{Command, Link};
 use crate::time::Now;
 
 /// How a search asks.
