@@ -137,9 +137,9 @@ impl Tracker {
     /// Adds or renews a device; `shown` is what it reported to show.
     pub fn subscribe(&self, mailbox: MailboxId, recipient: Recipient, shown: Option<u32>, now: Now) {
         if let Some(mut record) = self.record(mailbox) {
-            self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
+            let is_in_doubt = self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
             // What the store holds is then what the device reported, and nobody knows whether that still holds.
-            if record.stage() == Stage::InFlight && record.mark_unsaved() {
+            if is_in_doubt && record.mark_unsaved() {
                 self.unsaved.lock().push_back(mailbox);
             }
             self.settle(mailbox, record, now);

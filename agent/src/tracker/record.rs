@@ -234,19 +234,24 @@ impl Record {
     }
 
     /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
-    /// reported to show, if anything.
-    pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) {
+    /// reported to show, if anything. True where that is in doubt now.
+    pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) -> bool {
         if let Some(known) = self.known.as_mut().filter(|_| self.devices.is_empty()) {
             (known.is_stale, known.at) = (true, now.moment);
         }
+        let mut is_contradicted = false;
         self.devices.retain(|device| {
             let old = &device.recipient;
-            old.key != recipient.key
-                && (&old.app_id, &old.device_id) != (&recipient.app_id, &recipient.device_id)
+            let is_same = (&old.app_id, &old.device_id) == (&recipient.app_id, &recipient.device_id);
+            // Under its former key it may have been told something after it spoke: which came last nobody knows.
+            is_contradicted |= is_same && old.key != recipient.key && device.shown != shown;
+            old.key != recipient.key && !is_same
         });
         let phase = if self.stage == Stage::InFlight { Phase::Crossed } else { Phase::Rest };
+        let shown = shown.filter(|_| !is_contradicted);
         self.devices.push(Device { recipient, shown, phase });
         self.changed_at.get_or_insert(now.moment);
+        is_contradicted || phase == Phase::Crossed
     }
 
     /// Forgets a device. True where it was there.

@@ -318,7 +318,7 @@ impl World {
                 self.host.serve(number, imap_server::Input::Bytes(&bytes), elapsed);
             }
             Event::ToClient(number, bytes) => {
-                self.hear(number, ConnectionInput::Session(exchange::Input::Bytes(&bytes)), now)
+                self.hear(number, ConnectionInput::Session(exchange::Input::Bytes(&bytes)), now);
             }
             Event::ServerClosed(number) => {
                 self.host.serve(number, imap_server::Input::Closed, elapsed);
@@ -327,7 +327,7 @@ impl World {
                 }
             }
             Event::ClientClosed(number) => {
-                self.hear(number, ConnectionInput::Session(exchange::Input::Closed), now)
+                self.hear(number, ConnectionInput::Session(exchange::Input::Closed), now);
             }
             _ => {}
         }

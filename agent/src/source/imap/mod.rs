@@ -1,10 +1,9 @@
 //! IMAP as a source: a connection for each watched mailbox, or a short visit now and then.
 //!
 //! One count's way: the [`driver`] hands bytes to a [`connection`], whose [`session`] speaks with the server; [`lines`]
-//! cuts them, [`reply`] understands a line, `login` (with `sasl`, `id`), `notify`, `idle` (with `count` and `gap`),
-//! `unselected` and `status` say what to do with it. The connection hands the count to the observer and reports to the
-//! [`roster`], which decides which mailbox connects when: the [`governor`] lets log-ins through,
-//! [`sweep`](super::sweep) says who is due.
+//! cuts them, [`reply`] understands a line. The connection hands the count to the observer and reports to the [`roster`],
+//! which decides which mailbox connects when: the [`governor`] lets log-ins through, [`sweep`](super::sweep) says who is
+//! due.
 //! Here stand the settings and the words that these share; sockets and clocks are in the driver alone.
 
 mod configured;
@@ -14,17 +13,7 @@ pub mod governor;
 pub mod connection;
 pub mod session;
 pub mod exchange;
-mod login;
-mod sasl;
-mod id;
-mod notify;
-mod idle;
-mod count;
-mod gap;
-mod unselected;
-mod status;
 pub mod traits;
-mod timers;
 pub mod capability;
 pub mod reply;
 pub mod lines;

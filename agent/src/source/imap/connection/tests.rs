@@ -1,6 +1,7 @@
 //! A connection's reports and questions, over a session that a script of a server drives.
 
 use super::*;
+use crate::counters::Count;
 use crate::event::Reading;
 use crate::source::imap::exchange::{Errand, Refusal};
 use crate::source::imap::{Login, Method, Settings, Watch};
@@ -213,7 +214,9 @@ fn each_end_is_the_last_thing_that_is_said() {
             Input::Verdict(Verdict::Ask),
             Input::Unreachable("later".into()),
         ];
-        later.into_iter().for_each(|input| played.input(input));
+        for input in later {
+            played.input(input);
+        }
         assert_eq!(played.reports.len(), expected.len());
     }
 }
@@ -225,7 +228,7 @@ fn what_goes_by_is_counted() {
     assert_eq!(played.reports, [Report::Alert("[ALERT] Mind the gap".into())]);
     let counters = &played.counters;
     let counted =
-        [&counters.readings, &counters.hints, &counters.skipped, &counters.logins_ok].map(|it| it.get());
+        [&counters.readings, &counters.hints, &counters.skipped, &counters.logins_ok].map(Count::get);
     assert_eq!(counted, [1, 1, 1, 1]);
 }
 

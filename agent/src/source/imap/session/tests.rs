@@ -2,8 +2,8 @@
 //! foresees.
 
 use super::*;
-use crate::source::imap::LINE_MAX;
-use crate::source::imap::{Login, Mechanism, Tls, TokenFrom, TokenLogin};
+use crate::event::News;
+use crate::source::imap::{LINE_MAX, Login, Mechanism, Tls, TokenFrom, TokenLogin, Watch};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -291,7 +291,7 @@ fn a_line_that_never_ends_ends_the_connection_in_every_state() {
 fn a_count_on_its_way_is_not_believed_once_another_connection_saw_that_they_are_totals() {
     // Its last command is the counting search.
     let mut played = after("idle-no-inbox");
-    played.session.traits.learn_count(false);
+    played.session.link.traits.learn_count(false);
     played.input(Input::Bytes(b"* ESEARCH (TAG \"a5\") UID COUNT 3\r\na5 OK done\r\n"));
     assert_eq!(
         played.session.poll_output().map(|output| written(&output)),
@@ -303,7 +303,7 @@ fn a_count_on_its_way_is_not_believed_once_another_connection_saw_that_they_are_
 fn an_idle_session_is_small_and_holds_no_buffer() {
     assert!(size_of::<Session>() <= 320, "{} bytes", size_of::<Session>());
     let played = after("notify-uidvalidity");
-    assert!(played.session.outputs.is_none());
+    assert!(!played.session.link.has_queue());
     assert!(!played.session.lines.is_inside());
 }
 
@@ -312,7 +312,7 @@ fn passwords_show_in_no_debug_form() {
     let mut played = Header::default().play();
     played.input(Input::Connected);
     played.input(Input::Bytes(b"* OK [CAPABILITY IMAP4rev1] hi\r\n"));
-    let shown = format!("{:?} {:?}", played.session, played.session.outputs);
+    let shown = format!("{:?}", played.session);
     assert!(!shown.contains("secret"), "{shown}");
     let sent = played.session.poll_output();
     assert!(matches!(&sent, Some(Output::Send(line)) if line.bytes().ends_with(b"\"secret\"\r\n")));

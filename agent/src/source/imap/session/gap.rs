@@ -2,9 +2,8 @@
 //! sources.md §9.3), so that what changed in the gap is known to nobody. Hence one more count some seconds later, until one
 //! finds nothing new. A server that was seen to report its gaps is spared that.
 
-use super::session::{Phase, Session};
+use super::link::Link;
 use crate::time::Now;
-use std::time::Duration;
 
 /// From the start of IDLE to the count that looks into the gap before it: after a burst of changes, not in its midst.
 const GAP_WAIT_MS: std::ops::RangeInclusive<u64> = 3_000..=6_000;
@@ -48,19 +47,11 @@ impl Gap {
     pub(super) fn opened(&mut self) {
         self.is_quiet = false;
     }
-}
 
-impl Session {
     /// IDLE was sent: what changed before it is looked for in some seconds, where that is necessary.
-    pub(super) fn look_into_gap(&mut self, now: Now) {
-        let is_quiet = match &self.phase {
-            Phase::Idle(idle) => idle.gap.is_quiet || self.traits.reports_gap(),
-            Phase::Unselected(unselected) => unselected.gap.is_quiet,
-            _ => true,
-        };
-        if !is_quiet {
-            let wait = Duration::from_millis(self.rng.u64(GAP_WAIT_MS));
-            self.question_after(now, wait);
+    pub(super) fn look_into(&self, link: &mut Link, now: Now) {
+        if !self.is_quiet {
+            link.question_within(now, GAP_WAIT_MS);
         }
     }
 }

@@ -1,12 +1,11 @@
 //! Counting the unseen in an examined INBOX: a look at what is new first, where the server's view may be an old one, then a
 //! search as this server can.
 
-use super::ANSWER_WAIT;
-use super::capability::Capabilities;
-use super::exchange::Output;
-use super::idle::{Idle, Step};
-use super::session::{Command, Phase, Session};
-use crate::event::{News, Reading};
+use super::{Idle, Step};
+use crate::event::Reading;
+use crate::source::imap::ANSWER_WAIT;
+use crate::source::imap::capability::Capabilities;
+use crate::source::imap::session::link::{Command, Link};
 use crate::time::Now;
 
 /// How a search asks.
@@ -52,89 +51,83 @@ impl Found {
     }
 }
 
-impl Session {
+impl Idle {
     /// Begins a count. A question from outside and the sweep begin with another EXAMINE: a new view is the one thing that no
     /// server can answer from an old one. Else NOOP, its answer awaited, unless the server was seen to do without.
-    pub(super) fn count_unseen(&mut self, now: Now) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        idle.viewed_at = now.moment;
-        if std::mem::take(&mut idle.is_asked) {
-            idle.step = Step::Examining(false);
-            return self.command(now, Command::Examine, "EXAMINE INBOX");
+    pub(super) fn count_unseen(&mut self, link: &mut Link, now: Now) {
+        self.viewed_at = now.moment;
+        if std::mem::take(&mut self.is_asked) {
+            self.step = Step::Examining(false);
+            return link.command(now, Command::Examine, "EXAMINE INBOX");
         }
-        if self.traits.shows_new() || self.traits.reports_gap() {
-            return self.search_unseen(now);
+        if link.traits.shows_new() || link.traits.reports_gap() {
+            return self.search_unseen(link, now);
         }
-        idle.step = Step::Refreshing;
-        self.command(now, Command::Noop, "NOOP");
+        self.step = Step::Refreshing;
+        link.command(now, Command::Noop, "NOOP");
     }
 
     /// Counts the unseen as this server can.
-    pub(super) fn search_unseen(&mut self, now: Now) {
-        let has_esearch = self.capabilities.has(Capabilities::ESEARCH);
-        let is_counting = has_esearch && !self.traits.is_count_total();
-        self.search(now, if is_counting { Search::Counted } else { Search::Plain });
+    pub(super) fn search_unseen(&mut self, link: &mut Link, now: Now) {
+        let has_esearch = link.capabilities.has(Capabilities::ESEARCH);
+        let is_counting = has_esearch && !link.traits.is_count_total();
+        self.search(link, now, if is_counting { Search::Counted } else { Search::Plain });
     }
 
-    fn search(&mut self, now: Now, search: Search) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        idle.step = Step::Searching(search);
-        idle.found = Found::default();
-        idle.is_moving &= search == Search::Check;
-        idle.gap.asking();
-        self.questioning(now);
+    fn search(&mut self, link: &mut Link, now: Now, search: Search) {
+        self.step = Step::Searching(search);
+        self.found = Found::default();
+        self.is_moving &= search == Search::Check;
+        self.gap.asking();
+        link.questioning(now);
         let text = match search {
             Search::Plain => "SEARCH UNSEEN",
             Search::Counted => "UID SEARCH RETURN (COUNT) UNSEEN",
             Search::Check => "UID SEARCH NOT SEEN",
         };
-        self.command(now, Command::Search, text);
+        link.command(now, Command::Search, text);
     }
 
-    pub(super) fn searched(&mut self, now: Now, search: Search, is_ok: bool) {
-        self.answered();
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        let Idle { found, unseen: before, exists, is_moving, .. } = *idle;
-        let Some(unseen) = found.number(search).filter(|_| is_ok) else {
-            return self.unanswered(now, search);
+    pub(super) fn searched(&mut self, link: &mut Link, now: Now, search: Search, is_ok: bool) {
+        link.answered();
+        let Some(unseen) = self.found.number(search).filter(|_| is_ok) else {
+            return self.unanswered(link, now, search);
         };
-        idle.unseen = unseen;
+        let before = std::mem::replace(&mut self.unseen, unseen);
         match search {
             // Learned by another connection while this answer was on its way.
-            Search::Counted if self.traits.is_count_total() => return self.search_unseen(now),
-            Search::Counted if self.traits.is_count_proven() => {}
-            Search::Counted if unseen < exists && !is_moving => self.traits.learn_count(true),
+            Search::Counted if link.traits.is_count_total() => return self.search_unseen(link, now),
+            Search::Counted if link.traits.is_count_proven() => {}
+            Search::Counted if unseen < self.exists && !self.is_moving => link.traits.learn_count(true),
             // As many unseen as there are messages, or were a moment ago: perhaps so, perhaps a server that counts them all.
-            Search::Counted if unseen > 0 => return self.search(now, Search::Check),
-            Search::Check if unseen != before && !is_moving => self.traits.learn_count(false),
+            Search::Counted if unseen > 0 => return self.search(link, now, Search::Check),
+            Search::Check if unseen != before && !self.is_moving => link.traits.learn_count(false),
             _ => {}
         }
-        self.counted(now, unseen);
+        self.counted(link, now, unseen);
     }
 
     /// The count is known. What it found and nobody reported was hidden in a gap.
-    fn counted(&mut self, now: Now, unseen: u32) {
-        let Phase::Idle(idle) = &mut self.phase else { return };
-        let is_other = idle.read.replace(unseen) != Some(unseen);
-        if idle.gap.counted(is_other) {
-            self.traits.learn_hidden();
+    fn counted(&mut self, link: &mut Link, now: Now, unseen: u32) {
+        let is_other = self.read.replace(unseen) != Some(unseen);
+        if self.gap.counted(is_other) {
+            link.traits.learn_hidden();
         }
         // As of the look, not of the search: the view may be frozen between the two.
-        let asked_at = Some(idle.viewed_at);
-        let reading = Reading { unseen, uid_validity: self.uid_validity, modseq: None, asked_at };
-        self.tell(Output::News(News::Reading(reading)));
-        self.start_idle(now, "", Step::Starting);
+        let asked_at = Some(self.viewed_at);
+        link.news(Reading { unseen, uid_validity: link.uid_validity, modseq: None, asked_at });
+        self.start(link, now, "", Step::Starting);
     }
 
     /// The search brought no number. `RETURN (COUNT)` was promised and not kept: without it, at once. Else the question
     /// stays open, and must not become a storm.
-    fn unanswered(&mut self, now: Now, search: Search) {
+    fn unanswered(&mut self, link: &mut Link, now: Now, search: Search) {
         if search == Search::Counted {
-            self.traits.learn_count(false);
-            return self.search_unseen(now);
+            link.traits.learn_count(false);
+            return self.search_unseen(link, now);
         }
-        self.question_after(now, ANSWER_WAIT);
-        self.start_idle(now, "", Step::Starting);
+        link.question_after(now, ANSWER_WAIT);
+        self.start(link, now, "", Step::Starting);
     }
 }
 

@@ -1,7 +1,8 @@
 //! ID (RFC 2971): some servers let no mailbox be read before it (NetEase). Its answer names the server.
 
-use super::reply::Condition;
-use super::session::{Command, Session};
+use super::link::{Command, Link};
+use crate::source::imap::reply::Condition;
+use crate::source::imap::traits::Traits;
 use crate::time::Now;
 
 /// Characters that are kept of a server's name, most.
@@ -9,29 +10,23 @@ const NAME_MAX: usize = 100;
 /// What we say of ourselves.
 const OURS: &str = concat!("ID (\"name\" \"mailbadge\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")");
 
-impl Session {
-    /// The server's name and version from its answer to ID, else the text of its greeting.
-    pub fn server_name(&self) -> Option<String> {
-        self.traits.server_name()
-    }
+/// Says who we are, within the deadline of the log-in.
+pub(super) fn introduce(link: &mut Link, now: Now) {
+    link.command_within(now, Command::Id, OURS);
+}
 
-    pub(super) fn send_id(&mut self, now: Now) {
-        self.opening_command(now, Command::Id, OURS);
+/// The greeting's text may name the server.
+pub(super) fn take_greeting(traits: &Traits, greeting: &Condition<'_>) {
+    let text = printable(greeting.text);
+    if !text.is_empty() {
+        traits.learn_greeting(text);
     }
+}
 
-    /// The greeting's text may name the server.
-    pub(super) fn take_greeting(&self, greeting: &Condition<'_>) {
-        let text = printable(greeting.text);
-        if !text.is_empty() {
-            self.traits.learn_greeting(text);
-        }
-    }
-
-    /// The answer to ID: names and values in turn.
-    pub(super) fn take_id(&self, fields: &[u8]) {
-        if let Some(name) = name_of(fields) {
-            self.traits.learn_server(name);
-        }
+/// The answer to ID: names and values in turn.
+pub(super) fn take_answer(traits: &Traits, fields: &[u8]) {
+    if let Some(name) = name_of(fields) {
+        traits.learn_server(name);
     }
 }
 
