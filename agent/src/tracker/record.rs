@@ -239,14 +239,15 @@ impl Record {
         if let Some(known) = self.known.as_mut().filter(|_| self.devices.is_empty()) {
             (known.is_stale, known.at) = (true, now.moment);
         }
-        let mut is_contradicted = false;
-        self.devices.retain(|device| {
-            let old = &device.recipient;
-            let is_same = (&old.app_id, &old.device_id) == (&recipient.app_id, &recipient.device_id);
-            // Under its former key it may have been told something after it spoke: which came last nobody knows.
-            is_contradicted |= is_same && old.key != recipient.key && device.shown != shown;
-            old.key != recipient.key && !is_same
+        let is_former = |device: &Device| {
+            let former = &device.recipient;
+            (&former.app_id, &former.device_id) == (&recipient.app_id, &recipient.device_id)
+        };
+        // Under its former key it may have been told something after it spoke: which came last nobody knows.
+        let is_contradicted = self.devices.iter().any(|device| {
+            is_former(device) && device.recipient.key != recipient.key && device.shown != shown
         });
+        self.devices.retain(|device| device.recipient.key != recipient.key && !is_former(device));
         let phase = if self.stage == Stage::InFlight { Phase::Crossed } else { Phase::Rest };
         let shown = shown.filter(|_| !is_contradicted);
         self.devices.push(Device { recipient, shown, phase });
