@@ -137,9 +137,11 @@ impl Tracker {
     /// Adds or renews a device; `shown` is what it reported to show.
     pub fn subscribe(&self, mailbox: MailboxId, recipient: Recipient, shown: Option<u32>, now: Now) {
         if let Some(mut record) = self.record(mailbox) {
-            let is_in_doubt = self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
-            // What the store holds is then what the device reported, and nobody knows whether that still holds.
-            if is_in_doubt && record.mark_unsaved() {
+            let key = recipient.key;
+            self.counting(&mut record, |record| record.subscribe(recipient, shown, now));
+            // Else the store holds what the device reported, and nobody knows whether that still holds.
+            let is_believed = record.devices().any(|(device, known)| device.key == key && known == shown);
+            if !is_believed && record.mark_unsaved() {
                 self.unsaved.lock().push_back(mailbox);
             }
             self.settle(mailbox, record, now);

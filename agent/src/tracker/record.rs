@@ -234,25 +234,20 @@ impl Record {
     }
 
     /// Adds a device, or replaces the one with the same key or the same app and device id. `shown` is what it
-    /// reported to show, if anything. True where that is in doubt now.
-    pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) -> bool {
+    /// reported to show, if anything. It is not believed where the device is known to show something else: a count may have
+    /// reached it after its report, and been acknowledged before the report came here.
+    pub fn subscribe(&mut self, recipient: Recipient, shown: Option<u32>, now: Now) {
         if let Some(known) = self.known.as_mut().filter(|_| self.devices.is_empty()) {
             (known.is_stale, known.at) = (true, now.moment);
         }
-        let is_former = |device: &Device| {
-            let former = &device.recipient;
-            (&former.app_id, &former.device_id) == (&recipient.app_id, &recipient.device_id)
-        };
-        // Under its former key it may have been told something after it spoke: which came last nobody knows.
-        let is_contradicted = self.devices.iter().any(|device| {
-            is_former(device) && device.recipient.key != recipient.key && device.shown != shown
-        });
-        self.devices.retain(|device| device.recipient.key != recipient.key && !is_former(device));
-        let phase = if self.stage == Stage::InFlight { Phase::Crossed } else { Phase::Rest };
+        let is_same =
+            |old: &Recipient| (&old.app_id, &old.device_id) == (&recipient.app_id, &recipient.device_id);
+        let is_contradicted = self.devices().any(|(old, known)| is_same(old) && known != shown);
         let shown = shown.filter(|_| !is_contradicted);
+        self.devices.retain(|device| device.recipient.key != recipient.key && !is_same(&device.recipient));
+        let phase = if self.stage == Stage::InFlight { Phase::Crossed } else { Phase::Rest };
         self.devices.push(Device { recipient, shown, phase });
         self.changed_at.get_or_insert(now.moment);
-        is_contradicted || phase == Phase::Crossed
     }
 
     /// Forgets a device. True where it was there.

@@ -207,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_command_line_said_holds_for_the_agent_once_it_has_learned_of_it() {
+        let mut reference = with_counts(&[1]);
+        assert_eq!(reference.registration("phone"), Some(0));
+        reference.learned();
+        reference.subscribed("phone", 0, 1000);
+        assert_eq!(reference.registration("phone"), Some(1));
+        reference.learned();
+        assert_eq!(reference.registration("phone"), Some(2));
+        reference.unsubscribed("phone");
+        assert!(reference.may_be_told("phone", 0) && reference.live().next().is_none());
+        reference.learned();
+        assert!(!reference.may_be_told("phone", 0));
+    }
+
+    #[test]
     fn who_is_over_gone_or_expired_need_not_show_the_truth() {
         let live = |reference: &Reference| reference.live().map(|(_, truth)| truth).collect::<Vec<_>>();
         let none: Vec<u32> = Vec::new();
