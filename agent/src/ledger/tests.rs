@@ -277,3 +277,19 @@ fn only_the_document_of_a_token_service_is_kept() {
     let error = bench.ledger.keep_document(fetch, b"{}", START.unix).unwrap_err();
     assert!(error.to_string().starts_with("https://sts.example/metadata is no token service's"), "{error}");
 }
+
+/// Seed 544 hostile: the note was thrown away with the former key stored as unknown, and the new one came after that.
+#[test]
+fn a_registration_that_follows_one_in_doubt_is_in_doubt() {
+    let mut bench = Bench::new();
+    bench.subscribe("u1", "phone", LIFE);
+    bench.tick(START);
+    let same = bench.subscribe("u1", "phone", LIFE);
+    assert_eq!(bench.shown(same), Some(0), "it reports what it was known to show");
+    bench.tick(START);
+    bench.depart(MailboxId(0), 3);
+    bench.tick(START);
+    let anew = bench.subscribe("u1", "phone", LIFE);
+    bench.kill();
+    assert_eq!(bench.shown(anew), None);
+}

@@ -33,7 +33,8 @@ use std::path::PathBuf;
 /// A call that returned `Ok` is durable, [`Store::record_shown`] included.
 pub trait Store: Send + Sync {
     /// Adds subscriptions, all or none, in the given order. One with the `subscription_id` of the same mailbox, or
-    /// with the app and device of any mailbox, replaces the former registration: the device moved or renewed.
+    /// with the app and device of any mailbox, replaces the former registration: the device moved or renewed. What it
+    /// reports to show is kept where the former one was known to show the same, and else counts as unknown.
     fn add(&self, new: &[NewSubscription]) -> Result<Vec<Added>, StoreError>;
     /// Removes these registrations; returns those that were there.
     fn remove(&self, keys: &[SubscriptionKey]) -> Result<Vec<SubscriptionKey>, StoreError>;

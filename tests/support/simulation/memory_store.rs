@@ -276,10 +276,14 @@ fn add_one(inner: &mut Inner, new: &NewSubscription) -> Added {
             || (&old.app_id, &old.device_id) == (&new.app_id, &new.device_id)
     };
     let former = inner.subscriptions.extract_if(.., |_, kept| is_former(&kept.record));
-    let replaced = former.map(|(key, _)| key).collect();
+    let (mut replaced, mut record) = (Vec::new(), new.clone());
+    for (key, kept) in former {
+        replaced.push(key);
+        record.shown = record.shown.filter(|shown| kept.record.shown == Some(*shown));
+    }
     inner.keys_given += 1;
     let key = SubscriptionKey(inner.keys_given);
-    inner.subscriptions.insert(key, Subscription { key, record: new.clone() });
+    inner.subscriptions.insert(key, Subscription { key, record });
     Added { key, replaced }
 }
 

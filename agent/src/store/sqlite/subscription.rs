@@ -15,11 +15,17 @@ pub(super) fn add(db: &Connection, new: &[NewSubscription]) -> rusqlite::Result<
 fn add_one(db: &Connection, new: &NewSubscription) -> rusqlite::Result<Added> {
     let mut delete = db.prepare_cached(
         "DELETE FROM subscription WHERE (mailbox = ?1 AND subscription_id = ?2) OR (app_id = ?3 AND device_id = ?4)
-         RETURNING key",
+         RETURNING key, shown",
     )?;
-    let replaced = delete
-        .query_map(params![new.mailbox, new.subscription_id, new.app_id, new.device_id], key)?
-        .collect::<Result<_, _>>()?;
+    let former = |row: &Row| Ok((key(row)?, row.get::<_, Option<u32>>(1)?));
+    let (mut replaced, mut shown) = (Vec::new(), new.shown);
+    for row in
+        delete.query_map(params![new.mailbox, new.subscription_id, new.app_id, new.device_id], former)?
+    {
+        let (key, known) = row?;
+        replaced.push(key);
+        shown = shown.filter(|shown| known == Some(*shown));
+    }
     let mut insert = db.prepare_cached(
         "INSERT INTO subscription (mailbox, subscription_id, app_id, device_id, device_type, installation_id, option,
                                    shown, updated_at_ms, expires_at_ms)
@@ -33,7 +39,7 @@ fn add_one(db: &Connection, new: &NewSubscription) -> rusqlite::Result<Added> {
         new.device_type,
         new.installation_id,
         new.option,
-        new.shown,
+        shown,
         milliseconds(new.updated_at),
         milliseconds(new.expires_at),
     ])?;
