@@ -1,13 +1,13 @@
 //! What a stranger on the mail host can do to an agent whose sockets he may open: real processes, and what each flood
 //! costs a delivery, in answers and memory.
 
-#![expect(clippy::print_stdout, reason = "figures for docs/security.md")]
-
+use mailbadge::time::Moment;
+use mailbadge::time::driver::Clock;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::cloud::Cloud;
 use support::host::{Host, badges};
 use support::process::wait_until;
@@ -33,7 +33,7 @@ fn resident(pid: u32) -> u64 {
 
 /// Says what Dovecot says of a delivery; returns how long the answer took.
 fn deliver(socket: &Path, unseen: u32) -> Duration {
-    let start = Instant::now();
+    let clock = Clock::start();
     let mut dovecot = UnixStream::connect(socket).expect("somebody listens");
     dovecot.set_read_timeout(Some(LIMIT)).expect("a limit");
     let status = format!("{{\"unseen\":{unseen},\"uidvalidity\":1,\"modseq\":{}}}", unseen + 10);
@@ -42,13 +42,13 @@ fn deliver(socket: &Path, unseen: u32) -> Duration {
     let mut answer = [0; 3];
     dovecot.read_exact(&mut answer).expect("it answers");
     assert_eq!(&answer, b"O1\n");
-    start.elapsed()
+    clock.now().moment.since(Moment::START)
 }
 
 /// Opens a connection and leaves a line without its end there, or says nothing.
 fn hoard(socket: &Path, number: usize) -> UnixStream {
     let mut stream = UnixStream::connect(socket).expect("somebody listens");
-    if number % 3 != 0 {
+    if !number.is_multiple_of(3) {
         let mut half = b"H3\t2\t0\t\tunseen\nB1\tu1\nS1\tpriv/status/INBOX\t".to_vec();
         half.resize(HALF_LINE, b'x');
         stream.set_write_timeout(Some(LIMIT)).expect("a limit");

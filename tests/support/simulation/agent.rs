@@ -4,7 +4,7 @@ use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
 use super::memory_store::Disk;
 use super::{Plan, bound};
 use mailbadge::counters::{FlowCounters, SourceCounters};
-use mailbadge::event::{MailboxId, News, SourceId, SubscriptionKey, Verdict};
+use mailbadge::event::{MailboxId, News, Recipient, SourceId, SubscriptionKey, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
 use mailbadge::forwarder::outbox;
 use mailbadge::forwarder::wire::Stamp;
@@ -159,10 +159,11 @@ impl Agent {
         ledger::sign(self.ledger.signer().as_deref(), claims)
     }
 
-    /// What it knows its devices to show.
-    pub fn shown(&self) -> Vec<(SubscriptionKey, Option<u32>)> {
+    /// What it knows its devices to show: key, device id, count.
+    pub fn shown(&self) -> Vec<(SubscriptionKey, String, Option<u32>)> {
         let of = |mailbox: MailboxId| {
-            let look = |record: &Record| record.devices().map(|(it, shown)| (it.key, shown)).collect();
+            let each = |(it, shown): (&Recipient, _)| (it.key, it.device_id.to_string(), shown);
+            let look = |record: &Record| record.devices().map(each).collect();
             self.tracker.inspect(mailbox, look).unwrap_or_default()
         };
         let all: BTreeSet<MailboxId> = self.tracker.devices().into_values().collect();

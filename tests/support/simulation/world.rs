@@ -131,6 +131,8 @@ pub struct World {
     kill: Kill,
     /// What the last process knew devices to show when it ended.
     left: BTreeMap<SubscriptionKey, Option<u32>>,
+    /// Devices that this process sent a batch to, by id.
+    told: BTreeSet<String>,
     /// Of these it took a batch for under way that never left.
     unsent: Vec<SubscriptionKey>,
     host: MailHost,
@@ -180,6 +182,7 @@ impl World {
             disk: Disk::new(plan.seed),
             kill: Kill::default(),
             left: BTreeMap::new(),
+            told: BTreeSet::new(),
             unsent: Vec::new(),
             host,
             imap: Network::new(plan.seed, "imap", IMAP_LATENCY, imap_weather),

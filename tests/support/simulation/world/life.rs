@@ -104,7 +104,11 @@ impl World {
 
     pub(super) fn kill(&mut self, pause: Duration) {
         let Some(agent) = self.agent.take() else { return };
-        self.left.extend(agent.shown());
+        // While a batch to others is under way the tracker doubts whoever subscribes meanwhile. Whom this process sent nothing
+        // shows what he reported.
+        let told = std::mem::take(&mut self.told);
+        let left = agent.shown().into_iter().filter(|(_, id, known)| known.is_some() || told.contains(id));
+        self.left.extend(left.map(|(key, _, known)| (key, known)));
         for key in self.unsent.drain(..) {
             self.left.remove(&key);
         }

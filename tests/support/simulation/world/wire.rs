@@ -1,5 +1,6 @@
 //! Requests on their way to the relay, and what comes back.
 
+use super::super::agent::Agent;
 use super::super::cloud::{AUTHORITY, Passage, TIMEOUT, answer};
 use super::super::tokens;
 use super::{Event, Waiting, World, log};
@@ -31,6 +32,9 @@ impl World {
             self.unsent.extend_from_slice(devices);
             return;
         }
+        let all = self.agent.as_ref().map(Agent::shown).unwrap_or_default();
+        let told = all.into_iter().filter(|(key, ..)| devices.contains(key)).map(|(_, id, _)| id);
+        self.told.extend(told);
         self.report.batches += 1;
         let request = self.request(post.token, post.body.into());
         log::tell(|| format!("a batch: {}", String::from_utf8_lossy(&request.body)));
