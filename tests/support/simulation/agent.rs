@@ -29,6 +29,7 @@ use mailbadge::tracker::record::Record;
 use mailbadge_sim::play::Telling;
 use secrecy::SecretString;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ pub struct Agent {
     pub tracker: Arc<Tracker>,
     /// The way to the relay.
     pub flow: Flow,
+    /// Wakes the relay loop, as `run/relay.rs` is woken: nothing else does but its timer.
+    bell: Arc<AtomicBool>,
+    /// Until when the relay loop sleeps, unless it is woken.
+    pub sleeps_until: Option<Moment>,
     /// The IMAP source's pure half.
     pub roster: Roster,
     /// Settings of its sessions.
@@ -106,6 +111,9 @@ impl Agent {
         let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
         let store: Arc<dyn Store> = Arc::new(disk.of_agent());
         let notes: Arc<dyn Notes> = Arc::new(Doubt::on(disk.pages(), &disk.boot()).ok()?);
+        let bell = Arc::new(AtomicBool::new(true));
+        let ring = Arc::clone(&bell);
+        tracker.on_ready(BATCH_MAX, move || ring.store(true, Ordering::Relaxed));
         let started = ledger::start(&*store, &*notes, now.unix).ok()?;
         let counters = Arc::new(FlowCounters::default());
         let flow = Flow::new(settings, Arc::clone(&tracker), counters, Stamp::new(started), seed);
@@ -117,6 +125,8 @@ impl Agent {
         let mut agent = Self {
             tracker,
             flow,
+            bell,
+            sleeps_until: None,
             roster: Roster::new(&imap, seed),
             imap,
             traits: Arc::new(Traits::default()),
@@ -133,18 +143,34 @@ impl Agent {
 
     /// The ledger looks. Where its store fails it looks again at its next tick.
     pub fn tick(&mut self, now: Now) {
-        let Self { ledger, roster, flow, keeper, .. } = self;
+        let Self { ledger, roster, flow, keeper, bell, .. } = self;
+        let mut tell_flow = |input| {
+            flow.handle(input, now);
+            bell.store(true, Ordering::Relaxed);
+        };
         let carry = &mut |_: &Ledger, output| match output {
             Output::Watch(mailbox, name) => roster.handle(now, roster::Input::Watch(mailbox, name)),
             Output::Unwatch(mailbox) => roster.handle(now, roster::Input::Unwatch(mailbox)),
-            Output::ProxyChanged => flow.handle(Input::Relay(Some(keeper.clone())), now),
-            Output::SignerChanged => flow.handle(Input::CertificateChanged, now),
+            Output::ProxyChanged => tell_flow(Input::Relay(Some(keeper.clone()))),
+            Output::SignerChanged => tell_flow(Input::CertificateChanged),
             // What the agent knows of token services it learns when it starts.
             Output::TokenServicesChanged | Output::CredentialsChanged => {}
         };
         if let Err(error) = ledger.tick(now, carry) {
             tracing::error!("{error}");
         }
+    }
+
+    /// The relay loop takes something up.
+    pub fn tell_flow(&mut self, input: Input, now: Now) {
+        self.flow.handle(input, now);
+        self.bell.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the relay loop was woken since it was last asked, or its timer is due.
+    pub fn is_relay_loop_awake(&self, now: Now) -> bool {
+        let is_due = self.sleeps_until.is_some_and(|at| at <= now.moment);
+        self.bell.swap(false, Ordering::Relaxed) || is_due
     }
 
     /// A clean end. What the store refuses then is in doubt at the next start.

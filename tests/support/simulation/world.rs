@@ -233,12 +233,9 @@ impl World {
         Report { broken: self.checker.verdict(), fingerprint: self.fingerprint.0, ..self.report }
     }
 
-    fn next(&mut self) -> Option<u64> {
-        // Whoever drives the flow is held up now and then before it asks until when it may sleep.
-        let held_up = if self.held_up.u8(0..4) == 0 { self.held_up.u64(0..HELD_UP_MAX) } else { 0 };
-        let later = self.now().after(Duration::from_micros(held_up));
+    fn next(&self) -> Option<u64> {
         let of_agent = self.agent.as_ref().and_then(|agent| {
-            let timers = [agent.flow.poll_timeout(later), agent.roster.poll_timeout()];
+            let timers = [agent.sleeps_until, agent.roster.poll_timeout()];
             timers.into_iter().flatten().min().map(Moment::micros)
         });
         let timer = [of_agent, self.host.next_timeout()].into_iter().flatten().min();

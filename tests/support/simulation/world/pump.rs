@@ -2,7 +2,7 @@
 
 use super::super::agent::IMAP;
 use super::super::tokens;
-use super::{Event, Waiting, World, micros};
+use super::{Event, HELD_UP_MAX, Waiting, World, micros};
 use bytes::Bytes;
 use mailbadge::event::{MailboxId, News, Verdict};
 use mailbadge::flow::{Input, Output};
@@ -15,6 +15,7 @@ use mailbadge::time::Now;
 use mailbadge_sim::peers::imap_server;
 use mailbadge_sim::world::Rule;
 use std::sync::Arc;
+use std::time::Duration;
 
 impl World {
     pub(super) fn pump(&mut self) {
@@ -181,9 +182,14 @@ impl World {
         }
     }
 
+    /// One turn of the relay loop, where something woke it. It is held up now and then before it asks until when it may
+    /// sleep, as a thread of a busy host is.
     fn pump_flow(&mut self) -> bool {
         let mut is_active = false;
         let now = self.now();
+        if !self.agent.as_ref().is_some_and(|agent| agent.is_relay_loop_awake(now)) {
+            return false;
+        }
         while let Some(output) = self.agent.as_mut().and_then(|agent| agent.flow.poll_output(now)) {
             is_active = true;
             match output {
@@ -209,12 +215,16 @@ impl World {
                 }
             }
         }
+        let held_up = if self.held_up.u8(0..4) == 0 { self.held_up.u64(0..HELD_UP_MAX) } else { 0 };
+        if let Some(agent) = &mut self.agent {
+            agent.sleeps_until = agent.flow.poll_timeout(now.after(Duration::from_micros(held_up)));
+        }
         is_active
     }
 
     pub(super) fn tell_flow(&mut self, input: Input, now: Now) {
         if let Some(agent) = &mut self.agent {
-            agent.flow.handle(input, now);
+            agent.tell_flow(input, now);
         }
     }
 }
