@@ -197,6 +197,9 @@ impl World {
         let keys: Vec<SubscriptionKey> = of_device.map(|kept| kept.key).collect();
         if self.disk.of_command_line().remove(&keys).is_ok() {
             self.checker.reference.unsubscribed(&id);
+            // Who subscribes again after that reports anew. That a count sent before may reach him still, and a kill within
+            // the next tick have his report believed, is known and left (docs/reliability.md).
+            self.told.remove(&id);
             self.tick_soon();
         }
     }
