@@ -1,8 +1,5 @@
 //! Where sources deliver their news: hands it to the tracker, and a question back to a source that can be asked.
 
-#[cfg(test)]
-mod asked_tests;
-
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
 use crate::source::kind::{Cost, Running};
@@ -153,6 +150,8 @@ impl Observer for Desk {
 
 #[cfg(test)]
 mod tests {
+    mod asked;
+
     use super::*;
     use crate::event::Reading;
 
