@@ -62,7 +62,9 @@ impl Mail {
                 simulated(&mut store, account, deed);
                 Ok(())
             }
-            Self::Real(dovecot) => real(dovecot, mailbox, deed),
+            Self::Real(dovecot) => {
+                real(dovecot, mailbox, deed).map_err(|error| unanswered(deed, mailbox, &error))
+            }
         }
     }
 
@@ -74,7 +76,9 @@ impl Mail {
                 let status = store.find(mailbox).and_then(|account| store.status(account));
                 status.map(|status| status.unseen).ok_or_else(|| io::Error::other("no such mailbox"))
             }
-            Self::Real(dovecot) => client(dovecot.imap(), mailbox)?.status_unseen("INBOX"),
+            Self::Real(dovecot) => client(dovecot.imap(), mailbox)
+                .and_then(|mut client| client.status_unseen("INBOX"))
+                .map_err(|error| unanswered("STATUS", mailbox, &error)),
         }
     }
 }
@@ -103,6 +107,14 @@ fn simulated(store: &mut MailStore, account: AccountId, deed: Deed) {
 
 fn client(address: SocketAddr, mailbox: &str) -> io::Result<ImapClient> {
     ImapClient::connect(address, mailbox, USER_PASSWORD)
+}
+
+/// The demo's own Dovecot ended, most likely: its files go with the demo.
+fn unanswered(what: impl fmt::Display, mailbox: &str, error: &io::Error) -> io::Error {
+    let text = format!(
+        "the demo's Dovecot does not answer ({what}, {mailbox}): {error}; was it stopped? Start the demo again"
+    );
+    io::Error::new(error.kind(), text)
 }
 
 fn real(dovecot: &Dovecot, mailbox: &str, deed: Deed) -> io::Result<()> {
