@@ -181,7 +181,7 @@ impl Cloud {
     pub fn fail_at(&self, peer: Peer, kind: Kind) {
         let now = UnixMicros::from_ms(Clock::start().now().unix.0);
         let order = Order { kind, rate: 1.0, duration_ms: None, count: None };
-        let added = self.running.world.with_faults(peer, |faults| faults.add(order, now));
+        let added = self.change_faults(peer, |faults| faults.add(order, now));
         added.expect("there is room for a fault");
     }
 
@@ -194,8 +194,13 @@ impl Cloud {
     /// Ends all faults of both.
     pub fn heal(&self) {
         for peer in [Peer::Relay, Peer::TokenService] {
-            self.running.world.with_faults(peer, Faults::clear);
+            self.change_faults(peer, Faults::clear);
         }
+    }
+
+    fn change_faults<T>(&self, peer: Peer, change: impl FnOnce(&mut Faults) -> T) -> T {
+        let changed = self.runtime.block_on(self.running.world.change_faults(peer, change));
+        changed.expect("its port is its own")
     }
 
     /// Takes the relay's listener down, its connections with it, or brings it up again.

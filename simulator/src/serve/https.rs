@@ -33,23 +33,31 @@ const REQUEST_MAX: Duration = Duration::from_secs(30);
 const BLACK_HOLE_MAX: Duration = Duration::from_mins(10);
 /// How long stopping or starting a listener may take.
 const SWITCH_MAX: Duration = Duration::from_secs(5);
-/// How often the listener looks whether a fault wants it to refuse.
+/// How often the listener looks whether a fault has begun or ended by itself.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Streams of one HTTP/2 connection at once, at most.
 const STREAMS_MAX: u32 = 256;
 
-/// Whether a listener shall be up, and which certificate generation connections are of.
+/// Whether a listener shall be up, which certificate generation connections are of, and the number of this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted {
     is_up: bool,
     certificate: u64,
+    order: u64,
+}
+
+/// What a listener has come to: whether it is up, and the last order that it has carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    pub(super) is_up: bool,
+    order: u64,
 }
 
 /// What a listener and those who switch it share.
 pub(super) struct Door {
     address: SocketAddr,
     wanted: watch::Sender<Wanted>,
-    is_up: watch::Sender<bool>,
+    state: watch::Sender<State>,
     handshake_failures: AtomicU64,
 }
 
@@ -58,8 +66,8 @@ impl Door {
     pub(super) fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            wanted: watch::Sender::new(Wanted { is_up: true, certificate: 0 }),
-            is_up: watch::Sender::new(true),
+            wanted: watch::Sender::new(Wanted { is_up: true, certificate: 0, order: 0 }),
+            state: watch::Sender::new(State { is_up: true, order: 0 }),
             handshake_failures: AtomicU64::new(0),
         }
     }
@@ -69,18 +77,33 @@ impl Door {
         self.address
     }
 
-    /// Takes the listener down, its connections with it, or brings it up again at the same address. Tells whether it came
-    /// to that in time.
+    /// Takes the listener down, its connections with it, or brings it up again at the same address. Returns whether that
+    /// was done in time.
     pub(super) async fn switch(&self, is_up: bool) -> bool {
-        self.wanted.send_modify(|wanted| wanted.is_up = is_up);
-        let mut state = self.is_up.subscribe();
-        let reached = state.wait_for(|now| *now == is_up);
-        tokio::time::timeout(SWITCH_MAX, reached).await.is_ok_and(|reached| reached.is_ok())
+        self.orders(|wanted| wanted.is_up = is_up).await && self.state.borrow().is_up == is_up
     }
 
-    /// Whether it is up, now and whenever that changes.
-    pub(super) fn is_up(&self) -> watch::Receiver<bool> {
-        self.is_up.subscribe()
+    /// Has the listener look at the faults that are on. Returns whether it did in time what they ask for.
+    pub(super) async fn heeds_faults(&self) -> bool {
+        self.orders(|_| {}).await
+    }
+
+    /// Changes what is wanted and waits until the listener has done it.
+    async fn orders(&self, change: impl FnOnce(&mut Wanted)) -> bool {
+        let mut order = 0;
+        self.wanted.send_modify(|wanted| {
+            change(wanted);
+            wanted.order += 1;
+            order = wanted.order;
+        });
+        let mut state = self.state.subscribe();
+        let done = state.wait_for(|state| state.order >= order);
+        tokio::time::timeout(SWITCH_MAX, done).await.is_ok_and(|done| done.is_ok())
+    }
+
+    /// What the listener has come to, now and whenever that changes.
+    pub(super) fn state(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Connections of the certificate so far end after the request at hand.
@@ -109,15 +132,21 @@ impl Listener {
         let door = self.world.door(self.peer);
         let mut wanted = door.wanted.subscribe();
         loop {
-            let is_refusing = self.world.is_refusing(self.peer, clock::now());
-            let shall_listen = wanted.borrow().is_up && !is_refusing;
+            let Wanted { is_up, order, .. } = *wanted.borrow_and_update();
+            let shall_listen = is_up && !self.world.is_refusing(self.peer, clock::now());
             if !shall_listen {
                 listener = None;
                 connections.shutdown().await;
             } else if listener.is_none() {
                 listener = TcpListener::bind(door.address).await.ok();
             }
-            door.is_up.send_replace(listener.is_some());
+            let is_up = listener.is_some();
+            door.state.send_modify(|state| {
+                state.is_up = is_up;
+                if is_up == shall_listen {
+                    state.order = order;
+                }
+            });
             tokio::select! {
                 accepted = accept(listener.as_ref()), if connections.len() < CONNECTIONS_MAX => {
                     if let Ok((stream, _)) = accepted {

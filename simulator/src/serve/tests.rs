@@ -229,14 +229,34 @@ async fn a_stopped_relay_refuses_and_comes_back_at_its_address() {
 }
 
 #[tokio::test]
-async fn a_refusing_relay_is_one_that_nobody_can_connect_to_until_the_fault_ends() {
+async fn a_refusing_relay_is_one_that_nobody_can_connect_to_from_one_answer_of_the_control_api_to_the_other()
+{
     let running = running().await;
-    let id = running.world.relay.lock().faults.add(Order::always(Kind::Refuse), clock::now());
-    let mut state = running.world.door(Peer::Relay).is_up();
-    tokio::time::timeout(LONG, state.wait_for(|is_up| !is_up)).await.expect("soon").expect("a listener");
-    assert!(TcpStream::connect(address(&running.relay_url)).await.is_err());
-    running.world.relay.lock().faults.remove(id.expect("room"));
-    tokio::time::timeout(LONG, state.wait_for(|is_up| *is_up)).await.expect("soon").expect("a listener");
+    for peer in ["relay", "token-service"] {
+        let url = if peer == "relay" { &running.relay_url } else { &running.token_service_url };
+        for _ in 0..20 {
+            let order = json!({ "kind": "refuse", "peer": peer });
+            let added = control(&running, Call::post("/control/faults", &order), 200).await;
+            assert!(TcpStream::connect(address(url)).await.is_err(), "{peer} is down once the fault is on");
+            let fault = format!("/control/faults/{}?peer={peer}", added["id"]);
+            control(&running, Call::delete(&fault), 200).await;
+            assert!(TcpStream::connect(address(url)).await.is_ok(), "{peer} is up once the fault is gone");
+        }
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_refuses_and_serves_again_when_a_fault_ends_by_itself() {
+    let running = running().await;
+    let order = Order { duration_ms: Some(200), ..Order::always(Kind::Refuse) };
+    running
+        .world
+        .change_faults(Peer::Relay, |faults| faults.add(order, clock::now()))
+        .await
+        .expect("it goes down");
+    let mut state = running.world.door(Peer::Relay).state();
+    tokio::time::timeout(LONG, state.wait_for(|state| state.is_up)).await.expect("soon").expect("a listener");
     assert_eq!(publish(&running, 1).await.expect("an answer").0, 200);
     running.stop().await;
 }

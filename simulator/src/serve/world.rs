@@ -65,7 +65,7 @@ impl World {
 
     /// Whether a peer's listener is up.
     pub fn is_up(&self, peer: Peer) -> bool {
-        *self.door(peer).is_up().borrow()
+        self.door(peer).state().borrow().is_up
     }
 
     /// Another certificate for both listeners; connections of the old one end after the request at hand.
@@ -124,7 +124,22 @@ impl World {
         tenant
     }
 
-    /// Looks at or changes a peer's faults.
+    /// Changes a peer's faults, and waits until its listener does as they ask.
+    pub async fn change_faults<T>(
+        &self,
+        peer: Peer,
+        change: impl FnOnce(&mut Faults) -> T,
+    ) -> Result<T, ServeError> {
+        let changed = self.with_faults(peer, change);
+        let door = self.door(peer);
+        if door.heeds_faults().await {
+            Ok(changed)
+        } else {
+            Err(ServeError::Switch(door.address(), "do as its faults ask"))
+        }
+    }
+
+    /// Looks at or changes a peer's faults. Its listener looks at them soon after.
     pub fn with_faults<T>(&self, peer: Peer, look: impl FnOnce(&mut Faults) -> T) -> T {
         match peer {
             Peer::Relay => look(&mut self.relay.lock().faults),

@@ -38,7 +38,7 @@ pub(super) async fn add(State(world): Shared, Body(Add { peer, order }): Body<Ad
     if !peer.has(&order.kind) {
         return Err(Problem::bad("this is a fault of the relay alone"));
     }
-    let id = world.with_faults(peer, |faults| faults.add(order, clock::now()));
+    let id = world.change_faults(peer, |faults| faults.add(order, clock::now())).await.map_err(failed)?;
     let id = id.ok_or_else(|| Problem::bad(format!("{FAULTS_MAX} faults are on, which is the limit")))?;
     Ok(Json(json!({ "id": id, "peer": peer })))
 }
@@ -51,7 +51,8 @@ pub(super) struct Of {
 }
 
 pub(super) async fn remove(State(world): Shared, Path(id): Path<u64>, Query(of): Query<Of>) -> Answer {
-    if world.with_faults(of.peer.unwrap_or_default(), |faults| faults.remove(id)) {
+    let removed = world.change_faults(of.peer.unwrap_or_default(), |faults| faults.remove(id)).await;
+    if removed.map_err(failed)? {
         return Ok(Json(json!({ "removed": id })));
     }
     Err(Problem::new(StatusCode::NOT_FOUND, format!("no fault {id} is on")))
@@ -61,7 +62,7 @@ pub(super) async fn remove(State(world): Shared, Path(id): Path<u64>, Query(of):
 pub(super) async fn clear(State(world): Shared, Query(of): Query<Of>) -> Answer {
     for peer in [Peer::Relay, Peer::TokenService] {
         if of.peer.is_none_or(|named| named == peer) {
-            world.with_faults(peer, Faults::clear);
+            world.change_faults(peer, Faults::clear).await.map_err(failed)?;
         }
     }
     Ok(Json(all(&world)))
