@@ -107,11 +107,16 @@ impl Condition<'_> {
 }
 
 /// What the line says; `None` where it is not understood and must be skipped and counted.
+#[inline]
 pub fn decode(line: Line<'_>) -> Option<Reply<'_>> {
     // The one line of which there are thousands a second.
     if let Some(items) = line.bytes.strip_prefix(b"* STATUS ").and_then(status::fast) {
         return Some(Reply::Status(items));
     }
+    decode_any(line)
+}
+
+fn decode_any(line: Line<'_>) -> Option<Reply<'_>> {
     let bytes = line.bytes.trim_ascii();
     match bytes.split_first()? {
         (b'*', data) => untagged(bytes, data, line.folded),

@@ -154,7 +154,7 @@ impl Session {
         while !self.is_closed() {
             match lines.next(&mut bytes) {
                 Ok(Some(line)) => match reply::decode(line) {
-                    Some(reply) => self.reply(now, reply, !bytes.is_empty()),
+                    Some(reply) => self.reply(now, &reply, !bytes.is_empty()),
                     None => self.skip(),
                 },
                 Ok(None) => break,
@@ -164,11 +164,11 @@ impl Session {
         self.lines = lines;
     }
 
-    fn reply(&mut self, now: Now, reply: Reply<'_>, is_more_waiting: bool) {
+    fn reply(&mut self, now: Now, reply: &Reply<'_>, is_more_waiting: bool) {
         match reply {
-            Reply::Bye(bye) => return self.bye(now, &bye),
-            Reply::Capability(capabilities) => self.link.capabilities = capabilities,
-            Reply::Tagged(tag, _) if !self.is_expected(tag) => return self.skip(),
+            Reply::Bye(bye) => return self.bye(now, bye),
+            Reply::Capability(capabilities) => self.link.capabilities = *capabilities,
+            Reply::Tagged(tag, _) if !self.is_expected(*tag) => return self.skip(),
             Reply::Untagged(said) if said.is_code("ALERT") => {
                 self.link.tell(Output::Alert(said.for_people()));
             }
@@ -249,8 +249,15 @@ impl Session {
         self.go_on(now, next);
     }
 
-    /// One phase follows another.
+    /// One phase follows another. All but a few of the server's lines change no phase.
+    #[inline]
     fn go_on(&mut self, now: Now, next: Next) {
+        if !matches!(next, Next::Stay) {
+            self.follow(now, next);
+        }
+    }
+
+    fn follow(&mut self, now: Now, next: Next) {
         match next {
             Next::Stay => {}
             Next::Begin => self.begin(now),

@@ -151,12 +151,12 @@ impl Idle {
     }
 
     /// A line while INBOX is examined.
-    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: &Reply<'_>) -> Next {
         match reply {
             // Some servers repeat what is known before each continuation: no news, and no reason to end the IDLE.
-            Reply::Exists(count) if self.exists == count => Next::Stay,
+            Reply::Exists(count) if self.exists == *count => Next::Stay,
             Reply::Exists(count) => {
-                self.exists = count;
+                self.exists = *count;
                 self.round.has_exists = true;
                 self.event(link, now)
             }
@@ -165,17 +165,17 @@ impl Idle {
                 self.event(link, now)
             }
             Reply::Vanished => self.event(link, now),
-            Reply::Status(items) => self.status(link, now, &items),
+            Reply::Status(items) => self.status(link, now, items),
             Reply::Flags => {
                 // Between DONE and its answer a server may tell what it kept back during IDLE.
                 self.round.has_flags |= self.step == Step::Idling;
                 self.event(link, now)
             }
-            Reply::Found(count) => self.find(|found| found.list(count)),
-            Reply::Count(count) => self.find(|found| found.count(count)),
+            Reply::Found(count) => self.find(|found| found.list(*count)),
+            Reply::Count(count) => self.find(|found| found.count(*count)),
             Reply::Continue => self.started(link, now),
-            Reply::Untagged(remark) => self.remark(link, now, &remark),
-            Reply::Tagged(_, answer) => self.answer(link, now, &answer),
+            Reply::Untagged(remark) => self.remark(link, now, remark),
+            Reply::Tagged(_, answer) => self.answer(link, now, answer),
             _ => Next::Stay,
         }
     }

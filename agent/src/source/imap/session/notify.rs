@@ -93,11 +93,11 @@ impl Notify {
     }
 
     /// A line while NOTIFY watches.
-    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: &Reply<'_>) -> Next {
         match reply {
-            Reply::Status(items) => self.status(link, now, &items),
-            Reply::Tagged(_, answer) => self.answer(link, now, &answer),
-            Reply::Untagged(remark) => self.remark(link, now, &remark),
+            Reply::Status(items) => self.status(link, now, items),
+            Reply::Tagged(_, answer) => self.answer(link, now, answer),
+            Reply::Untagged(remark) => self.remark(link, now, remark),
             _ => Next::Stay,
         }
     }

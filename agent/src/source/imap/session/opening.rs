@@ -79,7 +79,7 @@ impl Opening {
         &mut self,
         link: &mut Link,
         now: Now,
-        reply: Reply<'_>,
+        reply: &Reply<'_>,
         is_more_waiting: bool,
     ) -> Next {
         self.is_told |= matches!(reply, Reply::Capability(_));
@@ -87,10 +87,10 @@ impl Opening {
             (Step::Handshake(_), _) => {
                 return Next::Close(Ending::Violation("data in the clear where TLS begins"));
             }
-            (Step::Greeting, Reply::Untagged(greeting)) => return self.greeted(link, now, &greeting),
+            (Step::Greeting, Reply::Untagged(greeting)) => return self.greeted(link, now, greeting),
             (Step::Command, Reply::Continue) => self.continued(link),
             (Step::Command, Reply::Tagged(_, answer)) => {
-                return self.answer(link, now, &answer, is_more_waiting);
+                return self.answer(link, now, answer, is_more_waiting);
             }
             (Step::Greeting, _) => link.skip(),
             (Step::Command, Reply::Id(fields)) => id::take_answer(&link.traits, fields),

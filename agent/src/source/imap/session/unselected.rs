@@ -67,19 +67,19 @@ impl Unselected {
     }
 
     /// A line while nothing is selected.
-    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: &Reply<'_>) -> Next {
         match (self.step, reply) {
             (Step::Asking, Reply::Status(items)) => {
-                link.status_line(&items, true);
+                link.status_line(items, true);
             }
-            (_, Reply::Status(items)) => self.status(link, now, &items),
+            (_, Reply::Status(items)) => self.status(link, now, items),
             (Step::Starting, Reply::Continue) => {
                 self.step = Step::Idling;
                 link.timers.stop(Timer::Deadline);
                 self.proceed(link, now);
             }
             (_, Reply::Continue) => link.skip(),
-            (_, Reply::Tagged(_, answer)) => return self.answer(link, now, &answer),
+            (_, Reply::Tagged(_, answer)) => return self.answer(link, now, answer),
             _ => {}
         }
         Next::Stay

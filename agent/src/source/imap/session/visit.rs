@@ -24,13 +24,13 @@ impl Visit {
     }
 
     /// A line during a visit; what the server says unasked is of no use to one that leaves.
-    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: Reply<'_>) -> Next {
+    pub(super) fn handle(&mut self, link: &mut Link, now: Now, reply: &Reply<'_>) -> Next {
         match (link.in_flight(), reply) {
             (Some(Command::Status), Reply::Status(items)) => {
-                link.status_line(&items, true);
+                link.status_line(items, true);
                 Next::Stay
             }
-            (Some(Command::Status), Reply::Tagged(_, answer)) => self.answered(link, now, &answer),
+            (Some(Command::Status), Reply::Tagged(_, answer)) => self.answered(link, now, answer),
             (Some(Command::Logout), Reply::Tagged(..)) => Next::Close(Ending::Done),
             _ => Next::Stay,
         }
