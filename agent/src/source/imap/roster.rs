@@ -257,6 +257,7 @@ impl Roster {
             Report::Read => {
                 entry.readings = entry.readings.saturating_add(1).min(WEIGHT_ASKED - 1);
                 entry.words = None;
+                entry.is_swept = false;
                 if !entry.is_polled {
                     self.sweep.read(mailbox, now);
                 }
@@ -455,7 +456,7 @@ impl Roster {
             entry.errand = errand;
             entry.is_polled |= entry.is_limited;
             entry.is_alerted = false;
-            let (name, is_sweep) = (entry.name.clone(), std::mem::take(&mut entry.is_swept));
+            let (name, is_sweep) = (entry.name.clone(), entry.is_swept);
             self.connected += 1;
             self.watchers += usize::from(may_watch);
             self.connections = number;

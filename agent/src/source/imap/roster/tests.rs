@@ -204,6 +204,34 @@ fn a_question_during_a_visit_makes_another_visit() {
 }
 
 #[test]
+fn a_visit_of_the_sweep_that_failed_is_the_sweep_s_when_it_is_made_again() {
+    let mut played = Played::start(Watch::SweepOnly, 1);
+    played.pass(Duration::from_secs(1));
+    played.visits.clear();
+    let next = |played: &mut Played| loop {
+        match played.roster.poll_output() {
+            Some(Output::Connect { mailbox, number, is_sweep, .. }) => return (mailbox, number, is_sweep),
+            Some(_) => {}
+            None => {
+                let at = played.roster.poll_timeout().expect("a sweep");
+                played.now = played.now.after(at.since(played.now.moment));
+                played.roster.handle(played.now, Input::Timeout);
+            }
+        }
+    };
+    let (mailbox, number, is_sweep) = next(&mut played);
+    assert!(is_sweep);
+    played.report(mailbox, number, Report::Unreachable("down".into()));
+    let (mailbox, number, is_sweep) = next(&mut played);
+    assert!(is_sweep, "made again");
+    for report in [Report::LoggedIn, Report::Read, Report::Ended(Ending::Done)] {
+        played.report(mailbox, number, report);
+    }
+    played.roster.handle(played.now, Input::Ask(mailbox));
+    assert!(!next(&mut played).2, "a question is not the sweep's");
+}
+
+#[test]
 fn an_unwatched_mailbox_is_hung_up_and_its_last_words_do_not_count() {
     let mut played = Played::start(Watch::Auto, 1);
     played.pass(Duration::from_secs(1));
