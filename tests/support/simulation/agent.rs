@@ -4,7 +4,7 @@ use super::cloud::{AUTHORITY, EXCHANGE, ORGANIZATION};
 use super::memory_store::Disk;
 use super::{Plan, bound};
 use mailbadge::counters::{FlowCounters, SourceCounters};
-use mailbadge::event::{MailboxId, News, Recipient, SourceId, SubscriptionKey, Verdict};
+use mailbadge::event::{MailboxId, News, Reading, Recipient, SourceId, SubscriptionKey, Verdict};
 use mailbadge::flow::{Flow, Input, Settings};
 use mailbadge::forwarder::outbox;
 use mailbadge::forwarder::wire::Stamp;
@@ -43,6 +43,8 @@ pub const PASSWORD: &str = "master-secret";
 pub const EVENTS: SourceId = SourceId(0);
 /// The IMAP source.
 pub const IMAP: SourceId = SourceId(1);
+/// The source that reads more cheaply than IMAP.
+pub const ELSEWHERE: SourceId = SourceId(2);
 
 /// A process of the agent.
 pub struct Agent {
@@ -201,6 +203,12 @@ impl Agent {
         let sweep = self.imap.sweep_interval;
         let terms = Terms { sweep, login_rate: Some(self.imap.login_rate), since: self.started };
         self.tracker.census(Some(&terms), now).listed_unknown
+    }
+
+    /// Takes a reading of the source that is cheaper than IMAP, which is spared reading the mailbox itself.
+    pub fn observe_elsewhere(&mut self, mailbox: MailboxId, reading: Reading, now: Now) {
+        self.observe(mailbox, ELSEWHERE, News::Reading(reading), now);
+        self.roster.handle(now, roster::Input::ReadElsewhere(mailbox));
     }
 
     /// Takes news, and asks where the tracker wants to know more.

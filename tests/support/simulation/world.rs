@@ -5,6 +5,7 @@ use super::cloud::Cloud;
 use super::mailhost::{MailHost, account};
 use super::memory_store::Disk;
 use super::{Plan, Report, bound, log};
+use elsewhere::{Elsewhere, Found};
 use mailbadge::event::SubscriptionKey;
 use mailbadge::forwarder::answer::Failure;
 use mailbadge::forwarder::outbox::Attempt;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod deeds;
+mod elsewhere;
 mod end;
 mod life;
 mod pump;
@@ -73,6 +75,9 @@ enum Event {
         mailbox: usize,
         status: Status,
     },
+    /// The source that is cheaper than IMAP asks about all mailboxes.
+    AskElsewhere,
+    FoundElsewhere(Found),
 }
 
 /// What comes after a kill in the midst of a call.
@@ -136,6 +141,7 @@ pub struct World {
     /// Of these it took a batch for under way that never left.
     unsent: Vec<SubscriptionKey>,
     host: MailHost,
+    elsewhere: Option<Elsewhere>,
     imap: Network,
     cloud: Cloud,
     devices_version: u64,
@@ -185,6 +191,7 @@ impl World {
             told: BTreeSet::new(),
             unsent: Vec::new(),
             host,
+            elsewhere: Elsewhere::of(&plan),
             imap: Network::new(plan.seed, "imap", IMAP_LATENCY, imap_weather),
             cloud,
             devices_version: 0,
@@ -205,6 +212,7 @@ impl World {
             self.subscribe(device, None);
         }
         self.after(Duration::ZERO, Event::Start);
+        self.after(Duration::ZERO, Event::AskElsewhere);
         self.after(self.plan.trouble, Event::Calm);
         for deed in 0..self.plan.deeds.len() {
             let at = self.plan.deeds.get(deed).map_or(Duration::ZERO, |(at, _)| *at);
@@ -299,6 +307,8 @@ impl World {
             Event::Told { life, order, mailbox, status } if order == self.host.order(mailbox) => {
                 self.told(life, mailbox, status);
             }
+            Event::AskElsewhere => self.ask_elsewhere(),
+            Event::FoundElsewhere(found) => self.found_elsewhere(found),
             event => self.carry(event),
         }
     }

@@ -6,6 +6,7 @@ use mailbadge::event::{ModSeq, News, Reading, SubscriptionKey, UidValidity};
 use mailbadge::identity::auth_config::AuthConfig;
 use mailbadge::store::Store;
 use mailbadge::subscription::{BACKGROUND_SYNC, DEFAULT_OPTION, NewSubscription};
+use mailbadge::time::Moment;
 use mailbadge_sim::peers::mail_store::Status;
 use mailbadge_sim::play::{Deed, Telling};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -17,6 +18,16 @@ const LIFE: Duration = Duration::from_hours(72);
 const LATE: (u64, u64) = (3_000_000, 2_000);
 /// Least time that an event takes, microseconds.
 const SOON: u64 = 100;
+
+/// A status as a source reads it; asked for at this microsecond, if it was.
+pub(super) fn reading(status: Status, asked_at: Option<u64>) -> Reading {
+    Reading {
+        unseen: status.unseen,
+        uid_validity: NonZeroU32::new(status.uidvalidity).map(UidValidity),
+        modseq: NonZeroU64::new(status.modseq).map(ModSeq),
+        asked_at: asked_at.map(Moment::from_micros),
+    }
+}
 
 impl World {
     pub(super) fn deed(&mut self, deed: Deed) {
@@ -154,13 +165,7 @@ impl World {
     pub(super) fn told(&mut self, life: u32, mailbox: usize, status: Status) {
         let now = self.now();
         let Some(agent) = self.agent.as_mut().filter(|_| life == self.life) else { return };
-        let reading = Reading {
-            unseen: status.unseen,
-            uid_validity: NonZeroU32::new(status.uidvalidity).map(UidValidity),
-            modseq: NonZeroU64::new(status.modseq).map(ModSeq),
-            asked_at: None,
-        };
-        agent.observe(agent::mailbox(mailbox), EVENTS, News::Reading(reading), now);
+        agent.observe(agent::mailbox(mailbox), EVENTS, News::Reading(reading(status, None)), now);
     }
 
     /// A device subscribes by the command line, which needs the store and no daemon.
