@@ -108,7 +108,7 @@ struct Hall {
     desk: Arc<Desk>,
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
-    bell: Arc<Notify>,
+    wake_relay: Arc<Notify>,
     closed: watch::Sender<bool>,
     troubles: Troubles,
     /// What the log has said of unknown mailboxes.
@@ -182,9 +182,9 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let started_at = start(&store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());
     let counters = Arc::new(FlowCounters::default());
-    let bell = Arc::new(Notify::new());
-    let ring = Arc::clone(&bell);
-    tracker.on_ready(config.relay.batch_max, move || ring.notify_one());
+    let wake_relay = Arc::new(Notify::new());
+    let wake = Arc::clone(&wake_relay);
+    tracker.on_ready(config.relay.batch_max, move || wake.notify_one());
     let stamp = Stamp::new(started_at);
     let flow = Flow::new(
         flow_settings(&config),
@@ -212,7 +212,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
         sources: tokio::sync::Mutex::new(sources),
         pulses,
         config: Mutex::new(config),
-        bell,
+        wake_relay,
         closed: watch::Sender::new(false),
         troubles: Troubles::default(),
         census_log: census::Log::default(),

@@ -49,7 +49,7 @@ pub struct Tracker {
     unsaved: Mutex<VecDeque<MailboxId>>,
     subscribed: Mutex<Subscribed>,
     numbers: AtomicU64,
-    bell: OnceLock<Bell>,
+    waker: OnceLock<ReadyWaker>,
 }
 
 /// How many there are.
@@ -61,11 +61,11 @@ pub struct Subscribed {
     pub devices: usize,
 }
 
-/// Tells the one who takes batches that there is something to take.
-struct Bell {
+/// Wakes whoever takes batches once there is something to take.
+struct ReadyWaker {
     /// Ready mailboxes that fill a batch.
     full: usize,
-    ring: Box<dyn Fn() + Send + Sync>,
+    wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Default for Tracker {
@@ -79,16 +79,16 @@ impl Default for Tracker {
             unsaved: Mutex::default(),
             subscribed: Mutex::default(),
             numbers: AtomicU64::new(1),
-            bell: OnceLock::new(),
+            waker: OnceLock::new(),
         }
     }
 }
 
 impl Tracker {
-    /// Has `ring` called whenever the ready queue stops being empty or reaches `full`, and when [`Tracker::next_wake`] comes
+    /// Has `wake` called whenever the ready queue stops being empty or reaches `full`, and when [`Tracker::next_wake`] comes
     /// sooner. Only the first call counts.
-    pub fn on_ready(&self, full: usize, ring: impl Fn() + Send + Sync + 'static) {
-        self.bell.get_or_init(|| Bell { full, ring: Box::new(ring) });
+    pub fn on_ready(&self, full: usize, wake: impl Fn() + Send + Sync + 'static) {
+        self.waker.get_or_init(|| ReadyWaker { full, wake: Box::new(wake) });
     }
 
     /// The mailbox of this name, new where it is not known yet. Its place is never given to another.
@@ -275,8 +275,8 @@ impl Tracker {
             ready.push_back(mailbox);
             let length = ready.len();
             drop((ready, record));
-            if let Some(bell) = self.bell.get().filter(|bell| length == 1 || length == bell.full) {
-                (bell.ring)();
+            if let Some(waker) = self.waker.get().filter(|waker| length == 1 || length == waker.full) {
+                (waker.wake)();
             }
         } else if record.stage() == Stage::Idle
             && let Some(until) = record.held_until(now)
@@ -286,8 +286,8 @@ impl Tracker {
             later.insert((until, mailbox));
             drop((later, record));
             // Whoever sleeps until the first of them must sleep less.
-            if let Some(bell) = self.bell.get().filter(|_| is_sooner) {
-                (bell.ring)();
+            if let Some(waker) = self.waker.get().filter(|_| is_sooner) {
+                (waker.wake)();
             }
         }
     }

@@ -86,7 +86,7 @@ impl Hall {
             Output::CredentialsChanged => self.set_credentials(ledger, now),
             Output::SignerChanged => {
                 self.flow.lock().handle(Input::CertificateChanged, now);
-                self.bell.notify_one();
+                self.wake_relay.notify_one();
             }
         }
     }
@@ -97,7 +97,7 @@ impl Hall {
         let Some((authority, proxy)) = authority.zip(ledger.proxy()) else { return };
         let configured = configured(&self.config.lock(), ledger, proxy, authority);
         self.flow.lock().handle(Input::Configured(Box::new(configured)), now);
-        self.bell.notify_one();
+        self.wake_relay.notify_one();
     }
 
     /// Points the flow at the relay that the proxy's state names, or nowhere.
@@ -115,7 +115,7 @@ impl Hall {
         *self.relay.lock() = relay;
         flow.handle(Input::Relay(settings), self.clock.now());
         drop(flow);
-        self.bell.notify_one();
+        self.wake_relay.notify_one();
     }
 
     /// Signs with the current certificate, where it is fit to; the ledger goes on meanwhile.

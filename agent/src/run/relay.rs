@@ -45,7 +45,7 @@ pub(super) async fn drive(hall: Arc<Hall>) {
             Some(input) = inputs.recv() => {
                 hall.flow.lock().handle(input, hall.clock.now());
             }
-            () = hall.bell.notified() => {}
+            () = hall.wake_relay.notified() => {}
             () = wake => {}
             () = hall.until_closed() => return,
         }

@@ -90,8 +90,8 @@ fn numbers_grow_by_one() {
 #[test]
 fn the_bell_rings_for_the_first_and_for_a_full_batch() {
     let tracker = Tracker::default();
-    let rung = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&rung);
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&woken);
     tracker.on_ready(3, move || {
         counter.fetch_add(1, Ordering::Relaxed);
     });
@@ -100,15 +100,15 @@ fn the_bell_rings_for_the_first_and_for_a_full_batch() {
         tracker.subscribe(mailbox, recipient(i), None, at(0));
         tracker.observe(mailbox, SOURCE, count(1, 1), at(0));
     }
-    assert_eq!(rung.load(Ordering::Relaxed), 2);
+    assert_eq!(woken.load(Ordering::Relaxed), 2);
 }
 
 /// Found by told_quirks: a first 0 waited for two seconds in a table that nobody looked at before the next change.
 #[test]
 fn the_bell_rings_when_the_next_wake_comes_sooner_and_not_for_what_comes_later() {
     let tracker = Tracker::default();
-    let rung = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&rung);
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&woken);
     tracker.on_ready(3, move || {
         counter.fetch_add(1, Ordering::Relaxed);
     });
@@ -117,7 +117,7 @@ fn the_bell_rings_when_the_next_wake_comes_sooner_and_not_for_what_comes_later()
         tracker.subscribe(mailbox, recipient(i), None, at(ms));
         tracker.observe(mailbox, SOURCE, count(0, 1), at(ms));
     }
-    assert_eq!((tracker.ready(), rung.load(Ordering::Relaxed)), (0, 1));
+    assert_eq!((tracker.ready(), woken.load(Ordering::Relaxed)), (0, 1));
     assert_eq!(tracker.next_wake(), Some(at(0).moment.after(record::FIRST_ZERO_WAIT)));
 }
 

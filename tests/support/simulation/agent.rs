@@ -53,7 +53,7 @@ pub struct Agent {
     /// The way to the relay.
     pub flow: Flow,
     /// Wakes the relay loop, as `run/relay.rs` is woken: nothing else does but its timer.
-    bell: Arc<AtomicBool>,
+    is_woken: Arc<AtomicBool>,
     /// Until when the relay loop sleeps, unless it is woken.
     pub sleeps_until: Option<Moment>,
     /// The IMAP source's pure half.
@@ -113,9 +113,9 @@ impl Agent {
         let settings = Settings { outbox, hold_max: Duration::from_secs(1) };
         let store: Arc<dyn Store> = Arc::new(disk.of_agent());
         let notes: Arc<dyn Notes> = Arc::new(Doubt::on(disk.pages(), &disk.boot()).ok()?);
-        let bell = Arc::new(AtomicBool::new(true));
-        let ring = Arc::clone(&bell);
-        tracker.on_ready(BATCH_MAX, move || ring.store(true, Ordering::Relaxed));
+        let is_woken = Arc::new(AtomicBool::new(true));
+        let wake = Arc::clone(&is_woken);
+        tracker.on_ready(BATCH_MAX, move || wake.store(true, Ordering::Relaxed));
         let started = ledger::start(&*store, &*notes, now.unix).ok()?;
         let counters = Arc::new(FlowCounters::default());
         let flow = Flow::new(settings, Arc::clone(&tracker), counters, Stamp::new(started), seed);
@@ -127,7 +127,7 @@ impl Agent {
         let mut agent = Self {
             tracker,
             flow,
-            bell,
+            is_woken,
             sleeps_until: None,
             roster: Roster::new(&imap, seed),
             imap,
@@ -145,10 +145,10 @@ impl Agent {
 
     /// The ledger looks. Where its store fails it looks again at its next tick.
     pub fn tick(&mut self, now: Now) {
-        let Self { ledger, roster, flow, keeper, bell, .. } = self;
+        let Self { ledger, roster, flow, keeper, is_woken, .. } = self;
         let mut tell_flow = |input| {
             flow.handle(input, now);
-            bell.store(true, Ordering::Relaxed);
+            is_woken.store(true, Ordering::Relaxed);
         };
         let carry = &mut |_: &Ledger, output| match output {
             Output::Watch(mailbox, name) => roster.handle(now, roster::Input::Watch(mailbox, name)),
@@ -166,13 +166,13 @@ impl Agent {
     /// The relay loop takes something up.
     pub fn tell_flow(&mut self, input: Input, now: Now) {
         self.flow.handle(input, now);
-        self.bell.store(true, Ordering::Relaxed);
+        self.is_woken.store(true, Ordering::Relaxed);
     }
 
     /// Whether the relay loop was woken since it was last asked, or its timer is due.
     pub fn is_relay_loop_awake(&self, now: Now) -> bool {
         let is_due = self.sleeps_until.is_some_and(|at| at <= now.moment);
-        self.bell.swap(false, Ordering::Relaxed) || is_due
+        self.is_woken.swap(false, Ordering::Relaxed) || is_due
     }
 
     /// A clean end. What the store refuses then is in doubt at the next start.
