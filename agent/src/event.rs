@@ -60,7 +60,7 @@ pub enum Verdict {
     Ask,
 }
 
-/// Where sources deliver their news. Implemented by the daemon's hall over the tracker, and by tests.
+/// Where sources deliver their news. Implemented by the daemon over the tracker, and by tests.
 ///
 /// Calls return at once: they overwrite a record under a short lock, never queue, never wait.
 pub trait Observer: Send + Sync {

@@ -1,6 +1,6 @@
 //! Tracker, batcher, forwarder and token joined into one machine without I/O.
 //!
-//! The daemon's hall drives it with sockets and clocks, the simulation in virtual time. It is told what happened
+//! The daemon drives it with sockets and clocks, the simulation in virtual time. It is told what happened
 //! ([`Input`]) and tells what to do ([`Output`]); everything about *when* and *whether* is decided in here, by the rooms
 //! it joins. Call [`Flow::poll_output`] until it gives nothing, then wait for an input or [`Flow::poll_timeout`].
 

@@ -1,4 +1,4 @@
-//! The daemon's hall: opens the store, starts the drivers, connects the rooms, listens for signals, shuts down.
+//! The daemon: opens the store, starts the drivers, connects the rooms, listens for signals, shuts down.
 //!
 //! Four things run beside each other: the sources in threads and tasks of their own, which call the [`desk`]; the
 //! [`relay`] loop, which drives the flow; the [`Ledger`], which keeps the store in step; the admin endpoint, which only
@@ -92,7 +92,7 @@ pub enum RunError {
 }
 
 /// What the rooms share.
-struct Hall {
+struct Daemon {
     clock: Clock,
     started_at: UnixMs,
     tracker: Arc<Tracker>,
@@ -129,51 +129,51 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io("starting threads"))?;
-    runtime.block_on(daemon(path, config))
+    runtime.block_on(run_until_stopped(path, config))
 }
 
-async fn daemon(path: &Path, config: Config) -> Result<(), RunError> {
+async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let hall = open(config, clock, Handed::take_over()?)?;
-    let health: Arc<dyn admin::Health> = Arc::<Hall>::clone(&hall);
-    let admin_settings = hall.config.lock().admin.clone();
+    let daemon = open(config, clock, Handed::take_over()?)?;
+    let health: Arc<dyn admin::Health> = Arc::<Daemon>::clone(&daemon);
+    let admin_settings = daemon.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
     if let Some(address) = admin.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "admin endpoint");
     }
-    let endpoint_settings = hall.config.lock().endpoint.clone();
-    let host: Arc<dyn host_endpoint::Host> = Arc::<Hall>::clone(&hall);
+    let endpoint_settings = daemon.config.lock().endpoint.clone();
+    let host: Arc<dyn host_endpoint::Host> = Arc::<Daemon>::clone(&daemon);
     let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
     if let Some(address) = endpoint.as_ref().and_then(crate::listen::driver::Server::address) {
         tracing::info!(%address, "endpoint for relays");
     }
-    hall.take_over_names().await?;
-    hall.tick().await;
-    let relay = tokio::spawn(relay::drive(Arc::clone(&hall)));
-    let ledger = tokio::spawn(ledger::keep(Arc::clone(&hall)));
-    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&hall)));
-    let wanted = hall.config.lock().sources.clone();
-    let watched = hall.ledger.lock().watched();
-    hall.sources.lock().await.set(&wanted, &watched).await?;
-    hall.is_started.store(true, Ordering::Release);
+    daemon.take_over_names().await?;
+    daemon.tick().await;
+    let relay = tokio::spawn(relay::drive(Arc::clone(&daemon)));
+    let ledger = tokio::spawn(ledger::keep(Arc::clone(&daemon)));
+    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&daemon)));
+    let wanted = daemon.config.lock().sources.clone();
+    let watched = daemon.ledger.lock().watched();
+    daemon.sources.lock().await.set(&wanted, &watched).await?;
+    daemon.is_started.store(true, Ordering::Release);
     tell_manager(&[sd_notify::NotifyState::Ready]);
     tracing::info!(mailboxes = watched.len(), "ready");
     while let Some(path) = signals.next(path).await {
-        hall.reload(path).await;
+        daemon.reload(path).await;
     }
     tell_manager(&[sd_notify::NotifyState::Stopping]);
-    hall.drain().await;
-    hall.closed.send_replace(true);
+    daemon.drain().await;
+    daemon.closed.send_replace(true);
     drop((admin, endpoint));
     let _ended = tokio::join!(relay, ledger, watchdog);
-    hall.ledger.lock().end()?;
+    daemon.ledger.lock().end()?;
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Opens the store and puts the rooms together; nothing runs yet.
-fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunError> {
+fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, RunError> {
     let now = clock.now();
     let store = SqliteStore::open(&config.state_dir, now.unix)?;
     let lock = lock(&config.state_dir)?;
@@ -197,7 +197,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Hall>, RunEr
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
     let pulses = Arc::new(Pulses::default());
     let sources = Sources::new(Arc::clone(&desk), clock, handed, Arc::clone(&pulses));
-    Ok(Arc::new(Hall {
+    Ok(Arc::new(Daemon {
         clock,
         started_at: now.unix,
         tracker,
@@ -241,7 +241,7 @@ fn flow_settings(config: &Config) -> flow::Settings {
     }
 }
 
-impl Hall {
+impl Daemon {
     /// Until the daemon ends.
     async fn until_closed(&self) {
         let mut closed = self.closed.subscribe();

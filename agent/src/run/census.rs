@@ -1,7 +1,7 @@
 //! What the daemon says of mailboxes whose count nobody knows. Which these are is decided by the tracker's
 //! [`assurance`](crate::tracker::assurance); here they get their names and their server's words.
 
-use super::Hall;
+use super::Daemon;
 use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
 use crate::event::MailboxId;
 use crate::ledger::LedgerShown;
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Log(Mutex<(Option<Moment>, Bulletin)>);
 
-impl Hall {
+impl Daemon {
     /// Whose count is unknown or unconfirmed now.
     pub(super) fn census(&self, now: Now) -> Census {
         self.tracker.census(self.desk.terms().as_ref(), now)

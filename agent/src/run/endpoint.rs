@@ -1,10 +1,10 @@
 //! What the daemon answers to others on the network.
 
-use super::Hall;
+use super::Daemon;
 use crate::endpoint::Host;
 use crate::identity::metadata::Document;
 
-impl Host for Hall {
+impl Host for Daemon {
     fn metadata(&self) -> Option<Vec<u8>> {
         let ledger = self.ledger_shown.lock().clone();
         let certificates = ledger.identity.in_use.published(self.clock.now().unix).cloned().collect();

@@ -1,6 +1,6 @@
 //! What the daemon tells of itself: fills the structs of `admin` from the rooms.
 
-use super::Hall;
+use super::Daemon;
 use super::sources::Shown;
 use crate::admin::{
     BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, NextCertificateStatus, RelayStatus,
@@ -74,7 +74,7 @@ impl Troubles {
     }
 }
 
-impl Health for Hall {
+impl Health for Daemon {
     fn status(&self) -> Status {
         let now = self.clock.now();
         let ledger = self.ledger_shown.lock().clone();
@@ -153,7 +153,7 @@ impl Health for Hall {
     }
 }
 
-impl Hall {
+impl Daemon {
     /// How many mailboxes are behind, and the age of the oldest change in seconds.
     pub(super) fn behind(&self, now: Now) -> (u64, f64) {
         let (behind, oldest) = self.tracker.behind(now);

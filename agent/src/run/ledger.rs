@@ -1,6 +1,6 @@
 //! Calls the [`Ledger`](crate::ledger::Ledger) on threads that may wait for the disk, and carries out what it hands out.
 
-use super::Hall;
+use super::Daemon;
 use super::relay::Relay;
 use crate::config::Config;
 use crate::flow::Input;
@@ -21,29 +21,29 @@ use std::time::Duration;
 const TICK_EVERY: Duration = Duration::from_millis(250);
 
 /// Has the ledger look, until the daemon ends.
-pub(super) async fn keep(hall: Arc<Hall>) {
+pub(super) async fn keep(daemon: Arc<Daemon>) {
     let mut rhythm = tokio::time::interval(TICK_EVERY);
     loop {
         tokio::select! {
-            _ = rhythm.tick() => hall.tick().await,
-            () = hall.until_closed() => return,
+            _ = rhythm.tick() => daemon.tick().await,
+            () = daemon.until_closed() => return,
         }
     }
 }
 
-impl Hall {
+impl Daemon {
     /// Which mailboxes are told apart, and which are watched, as the configuration says; the next tick enrolls them.
     pub(super) async fn take_over_names(self: &Arc<Self>) -> Result<(), StoreError> {
-        let hall = Arc::clone(self);
+        let daemon = Arc::clone(self);
         let taken_over = move || {
             let (folds_case, watches_all) = {
-                let config = hall.config.lock();
+                let config = daemon.config.lock();
                 (config.rulebook().folds_case(), config.watch_all)
             };
-            let carry = &mut |ledger: &Ledger, output| hall.carry(ledger, output);
-            let mut ledger = hall.ledger.lock();
+            let carry = &mut |ledger: &Ledger, output| daemon.carry(ledger, output);
+            let mut ledger = daemon.ledger.lock();
             ledger.fold_case(folds_case, carry)?;
-            hall.desk.watch_all(watches_all);
+            daemon.desk.watch_all(watches_all);
             ledger.watch_all(watches_all, carry);
             Ok(())
         };
@@ -53,8 +53,8 @@ impl Hall {
 
     /// One look of the ledger, on a thread that may wait for the disk.
     pub(super) async fn tick(self: &Arc<Self>) {
-        let hall = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || hall.tick_now()).await;
+        let daemon = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || daemon.tick_now()).await;
         if let Err(error) = done {
             tracing::error!(%error, "the ledger's thread ended");
         }

@@ -1,10 +1,10 @@
 //! What the daemon knows of one mailbox, for the admin endpoint.
 
-use super::Hall;
+use super::Daemon;
 use crate::admin::{DeviceStatus, MailboxStatus};
 use crate::tracker::record::{Record, Stage};
 
-impl Hall {
+impl Daemon {
     /// `None` where nobody subscribed to it.
     pub(super) fn mailbox_status(&self, name: &str) -> Option<MailboxStatus> {
         let (now, mailbox) = (self.clock.now().moment, self.tracker.find(name)?);

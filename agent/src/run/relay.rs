@@ -1,6 +1,6 @@
 //! Drives the [`Flow`](crate::flow::Flow): sends what it says, tells it what came back.
 
-use super::Hall;
+use super::Daemon;
 use crate::flow::{Input, Output, Post};
 use crate::forwarder::answer::Failure;
 use crate::forwarder::driver::{self as forwarder, Bearer, Client};
@@ -29,56 +29,56 @@ pub(super) struct Relay {
     pub(super) url: Arc<RelayUrl>,
 }
 
-/// Runs until the hall closes. Never waits for a request: each is a task of its own that reports back.
-pub(super) async fn drive(hall: Arc<Hall>) {
+/// Runs until the daemon ends. Never waits for a request: each is a task of its own that reports back.
+pub(super) async fn drive(daemon: Arc<Daemon>) {
     let (sender, mut inputs) = mpsc::channel(INPUTS_MAX);
     loop {
-        step(&hall, &sender);
-        let timeout = hall.flow.lock().poll_timeout(hall.clock.now());
+        step(&daemon, &sender);
+        let timeout = daemon.flow.lock().poll_timeout(daemon.clock.now());
         let wake = async {
             match timeout {
-                Some(moment) => sleep_until(hall.clock.instant(moment).into()).await,
+                Some(moment) => sleep_until(daemon.clock.instant(moment).into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             Some(input) = inputs.recv() => {
-                hall.flow.lock().handle(input, hall.clock.now());
+                daemon.flow.lock().handle(input, daemon.clock.now());
             }
-            () = hall.wake_relay.notified() => {}
+            () = daemon.wake_relay.notified() => {}
             () = wake => {}
-            () = hall.until_closed() => return,
+            () = daemon.until_closed() => return,
         }
     }
 }
 
 /// Carries out everything the flow wants done now.
-fn step(hall: &Arc<Hall>, sender: &mpsc::Sender<Input>) {
+fn step(daemon: &Arc<Daemon>, sender: &mpsc::Sender<Input>) {
     loop {
         // Both under one lock: a token made for one relay must never go to another.
         let (output, relay) = {
-            let mut flow = hall.flow.lock();
-            (flow.poll_output(hall.clock.now()), hall.relay.lock().clone())
+            let mut flow = daemon.flow.lock();
+            (flow.poll_output(daemon.clock.now()), daemon.relay.lock().clone())
         };
         let Some(output) = output else { return };
         match (output, relay) {
-            (Output::Forget { mailbox, key }, _) => hall.gone.push(mailbox, key),
+            (Output::Forget { mailbox, key }, _) => daemon.gone.push(mailbox, key),
             (Output::Sign(claims), _) => {
-                let (hall, sender) = (Arc::clone(hall), sender.clone());
+                let (daemon, sender) = (Arc::clone(daemon), sender.clone());
                 tokio::task::spawn_blocking(move || {
-                    let signed = hall.sign(&claims);
+                    let signed = daemon.sign(&claims);
                     report(&sender, Input::Signed(signed));
                 });
             }
             (Output::AskChallenge, Some(relay)) => ask_challenge(relay, sender.clone()),
             (Output::Exchange(request), Some(relay)) => exchange(relay, *request, sender.clone()),
             (Output::Fetch(fetch), Some(relay)) => {
-                tokio::spawn(Arc::clone(hall).fetch(relay, fetch, sender.clone()));
+                tokio::spawn(Arc::clone(daemon).fetch(relay, fetch, sender.clone()));
             }
             (Output::Post(mut post), Some(relay)) => {
                 let devices = std::mem::take(&mut post.devices);
-                let noted = depart(&*hall.notes, &devices, || send(relay, post, sender.clone()));
-                hall.troubles.doubt(noted.err().map(|error| error.to_string()));
+                let noted = depart(&*daemon.notes, &devices, || send(relay, post, sender.clone()));
+                daemon.troubles.doubt(noted.err().map(|error| error.to_string()));
             }
             (output, None) => {
                 if let Some(input) = without_relay(output) {
@@ -137,14 +137,14 @@ fn report(sender: &mpsc::Sender<Input>, input: Input) {
     }
 }
 
-impl Hall {
+impl Daemon {
     /// Reads a token service's document and keeps it where it is a good one.
     async fn fetch(self: Arc<Self>, relay: Relay, fetch: Fetch, sender: mpsc::Sender<Input>) {
         let name = fetch.name.clone();
         let kept = match fetch_document(&relay.token_service, &fetch.url).await {
             Ok(document) => {
-                let hall = Arc::clone(&self);
-                tokio::task::spawn_blocking(move || hall.keep_document(fetch, &document))
+                let daemon = Arc::clone(&self);
+                tokio::task::spawn_blocking(move || daemon.keep_document(fetch, &document))
                     .await
                     .unwrap_or_else(|error| Err(error.to_string()))
             }

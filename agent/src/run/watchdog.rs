@@ -1,7 +1,7 @@
 //! Tells the service manager's watchdog that the mail server is answered (sd_watchdog_enabled(3)): only while each
 //! thread that a mail server waits for turns. A frozen agent says nothing, and is ended and started again.
 
-use super::{Hall, tell_manager};
+use super::{Daemon, tell_manager};
 use crate::source::pulse::{BEAT_EVERY, Pulse};
 use crate::time::Moment;
 use parking_lot::Mutex;
@@ -24,17 +24,17 @@ impl Pulses {
 }
 
 /// Speaks to the watchdog, where there is one, until the daemon ends.
-pub(super) async fn keep(hall: Arc<Hall>) {
+pub(super) async fn keep(daemon: Arc<Daemon>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut rhythm = tokio::time::interval((limit / 4).max(BEAT_EVERY));
     let mut was_well = true;
     loop {
         tokio::select! {
             _ = rhythm.tick() => {}
-            () = hall.until_closed() => return,
+            () = daemon.until_closed() => return,
         }
-        let now = hall.clock.now().moment;
-        let is_well = hall.pulses.are_beating(now);
+        let now = daemon.clock.now().moment;
+        let is_well = daemon.pulses.are_beating(now);
         if is_well {
             tell_manager(&[sd_notify::NotifyState::Watchdog]);
         } else if was_well {

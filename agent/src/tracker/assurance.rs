@@ -11,7 +11,7 @@
 //! - or *unknown*.
 //!
 //! Where no source can be asked a mailbox is *known* once anything was reported of it, and *unconfirmed* before that:
-//! silence may mean that nothing changed. Everything here is pure; the daemon's hall and the simulation both ask.
+//! silence may mean that nothing changed. Everything here is pure; the daemon and the simulation both ask.
 
 use crate::event::MailboxId;
 use crate::time::Moment;

@@ -40,7 +40,7 @@ const TEXT_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct DoveadmSource(Arc<Shared>);
 
-/// What questions under way and the hall share.
+/// What questions under way and the rounds loop share.
 struct Shared {
     settings: Settings,
     id: SourceId,
@@ -74,7 +74,7 @@ pub fn start(
         rounds: Mutex::new(Rounds::new(settings.sweep_interval, settings.is_searching, seed)),
         rhythm: Rhythm::new(clock),
     });
-    shared.rhythm.start(hall(Arc::clone(&shared)));
+    shared.rhythm.start(drive_rounds(Arc::clone(&shared)));
     Ok(DoveadmSource(shared))
 }
 
@@ -104,8 +104,8 @@ impl Running for DoveadmSource {
     }
 }
 
-/// Sends what is to be sent when it is due.
-async fn hall(shared: Arc<Shared>) {
+/// The rounds loop: sends what is to be sent when it is due.
+async fn drive_rounds(shared: Arc<Shared>) {
     let mut questions = JoinSet::new();
     let (mut failure, mut remark) = (None, None);
     while !shared.rhythm.is_stopping() {
@@ -127,7 +127,7 @@ async fn hall(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    /// Gives the rounds an input; the hall does what follows. It need not hear of single rows.
+    /// Gives the rounds an input; the rounds loop does what follows. It need not hear of single rows.
     fn tell(&self, input: Input) {
         let is_row = matches!(input, Input::Read(_) | Input::Corrected | Input::Missed(..));
         let now = self.clock.now().moment;

@@ -56,7 +56,7 @@ impl Drop for Threads {
     }
 }
 
-/// What connections, their threads and the hall share.
+/// What connections, their threads and the roster loop share.
 struct Shared {
     settings: Arc<Settings>,
     id: SourceId,
@@ -113,7 +113,7 @@ pub fn start(
     let ends = Threads(shared.clone());
     let opened = shared.desks.open(&shared);
     opened.map_err(|reason| Error::Threads { source_name: shared.settings.name.clone(), reason })?;
-    shared.rhythm.start(hall(shared.clone()));
+    shared.rhythm.start(drive_roster(shared.clone()));
     Ok(ImapSource { shared, _threads: ends })
 }
 
@@ -159,8 +159,8 @@ impl Running for ImapSource {
     }
 }
 
-/// Wakes the roster when it is due.
-async fn hall(shared: Arc<Shared>) {
+/// The roster loop: wakes the roster when it is due.
+async fn drive_roster(shared: Arc<Shared>) {
     while !shared.rhythm.is_stopping() {
         shared.tell(Input::Timeout);
         let next = shared.roster.lock().poll_timeout();
