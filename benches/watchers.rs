@@ -109,7 +109,7 @@ fn imap(is_tls: bool) -> Outcome {
     let counters = Arc::new(SourceCounters::default());
     let clock = Clock::start();
     let tracker = Arc::new(Tracker::default());
-    let observer = Arc::new(Desk(Arc::clone(&tracker)));
+    let observer = Arc::new(TrackerObserver(Arc::clone(&tracker)));
     let source = {
         let _within = runtime.enter();
         start(settings, SourceId(0), observer, clock, Arc::clone(&counters), 1)?
@@ -207,9 +207,9 @@ thread_local! {
     static APP: Arc<String> = "com.microsoft.exchange.iphone".to_owned().into();
 }
 
-struct Desk(Arc<Tracker>);
+struct TrackerObserver(Arc<Tracker>);
 
-impl Observer for Desk {
+impl Observer for TrackerObserver {
     fn find(&self, name: &str) -> Option<MailboxId> {
         self.0.find(name)
     }

@@ -1,16 +1,16 @@
 //! The daemon: opens the store, starts the drivers, connects the rooms, listens for signals, shuts down.
 //!
-//! Four things run beside each other: the sources in threads and tasks of their own, which call the [`desk`]; the
+//! Four things run beside each other: the sources in threads and tasks of their own, which call the [`observer`]; the
 //! [`relay`] loop, which drives the flow; the [`Ledger`], which keeps the store in step; the admin endpoint, which only
 //! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
 
 mod census;
-mod desk;
 mod endpoint;
 mod handed;
 mod health;
 mod ledger;
 mod mailbox;
+mod observer;
 mod relay;
 mod sources;
 mod watchdog;
@@ -23,7 +23,7 @@ use crate::flow::{self, Flow};
 use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::ledger::{Gone, Ledger, LedgerShown, start};
+use crate::ledger::{Gone, Ledger, LedgerSnapshot, start};
 use crate::source::kind::StartError;
 use crate::store::doubt::Doubt;
 use crate::store::notes::Notes;
@@ -31,9 +31,9 @@ use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
-use desk::Desk;
 use handed::Handed;
 use health::Troubles;
+use observer::DaemonObserver;
 use parking_lot::Mutex;
 use relay::Relay;
 use sources::Sources;
@@ -104,8 +104,8 @@ struct Daemon {
     notes: Arc<dyn Notes>,
     gone: Arc<Gone>,
     sources: tokio::sync::Mutex<Sources>,
-    board: Arc<sources::Board>,
-    desk: Arc<Desk>,
+    running_sources: Arc<sources::RunningSources>,
+    observer: Arc<DaemonObserver>,
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
     wake_relay: Arc<Notify>,
@@ -116,7 +116,7 @@ struct Daemon {
     /// The sources are up: before that nobody may take the daemon for ready.
     is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
-    ledger_shown: Mutex<LedgerShown>,
+    ledger_snapshot: Mutex<LedgerSnapshot>,
     /// The state directory is this daemon's alone while this is open.
     _lock: File,
 }
@@ -193,10 +193,10 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, Run
         stamp,
         fastrand::u64(..),
     );
-    let desk = Arc::new(Desk::new(Arc::clone(&tracker), Arc::clone(&counters)));
+    let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
     let pulses = Arc::new(Pulses::default());
-    let sources = Sources::new(Arc::clone(&desk), clock, handed, Arc::clone(&pulses));
+    let sources = Sources::new(Arc::clone(&observer), clock, handed, Arc::clone(&pulses));
     Ok(Arc::new(Daemon {
         clock,
         started_at: now.unix,
@@ -207,8 +207,8 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, Run
         gone: ledger.gone(),
         ledger: Mutex::new(ledger),
         notes,
-        board: sources.board(),
-        desk,
+        running_sources: sources.running(),
+        observer,
         sources: tokio::sync::Mutex::new(sources),
         pulses,
         config: Mutex::new(config),
@@ -217,7 +217,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, Run
         troubles: Troubles::default(),
         census_log: census::Log::default(),
         is_started: AtomicBool::new(false),
-        ledger_shown: Mutex::default(),
+        ledger_snapshot: Mutex::default(),
         _lock: lock,
     }))
 }

@@ -152,8 +152,8 @@ impl Identity {
     }
 
     /// What the outside is told.
-    pub(super) fn shown(&self) -> IdentityShown {
-        IdentityShown {
+    pub(super) fn snapshot(&self) -> IdentitySnapshot {
+        IdentitySnapshot {
             config: self.config.clone(),
             in_use: self.in_use.clone(),
             current_trouble: self.current_trouble.clone(),
@@ -186,7 +186,7 @@ fn told(known: &mut Option<String>, trouble: Option<&String>, what: &str) {
 
 /// What the host is in tokens, as `/status` and `/metrics` show it.
 #[derive(Clone, Default)]
-pub struct IdentityShown {
+pub struct IdentitySnapshot {
     /// The auth config as it was last read.
     pub config: AuthConfig,
     /// The certificates that it names.
@@ -197,7 +197,7 @@ pub struct IdentityShown {
     pub next_trouble: Option<String>,
 }
 
-impl IdentityShown {
+impl IdentitySnapshot {
     /// What an administrator should know of the certificates, a sentence each.
     pub fn warnings(&self, now: UnixMs) -> Vec<String> {
         let endings = self.in_use.endings(now).iter().map(Ending::to_string).collect::<Vec<_>>();
@@ -303,7 +303,7 @@ mod tests {
         identity.read().unwrap();
         let due = START.after(HOUR);
         assert!(!identity.publish_what_is_due(due, false).unwrap());
-        let warnings = identity.shown().warnings(due.unix);
+        let warnings = identity.snapshot().warnings(due.unix);
         assert!(warnings[0].contains("mode 0644") && warnings[0].contains("chmod 600"), "{warnings:?}");
         assert_eq!(signs(&identity).as_ref(), Some(&names[0]), "the current one goes on signing");
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -321,12 +321,12 @@ mod tests {
         fs::rename(&key, &aside).unwrap();
         let mut identity = Identity::new(Arc::clone(&store));
         assert_eq!(identity.read().unwrap(), Changed::default());
-        let shown = identity.shown();
-        assert!(shown.current_trouble.unwrap().contains("No such file"));
+        let snapshot = identity.snapshot();
+        assert!(snapshot.current_trouble.unwrap().contains("No such file"));
         fs::rename(&aside, &key).unwrap();
         assert!(identity.is_worth_a_retry(START.after(RETRY_EVERY)));
         assert_eq!(identity.read().unwrap(), Changed { signer: true, name: false });
-        assert_eq!(identity.shown().current_trouble, None);
+        assert_eq!(identity.snapshot().current_trouble, None);
     }
 
     #[test]

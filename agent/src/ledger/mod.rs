@@ -14,7 +14,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use identity::{IdentityShown, sign};
+pub use identity::{IdentitySnapshot, sign};
 pub use start::start;
 pub use trust::Trust;
 
@@ -378,13 +378,13 @@ impl Ledger {
     }
 
     /// What it holds now.
-    pub fn shown(&self) -> LedgerShown {
+    pub fn snapshot(&self) -> LedgerSnapshot {
         let subscribed = self.tracker.subscribed();
-        LedgerShown {
+        LedgerSnapshot {
             subscribed: subscribed.mailboxes as u64,
             devices: subscribed.devices as u64,
             proxy: self.proxy.clone(),
-            identity: self.identity.shown(),
+            identity: self.identity.snapshot(),
             token_services: self.trust.known(),
         }
     }
@@ -392,7 +392,7 @@ impl Ledger {
 
 /// What the ledger holds, as `/status` and `/metrics` show it.
 #[derive(Clone, Default)]
-pub struct LedgerShown {
+pub struct LedgerSnapshot {
     /// Mailboxes with subscriptions.
     pub subscribed: u64,
     /// Subscriptions.
@@ -400,7 +400,7 @@ pub struct LedgerShown {
     /// The proxy's state, once it was read.
     pub proxy: Option<Proxy>,
     /// Who signs, and when that ends.
-    pub identity: IdentityShown,
+    pub identity: IdentitySnapshot,
     /// The token services with the age of what is known of them.
     pub token_services: Vec<Known>,
 }

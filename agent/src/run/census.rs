@@ -4,7 +4,7 @@
 use super::Daemon;
 use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
 use crate::event::MailboxId;
-use crate::ledger::LedgerShown;
+use crate::ledger::LedgerSnapshot;
 use crate::time::{Moment, Now};
 use crate::tracker::assurance::{Bulletin, Census};
 use parking_lot::Mutex;
@@ -23,10 +23,10 @@ pub(super) struct Log(Mutex<(Option<Moment>, Bulletin)>);
 impl Daemon {
     /// Whose count is unknown or unconfirmed now.
     pub(super) fn census(&self, now: Now) -> Census {
-        self.tracker.census(self.desk.terms().as_ref(), now)
+        self.tracker.census(self.observer.terms().as_ref(), now)
     }
 
-    pub(super) fn mailboxes_status(&self, ledger: &LedgerShown, now: Now) -> MailboxesStatus {
+    pub(super) fn mailboxes_status(&self, ledger: &LedgerSnapshot, now: Now) -> MailboxesStatus {
         let (behind, oldest) = self.behind(now);
         let census = self.census(now);
         let unconfirmed = self.tracker.names_of(first(&census.listed_unconfirmed));
@@ -80,14 +80,14 @@ impl Daemon {
         let names = self.tracker.names_of(mailboxes);
         let with_words = |(name, mailbox): (&Arc<str>, &MailboxId)| UnknownMailbox {
             name: name.to_string(),
-            words: self.desk.words(*mailbox),
+            words: self.observer.words(*mailbox),
         };
         names.iter().zip(mailboxes).map(with_words).collect()
     }
 
     /// A source reports names that nobody subscribes to, while so many subscribed ones are not heard of.
     fn names_hint(&self, silent: usize) -> Option<String> {
-        names_hint(self.desk.stranger(), silent)
+        names_hint(self.observer.stranger(), silent)
     }
 }
 

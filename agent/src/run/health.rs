@@ -1,7 +1,7 @@
 //! What the daemon tells of itself: fills the structs of `admin` from the rooms.
 
 use super::Daemon;
-use super::sources::Shown;
+use super::sources::SourceSnapshot;
 use crate::admin::{
     BatchStatus, CertificateStatus, Figures, Health, MailboxStatus, NextCertificateStatus, RelayStatus,
     SourceFigures, SourceStatus, Status, TokenStatus,
@@ -9,7 +9,7 @@ use crate::admin::{
 use crate::identity::auth_config::Role;
 use crate::identity::fitness::Urgency;
 use crate::identity::in_use::Ending;
-use crate::ledger::IdentityShown;
+use crate::ledger::IdentitySnapshot;
 use crate::time::{ClockOffset, Now, UnixMs};
 use crate::token::keeper::TokenState;
 use parking_lot::Mutex;
@@ -77,7 +77,7 @@ impl Troubles {
 impl Health for Daemon {
     fn status(&self) -> Status {
         let now = self.clock.now();
-        let ledger = self.ledger_shown.lock().clone();
+        let ledger = self.ledger_snapshot.lock().clone();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -104,7 +104,7 @@ impl Health for Daemon {
         if !self.is_started.load(Ordering::Acquire) {
             reasons.push("starting: the sources are not up yet".to_owned());
         }
-        let ledger = self.ledger_shown.lock().clone();
+        let ledger = self.ledger_snapshot.lock().clone();
         match ledger.proxy {
             None => reasons.push("store: not read yet".to_owned()),
             Some(proxy) if !proxy.is_enabled => {
@@ -123,7 +123,7 @@ impl Health for Daemon {
         let (behind, oldest) = self.behind(now);
         let census = self.census(now);
         let (identity, documents) = {
-            let ledger = self.ledger_shown.lock();
+            let ledger = self.ledger_snapshot.lock();
             (ledger.identity.clone(), ledger.token_services.clone())
         };
         let flow = self.flow.lock();
@@ -160,9 +160,9 @@ impl Daemon {
         (behind as u64, oldest.map_or(0.0, |moment| now.moment.since(moment).as_secs_f64()))
     }
 
-    /// Each source as `as_shown` puts it.
-    fn sources<T>(&self, as_shown: impl Fn(Shown) -> T) -> Vec<T> {
-        self.board.shown().into_iter().map(as_shown).collect()
+    /// Each source as `reported` puts it.
+    fn sources<T>(&self, reported: impl Fn(SourceSnapshot) -> T) -> Vec<T> {
+        self.running_sources.snapshots().into_iter().map(reported).collect()
     }
 
     fn relay_reasons(&self) -> Vec<String> {
@@ -182,7 +182,7 @@ impl Daemon {
     }
 
     fn relay_status(&self) -> RelayStatus {
-        let proxy = self.ledger_shown.lock().proxy.clone();
+        let proxy = self.ledger_snapshot.lock().proxy.clone();
         let flow = self.flow.lock();
         RelayStatus {
             is_enabled: proxy.as_ref().is_some_and(|proxy| proxy.is_enabled),
@@ -218,7 +218,7 @@ impl Daemon {
 }
 
 /// Why nothing can be signed, if so.
-fn certificate_reason(identity: &IdentityShown, now: UnixMs) -> Option<String> {
+fn certificate_reason(identity: &IdentitySnapshot, now: UnixMs) -> Option<String> {
     let expired = || {
         let is_over = |ending: &Ending| ending.role == Role::Current && ending.urgency == Urgency::Expired;
         identity.in_use.endings(now).iter().find(|ending| is_over(ending)).map(Ending::to_string)
@@ -230,7 +230,7 @@ fn certificate_reason(identity: &IdentityShown, now: UnixMs) -> Option<String> {
     }
 }
 
-fn certificate_status(identity: &IdentityShown, now: UnixMs) -> Option<CertificateStatus> {
+fn certificate_status(identity: &IdentitySnapshot, now: UnixMs) -> Option<CertificateStatus> {
     let current = identity.in_use.current()?;
     Some(CertificateStatus {
         thumbprint: current.thumbprint().to_string(),
@@ -252,7 +252,7 @@ mod tests {
     use crate::identity::in_use::InUse;
 
     /// A certificate that ended in 2020, as the current one.
-    fn shown() -> IdentityShown {
+    fn snapshot() -> IdentitySnapshot {
         let pem = include_str!("../../../fixtures/certificates/expired.cert.pem");
         let certificate = Certificate::from_pem(pem, "OAuth").unwrap();
         let stored = StoredCertificate {
@@ -262,7 +262,7 @@ mod tests {
         };
         let config = AuthConfig { current: Some(stored.thumbprint.clone()), ..AuthConfig::default() };
         let in_use = InUse::read(&config, &[stored]).unwrap();
-        IdentityShown { config, in_use, ..IdentityShown::default() }
+        IdentitySnapshot { config, in_use, ..IdentitySnapshot::default() }
     }
 
     #[test]
@@ -273,9 +273,9 @@ mod tests {
             ("2019-12-20T00:00:00Z", 1, false),
             ("2020-02-01T00:00:00Z", 1, true),
         ] {
-            let status = certificate_status(&shown(), date(now)).unwrap();
+            let status = certificate_status(&snapshot(), date(now)).unwrap();
             assert_eq!(status.warnings.len(), warnings, "{now}");
-            let reason = certificate_reason(&shown(), date(now));
+            let reason = certificate_reason(&snapshot(), date(now));
             assert_eq!(reason.is_some_and(|text| text.contains("mailbadge setup")), is_reason, "{now}");
         }
     }
@@ -300,10 +300,10 @@ mod tests {
     #[test]
     fn a_key_that_cannot_be_read_and_a_missing_certificate_are_reasons() {
         let now = "2019-10-01T00:00:00Z".parse().unwrap();
-        let troubled = IdentityShown { current_trouble: Some("mode 0640".to_owned()), ..shown() };
+        let troubled = IdentitySnapshot { current_trouble: Some("mode 0640".to_owned()), ..snapshot() };
         assert_eq!(certificate_reason(&troubled, now).as_deref(), Some("certificate: mode 0640"));
-        let none = certificate_reason(&IdentityShown::default(), now).unwrap();
+        let none = certificate_reason(&IdentitySnapshot::default(), now).unwrap();
         assert!(none.contains("there is none"), "{none}");
-        assert_eq!(certificate_status(&IdentityShown::default(), now), None);
+        assert_eq!(certificate_status(&IdentitySnapshot::default(), now), None);
     }
 }

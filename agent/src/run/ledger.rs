@@ -43,7 +43,7 @@ impl Daemon {
             let carry = &mut |ledger: &Ledger, output| daemon.carry(ledger, output);
             let mut ledger = daemon.ledger.lock();
             ledger.fold_case(folds_case, carry)?;
-            daemon.desk.watch_all(watches_all);
+            daemon.observer.watch_all(watches_all);
             ledger.watch_all(watches_all, carry);
             Ok(())
         };
@@ -64,10 +64,10 @@ impl Daemon {
         let now = self.clock.now();
         let carry = &mut |ledger: &Ledger, output| self.carry(ledger, output);
         let mut ledger = self.ledger.lock();
-        ledger.found(self.desk.take_found(), carry);
+        ledger.found(self.observer.take_found(), carry);
         let ticked = ledger.tick(now, carry);
         if ticked.is_ok() {
-            *self.ledger_shown.lock() = ledger.shown();
+            *self.ledger_snapshot.lock() = ledger.snapshot();
         }
         drop(ledger);
         self.troubles.store(ticked.err().map(|error| error.to_string()));
@@ -77,8 +77,8 @@ impl Daemon {
     fn carry(&self, ledger: &Ledger, output: Output) {
         let now = self.clock.now();
         match output {
-            Output::Watch(mailbox, name) => self.desk.watch(mailbox, &name),
-            Output::Unwatch(mailbox) => self.desk.unwatch(mailbox),
+            Output::Watch(mailbox, name) => self.observer.watch(mailbox, &name),
+            Output::Unwatch(mailbox) => self.observer.unwatch(mailbox),
             Output::TokenServicesChanged => {
                 self.flow.lock().handle(Input::TokenServices(ledger.trust().known()), now);
             }

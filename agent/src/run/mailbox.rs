@@ -25,6 +25,6 @@ impl Daemon {
         };
         // The names of sources are behind another lock, which is not taken under the record's.
         let (status, source) = self.tracker.inspect(mailbox, look)?;
-        Some(MailboxStatus { source: source.and_then(|id| self.board.name_of(id)), ..status })
+        Some(MailboxStatus { source: source.and_then(|id| self.running_sources.name_of(id)), ..status })
     }
 }

@@ -1,8 +1,8 @@
 //! Starts, stops and exchanges sources as the configuration says.
 
 use super::RunError;
-use super::desk::Desk;
 use super::handed::Handed;
+use super::observer::DaemonObserver;
 use super::watchdog::Pulses;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
@@ -23,20 +23,20 @@ struct Started {
 
 /// All sources that run, in the order of the configuration.
 pub(super) struct Sources {
-    desk: Arc<Desk>,
+    observer: Arc<DaemonObserver>,
     clock: Clock,
     handed: Handed,
     pulses: Arc<Pulses>,
-    started: Arc<Board>,
+    started: Arc<RunningSources>,
     ids_given: usize,
 }
 
 /// The sources that run, for who wants to know how they are: also while others are being stopped.
 #[derive(Default)]
-pub(super) struct Board(Mutex<Vec<Started>>);
+pub(super) struct RunningSources(Mutex<Vec<Started>>);
 
 /// What the outside sees of a source.
-pub(super) struct Shown {
+pub(super) struct SourceSnapshot {
     pub(super) name: String,
     pub(super) kind: &'static str,
     pub(super) counters: Arc<SourceCounters>,
@@ -46,12 +46,17 @@ pub(super) struct Shown {
 }
 
 impl Sources {
-    pub(super) fn new(desk: Arc<Desk>, clock: Clock, handed: Handed, pulses: Arc<Pulses>) -> Self {
-        Self { desk, clock, handed, pulses, started: Arc::default(), ids_given: 0 }
+    pub(super) fn new(
+        observer: Arc<DaemonObserver>,
+        clock: Clock,
+        handed: Handed,
+        pulses: Arc<Pulses>,
+    ) -> Self {
+        Self { observer, clock, handed, pulses, started: Arc::default(), ids_given: 0 }
     }
 
     /// Where they are listed.
-    pub(super) fn board(&self) -> Arc<Board> {
+    pub(super) fn running(&self) -> Arc<RunningSources> {
         Arc::clone(&self.started)
     }
 
@@ -89,14 +94,14 @@ impl Sources {
         let counters = Arc::new(SourceCounters::default());
         let source = settings.start(Wiring {
             id,
-            observer: Arc::<Desk>::clone(&self.desk) as Arc<dyn Observer>,
+            observer: Arc::<DaemonObserver>::clone(&self.observer) as Arc<dyn Observer>,
             clock: self.clock,
             counters: Arc::clone(&counters),
             seed: fastrand::u64(..),
             socket: self.socket(settings.as_ref())?,
         })?;
         if let Some(pace) = settings.pace() {
-            self.to_the_desk(id, settings.as_ref(), &source, pace, mailboxes);
+            self.register(id, settings.as_ref(), &source, pace, mailboxes);
         }
         tracing::info!(source = settings.name(), kind = settings.kind().name, "source started");
         self.started.0.lock().push(Started { id, settings: Arc::clone(settings), counters, source });
@@ -113,8 +118,8 @@ impl Sources {
         self.handed.socket(settings.name()).map_err(failed)
     }
 
-    /// Has a source watch these mailboxes, and registers it with the desk as one that can be asked.
-    fn to_the_desk(
+    /// Has a source watch these mailboxes, and registers it with the observer as one that can be asked.
+    fn register(
         &self,
         id: SourceId,
         settings: &dyn Configured,
@@ -128,7 +133,7 @@ impl Sources {
         let Some(cost) = settings.kind().abilities.asked_at else { return };
         let Pace { sweep_interval: sweep, login_rate } = pace;
         let terms = Terms { sweep, login_rate, since: self.clock.now().moment };
-        self.desk.add(id, Arc::clone(source), cost, terms);
+        self.observer.add(id, Arc::clone(source), cost, terms);
     }
 
     /// Has the watchdog look at the threads that mail servers wait for now.
@@ -146,12 +151,12 @@ impl Sources {
     }
 
     async fn stop_one(&self, source: Started) {
-        self.desk.remove(source.id);
+        self.observer.remove(source.id);
         source.source.stop().await;
     }
 }
 
-impl Board {
+impl RunningSources {
     /// The configured name of a source that runs.
     pub(super) fn name_of(&self, id: SourceId) -> Option<String> {
         let started = self.0.lock();
@@ -159,14 +164,14 @@ impl Board {
     }
 
     /// What the outside sees of each.
-    pub(super) fn shown(&self) -> Vec<Shown> {
-        let shown = |source: &Started| Shown {
+    pub(super) fn snapshots(&self) -> Vec<SourceSnapshot> {
+        let snapshot = |source: &Started| SourceSnapshot {
             name: source.settings.name().to_owned(),
             kind: source.settings.kind().name,
             counters: Arc::clone(&source.counters),
             trouble: source.source.failure(),
             limit: source.source.limit(),
         };
-        self.0.lock().iter().map(shown).collect()
+        self.0.lock().iter().map(snapshot).collect()
     }
 }

@@ -15,10 +15,10 @@ use std::sync::{Arc, OnceLock};
 const FOUND_MAX: usize = 65_536;
 
 /// The daemon's [`Observer`], and the sources that can be asked.
-pub(super) struct Desk {
+pub(super) struct DaemonObserver {
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
-    askable: RwLock<Vec<Stand>>,
+    askable: RwLock<Vec<AskableSource>>,
     /// Mailboxes are watched although nobody subscribes to them (`watch-all`).
     watches_all: AtomicBool,
     /// Mailboxes that sources told of and nobody knows.
@@ -28,14 +28,14 @@ pub(super) struct Desk {
 }
 
 /// A source that can be asked, and what it promises.
-struct Stand {
+struct AskableSource {
     id: SourceId,
-    source: Arc<dyn Running>,
+    running: Arc<dyn Running>,
     cost: Cost,
     terms: Terms,
 }
 
-impl Desk {
+impl DaemonObserver {
     pub(super) fn new(tracker: Arc<Tracker>, counters: Arc<FlowCounters>) -> Self {
         Self {
             tracker,
@@ -47,7 +47,7 @@ impl Desk {
         }
     }
 
-    /// From now on names that nobody subscribes to are kept for [`Desk::take_found`], or not any more.
+    /// From now on names that nobody subscribes to are kept for [`DaemonObserver::take_found`], or not any more.
     pub(super) fn watch_all(&self, watches_all: bool) {
         self.watches_all.store(watches_all, Ordering::Release);
         self.found.lock().clear();
@@ -72,41 +72,41 @@ impl Desk {
 
     /// A source that watches mailboxes and can be asked about them.
     pub(super) fn add(&self, id: SourceId, source: Arc<dyn Running>, cost: Cost, terms: Terms) {
-        self.askable.write().push(Stand { id, source, cost, terms });
+        self.askable.write().push(AskableSource { id, running: source, cost, terms });
     }
 
     /// What all sources that can be asked promise together; `None` where there is none.
     pub(super) fn terms(&self) -> Option<Terms> {
-        self.askable.read().iter().map(|stand| stand.terms).reduce(Terms::with)
+        self.askable.read().iter().map(|source| source.terms).reduce(Terms::with)
     }
 
     /// The server's own words for a mailbox that is not read.
     pub(super) fn words(&self, mailbox: MailboxId) -> Option<String> {
-        self.askable.read().iter().find_map(|stand| stand.source.words(mailbox))
+        self.askable.read().iter().find_map(|source| source.running.words(mailbox))
     }
 
     /// Asks a source no more: it is about to be stopped.
     pub(super) fn remove(&self, id: SourceId) {
-        self.askable.write().retain(|stand| stand.id != id);
+        self.askable.write().retain(|source| source.id != id);
     }
 
     /// Has every source that can watch `mailbox` do so.
     pub(super) fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
-        for stand in self.askable.read().iter() {
-            stand.source.watch(mailbox, name);
+        for source in self.askable.read().iter() {
+            source.running.watch(mailbox, name);
         }
     }
 
     /// Nobody subscribes to `mailbox` any more.
     pub(super) fn unwatch(&self, mailbox: MailboxId) {
-        for stand in self.askable.read().iter() {
-            stand.source.unwatch(mailbox);
+        for source in self.askable.read().iter() {
+            source.running.unwatch(mailbox);
         }
     }
 
     fn ask(&self, mailbox: MailboxId) {
-        for stand in self.askable.read().iter() {
-            stand.source.ask(mailbox);
+        for source in self.askable.read().iter() {
+            source.running.ask(mailbox);
         }
     }
 
@@ -114,16 +114,16 @@ impl Desk {
     /// is what costs a server most.
     fn was_read(&self, mailbox: MailboxId, by: SourceId) {
         let askable = self.askable.read();
-        if askable.iter().any(|stand| stand.id == by && stand.cost == Cost::LogIn) {
+        if askable.iter().any(|source| source.id == by && source.cost == Cost::LogIn) {
             return;
         }
-        for stand in askable.iter().filter(|stand| stand.cost == Cost::LogIn) {
-            stand.source.read_elsewhere(mailbox);
+        for source in askable.iter().filter(|source| source.cost == Cost::LogIn) {
+            source.running.read_elsewhere(mailbox);
         }
     }
 }
 
-impl Observer for Desk {
+impl Observer for DaemonObserver {
     fn find(&self, name: &str) -> Option<MailboxId> {
         let known = self.tracker.find(name);
         if known.is_none() && self.watches_all.load(Ordering::Acquire) {
@@ -155,44 +155,44 @@ mod tests {
     use super::*;
     use crate::event::Reading;
 
-    fn desk() -> (Arc<Tracker>, Arc<FlowCounters>, Desk) {
+    fn observer() -> (Arc<Tracker>, Arc<FlowCounters>, DaemonObserver) {
         let (tracker, counters) = (Arc::new(Tracker::default()), Arc::new(FlowCounters::default()));
-        let desk = Desk::new(Arc::clone(&tracker), Arc::clone(&counters));
-        (tracker, counters, desk)
+        let observer = DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters));
+        (tracker, counters, observer)
     }
 
     #[test]
     fn a_name_that_nobody_subscribes_to_is_remembered_once_as_a_stranger() {
-        let (tracker, _, desk) = desk();
+        let (tracker, _, observer) = observer();
         let known = tracker.enroll("u1").unwrap();
-        assert_eq!((desk.find("u1"), desk.stranger()), (Some(known), None));
-        assert_eq!((desk.find("u2"), desk.find("u3"), desk.stranger()), (None, None, Some("u2")));
-        assert!(desk.take_found().is_empty());
+        assert_eq!((observer.find("u1"), observer.stranger()), (Some(known), None));
+        assert_eq!((observer.find("u2"), observer.find("u3"), observer.stranger()), (None, None, Some("u2")));
+        assert!(observer.take_found().is_empty());
     }
 
     #[test]
     fn where_all_are_watched_unknown_names_are_kept_for_the_ledger_up_to_a_limit() {
-        let (_, _, desk) = desk();
-        desk.watch_all(true);
-        assert_eq!((desk.find("u1"), desk.find("u1"), desk.stranger()), (None, None, None));
-        assert_eq!(desk.take_found(), HashSet::from(["u1".into()]));
+        let (_, _, observer) = observer();
+        observer.watch_all(true);
+        assert_eq!((observer.find("u1"), observer.find("u1"), observer.stranger()), (None, None, None));
+        assert_eq!(observer.take_found(), HashSet::from(["u1".into()]));
         for number in 0..=FOUND_MAX {
-            desk.find(&format!("u{number}"));
+            observer.find(&format!("u{number}"));
         }
-        assert_eq!(desk.take_found().len(), FOUND_MAX);
-        desk.find("u1");
-        desk.watch_all(false);
-        assert!(desk.take_found().is_empty(), "what was found before is no matter any more");
+        assert_eq!(observer.take_found().len(), FOUND_MAX);
+        observer.find("u1");
+        observer.watch_all(false);
+        assert!(observer.take_found().is_empty(), "what was found before is no matter any more");
     }
 
     #[test]
     fn a_change_is_counted_once() {
-        let (tracker, counters, desk) = desk();
+        let (tracker, counters, observer) = observer();
         let mailbox = tracker.enroll("u1").unwrap();
         let now = Now::default();
         for (unseen, changes) in [(1, 1), (1, 1), (2, 2)] {
             let reading = Reading { unseen, uid_validity: None, modseq: None, asked_at: Some(now.moment) };
-            desk.observe(mailbox, SourceId(0), News::Reading(reading), now);
+            observer.observe(mailbox, SourceId(0), News::Reading(reading), now);
             assert_eq!(counters.changes.get(), changes);
         }
     }

@@ -31,18 +31,18 @@ impl Running for Source {
     }
 }
 
-/// A desk with a source whose reading costs little and one that logs in, numbers 1 and 2.
-fn desk() -> (Desk, MailboxId, [Arc<Source>; 2]) {
+/// An observer with a source whose reading costs little and one that logs in, numbers 1 and 2.
+fn observer() -> (DaemonObserver, MailboxId, [Arc<Source>; 2]) {
     let tracker = Arc::new(Tracker::default());
     let mailbox = tracker.enroll("u1").unwrap();
-    let desk = Desk::new(tracker, Arc::default());
+    let observer = DaemonObserver::new(tracker, Arc::default());
     let sources = [Arc::<Source>::default(), Arc::default()];
     for (id, cost) in [(1, Cost::Low), (2, Cost::LogIn)] {
         let terms = Terms { sweep: Duration::from_mins(1), login_rate: None, since: Moment::START };
         let source = Arc::clone(&sources[usize::from(id) - 1]) as Arc<dyn Running>;
-        desk.add(SourceId(id), source, cost, terms);
+        observer.add(SourceId(id), source, cost, terms);
     }
-    (desk, mailbox, sources)
+    (observer, mailbox, sources)
 }
 
 fn reading(asked_at: Option<Moment>) -> News {
@@ -58,8 +58,8 @@ fn a_source_that_logs_in_is_spared_what_another_one_has_read() {
         // It has read the mailbox itself.
         (2, Some(Moment::START), false),
     ] {
-        let (desk, mailbox, [cheap, dear]) = desk();
-        desk.observe(mailbox, SourceId(by), reading(asked_at), Now::default());
+        let (observer, mailbox, [cheap, dear]) = observer();
+        observer.observe(mailbox, SourceId(by), reading(asked_at), Now::default());
         assert_eq!(dear.spared.lock().len(), usize::from(is_spared), "by {by}, asked at {asked_at:?}");
         assert!(cheap.spared.lock().is_empty());
     }
@@ -67,9 +67,9 @@ fn a_source_that_logs_in_is_spared_what_another_one_has_read() {
 
 #[test]
 fn a_hint_asks_every_source_until_it_is_removed() {
-    let (desk, mailbox, [first, second]) = desk();
-    assert_eq!(desk.observe(mailbox, SourceId(3), News::Hint, Now::default()), Verdict::Ask);
-    desk.remove(SourceId(1));
-    desk.observe(mailbox, SourceId(3), News::Hint, Now::default());
+    let (observer, mailbox, [first, second]) = observer();
+    assert_eq!(observer.observe(mailbox, SourceId(3), News::Hint, Now::default()), Verdict::Ask);
+    observer.remove(SourceId(1));
+    observer.observe(mailbox, SourceId(3), News::Hint, Now::default());
     assert_eq!((first.asked.lock().len(), second.asked.lock().len()), (1, 2));
 }
