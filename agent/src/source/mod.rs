@@ -16,7 +16,7 @@ pub mod examination;
 pub mod shell;
 pub mod pending;
 pub mod names;
-pub mod bell;
+pub mod event_fd;
 pub mod pulse;
 pub mod socket_file;
 pub mod sweep;

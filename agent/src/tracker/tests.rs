@@ -88,7 +88,7 @@ fn numbers_grow_by_one() {
 }
 
 #[test]
-fn the_bell_rings_for_the_first_and_for_a_full_batch() {
+fn the_relay_loop_is_woken_for_the_first_and_for_a_full_batch() {
     let tracker = Tracker::default();
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&woken);
@@ -105,7 +105,7 @@ fn the_bell_rings_for_the_first_and_for_a_full_batch() {
 
 /// Found by told_quirks: a first 0 waited for two seconds in a table that nobody looked at before the next change.
 #[test]
-fn the_bell_rings_when_the_next_wake_comes_sooner_and_not_for_what_comes_later() {
+fn the_relay_loop_is_woken_when_the_next_wake_comes_sooner_and_not_for_what_comes_later() {
     let tracker = Tracker::default();
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&woken);

@@ -26,7 +26,7 @@ use crate::source::kind::{Running, Stopping};
 use crate::source::shell::driver::Rhythm;
 use crate::time::driver::Clock;
 use connection::Connection;
-use event_loop::{Desks, Order};
+use event_loop::{EventLoops, Order};
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ struct Threads(Arc<Shared>);
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.0.desks.end();
+        self.0.event_loops.end();
     }
 }
 
@@ -69,7 +69,7 @@ struct Shared {
     seed: u64,
     runtime: tokio::runtime::Handle,
     roster: Mutex<Roster>,
-    desks: Desks,
+    event_loops: EventLoops,
     rhythm: Rhythm,
     /// Wakes those that are about to open a socket when the source stops.
     stopping: Notify,
@@ -90,7 +90,7 @@ pub fn start(
 ) -> Result<ImapSource, Error> {
     let server = Server::new(&settings)?;
     let threads = |reason| Error::Threads { source_name: settings.name.clone(), reason };
-    let desks = Desks::new().map_err(threads)?;
+    let event_loops = EventLoops::new().map_err(threads)?;
     let roster = Roster::new(&settings, seed);
     let tokens = Tokens::new(&settings, clock);
     let shared = Arc::new(Shared {
@@ -105,13 +105,13 @@ pub fn start(
         seed,
         runtime: tokio::runtime::Handle::current(),
         roster: Mutex::new(roster),
-        desks,
+        event_loops,
         rhythm: Rhythm::new(clock),
         stopping: Notify::new(),
         live: AtomicUsize::new(0),
     });
     let ends = Threads(shared.clone());
-    let opened = shared.desks.open(&shared);
+    let opened = shared.event_loops.start(&shared);
     opened.map_err(|reason| Error::Threads { source_name: shared.settings.name.clone(), reason })?;
     shared.rhythm.start(drive_roster(shared.clone()));
     Ok(ImapSource { shared, _threads: ends })
@@ -172,7 +172,7 @@ impl Shared {
     async fn stop(&self) {
         self.rhythm.stop().await;
         self.stopping.notify_waiters();
-        self.desks.end();
+        self.event_loops.end();
         let closed = async {
             while self.live.load(Ordering::Acquire) > 0 {
                 self.rhythm.woken().await;
@@ -227,7 +227,7 @@ impl Shared {
                 return None;
             }
         };
-        self.desks.tell(mailbox, Order::Wish(mailbox, wish));
+        self.event_loops.send(mailbox, Order::Wish(mailbox, wish));
         None
     }
 
@@ -249,7 +249,7 @@ impl Shared {
     fn adopt(&self, connection: Box<Connection>, stream: Stream, token: Option<SecretString>) {
         let roster = self.roster.lock();
         if roster.is_current(connection.mailbox, connection.number) {
-            self.desks.tell(connection.mailbox, Order::Adopt(connection, stream, token));
+            self.event_loops.send(connection.mailbox, Order::Adopt(connection, stream, token));
         }
     }
 

@@ -13,7 +13,7 @@ use super::template::Refused;
 use super::watcher::{Input, Look, Output, WatchId, Watcher};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
-use crate::source::bell::driver::Bell;
+use crate::source::event_fd::driver::EventFd;
 use crate::source::kind::{Running, StartError, Stopping};
 use crate::source::shell::driver::Worker;
 use crate::time::Moment;
@@ -46,7 +46,7 @@ pub struct MaildirSource {
 #[derive(Debug)]
 struct Shared {
     told: Mutex<Told>,
-    bell: Bell,
+    wake: EventFd,
     is_stopping: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -75,7 +75,7 @@ pub fn start(
     let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let shared = Arc::new(Shared {
         told: Mutex::default(),
-        bell: Bell::new().map_err(failed)?,
+        wake: EventFd::new().map_err(failed)?,
         is_stopping: AtomicBool::new(false),
         failure: Mutex::default(),
     });
@@ -93,7 +93,7 @@ pub fn start(
     let halted = Arc::clone(&shared);
     let halt = move || {
         halted.is_stopping.store(true, Ordering::Release);
-        halted.bell.ring();
+        halted.wake.signal();
     };
     let worker = Worker::start("maildir", halt, move || thread.run()).map_err(failed)?;
     Ok(MaildirSource { settings: settings.clone(), shared, worker })
@@ -115,7 +115,7 @@ impl Running for MaildirSource {
 
     fn ask(&self, mailbox: MailboxId) {
         self.shared.told.lock().asked.insert(mailbox);
-        self.shared.bell.ring();
+        self.shared.wake.signal();
     }
 
     fn failure(&self) -> Option<String> {
@@ -133,7 +133,7 @@ impl Running for MaildirSource {
 impl MaildirSource {
     fn change(&self, input: Input) {
         self.shared.told.lock().changes.push(input);
-        self.shared.bell.ring();
+        self.shared.wake.signal();
     }
 
     fn refuse(&self, user: &str, refused: Refused) {
@@ -174,7 +174,7 @@ impl Looking {
             self.search();
             let due = [self.watcher.poll_timeout(), self.search_at].into_iter().flatten().min();
             let limit = due.map(|at| at.since(self.clock.now().moment));
-            self.shared.bell.wait(self.notifier.as_ref().ok().map(AsFd::as_fd), limit);
+            self.shared.wake.wait(self.notifier.as_ref().ok().map(AsFd::as_fd), limit);
         }
     }
 

@@ -5,7 +5,7 @@ use super::Shared;
 use super::connection::{Connection, Fate};
 use super::stream::Stream;
 use crate::event::MailboxId;
-use crate::source::bell::driver::Bell;
+use crate::source::event_fd::driver::EventFd;
 use crate::source::imap::connection::Wish;
 use crate::time::Moment;
 use parking_lot::Mutex;
@@ -25,10 +25,10 @@ const THREADS_MAX: usize = 4;
 const EVENTS_MAX: usize = 512;
 /// The buffer that all connections of a thread read into.
 const BUFFER: usize = 16 * 1024;
-/// How epoll names the bell; connections are named by their place.
-const BELL: u64 = u64::MAX;
+/// How epoll names the event descriptor that wakes the thread; connections are named by their place.
+const WAKE: u64 = u64::MAX;
 
-/// What a thread is told.
+/// What a thread is to do.
 pub(super) enum Order {
     /// To hold this connection, whose socket is open.
     Adopt(Box<Connection>, Stream, Option<SecretString>),
@@ -38,63 +38,64 @@ pub(super) enum Order {
     End,
 }
 
-/// The others' end of one thread.
-pub(super) struct Desk {
-    /// `None`: it has ended, and what is told to it is dropped.
+/// Orders for one thread, which any other thread sends.
+pub(super) struct OrderQueue {
+    /// `None`: it has ended, and what is sent to it is dropped.
     orders: Mutex<Option<Vec<Order>>>,
-    bell: Bell,
+    wake: EventFd,
 }
 
-impl Desk {
-    /// Tells the thread something.
-    pub(super) fn tell(&self, order: Order) {
+impl OrderQueue {
+    /// Sends the thread an order.
+    pub(super) fn send(&self, order: Order) {
         let mut orders = self.orders.lock();
         let Some(waiting) = orders.as_mut() else { return };
         waiting.push(order);
         let is_first = waiting.len() == 1;
         drop(orders);
         if is_first {
-            self.bell.ring();
+            self.wake.signal();
         }
     }
 }
 
-/// Which connections are whose.
-pub(super) struct Desks(Vec<Arc<Desk>>);
+/// The threads of one source, by their queues; each mailbox belongs to one of them.
+pub(super) struct EventLoops(Vec<Arc<OrderQueue>>);
 
-impl Desks {
+impl EventLoops {
     /// As many as are useful here.
     pub(super) fn new() -> io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-        let desk = |_| Ok(Arc::new(Desk { orders: Mutex::new(Some(Vec::new())), bell: Bell::new()? }));
-        (0..threads).map(desk).collect::<io::Result<_>>().map(Self)
+        let queue =
+            |_| Ok(Arc::new(OrderQueue { orders: Mutex::new(Some(Vec::new())), wake: EventFd::new()? }));
+        (0..threads).map(queue).collect::<io::Result<_>>().map(Self)
     }
 
     /// Starts the threads.
-    pub(super) fn open(&self, shared: &Arc<Shared>) -> io::Result<()> {
-        for (number, desk) in self.0.iter().enumerate() {
-            let event_loop = EventLoop::new(Arc::clone(desk), Arc::clone(shared), self.0.len())?;
+    pub(super) fn start(&self, shared: &Arc<Shared>) -> io::Result<()> {
+        for (number, queue) in self.0.iter().enumerate() {
+            let event_loop = EventLoop::new(Arc::clone(queue), Arc::clone(shared), self.0.len())?;
             thread::Builder::new().name(format!("imap-{number}")).spawn(move || event_loop.run())?;
         }
         Ok(())
     }
 
-    /// Tells the thread of this mailbox something.
-    pub(super) fn tell(&self, mailbox: MailboxId, order: Order) {
-        if let Some(desk) = self.0.get(mailbox.0 as usize % self.0.len().max(1)) {
-            desk.tell(order);
+    /// Sends the thread of this mailbox an order.
+    pub(super) fn send(&self, mailbox: MailboxId, order: Order) {
+        if let Some(queue) = self.0.get(mailbox.0 as usize % self.0.len().max(1)) {
+            queue.send(order);
         }
     }
 
     /// Tells every thread to end.
     pub(super) fn end(&self) {
-        self.0.iter().for_each(|desk| desk.tell(Order::End));
+        self.0.iter().for_each(|queue| queue.send(Order::End));
     }
 }
 
 /// One thread's own.
 struct EventLoop {
-    desk: Arc<Desk>,
+    queue: Arc<OrderQueue>,
     shared: Arc<Shared>,
     epoll: OwnedFd,
     /// By mailbox, of which every `stride`-th is this thread's.
@@ -106,11 +107,11 @@ struct EventLoop {
 }
 
 impl EventLoop {
-    fn new(desk: Arc<Desk>, shared: Arc<Shared>, stride: usize) -> io::Result<Self> {
+    fn new(queue: Arc<OrderQueue>, shared: Arc<Shared>, stride: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &desk.bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        epoll::add(&epoll, &queue.wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let buffer = vec![0; BUFFER];
-        Ok(Self { desk, shared, epoll, connections: Vec::new(), stride, alarms: BTreeSet::new(), buffer })
+        Ok(Self { queue, shared, epoll, connections: Vec::new(), stride, alarms: BTreeSet::new(), buffer })
     }
 
     fn run(mut self) {
@@ -121,7 +122,7 @@ impl EventLoop {
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), limit.as_ref());
             for event in events.drain(..) {
                 match event.data.u64() {
-                    BELL => self.desk.bell.hush(),
+                    WAKE => self.queue.wake.clear(),
                     place => self.serve(place as usize, Connection::ready),
                 }
             }
@@ -140,7 +141,7 @@ impl EventLoop {
 
     /// Does what was told meanwhile. False: the thread ends.
     fn carry_out(&mut self) -> bool {
-        let orders = self.desk.orders.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        let orders = self.queue.orders.lock().as_mut().map(std::mem::take).unwrap_or_default();
         for order in orders {
             match order {
                 Order::Adopt(connection, stream, token) => self.adopt(connection, stream, token.as_ref()),
@@ -218,8 +219,8 @@ impl EventLoop {
     }
 
     fn end(&mut self) {
-        // Outside the lock: what is dropped here may tell this desk something.
-        let late = self.desk.orders.lock().take();
+        // Outside the lock: what is dropped here may send this queue an order.
+        let late = self.queue.orders.lock().take();
         drop(late);
         for place in 0..self.connections.len() {
             self.serve(place, |connection, _| connection.wish(Wish::HangUp));

@@ -1,4 +1,0 @@
-//! What wakes a thread that waits for descriptors: any other thread rings. All of it is the kernel's, so it lives in
-//! [`driver`].
-
-pub(in crate::source) mod driver;
