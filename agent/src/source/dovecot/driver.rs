@@ -5,8 +5,8 @@
 //! ([`HandOn`]) calls the observer. So a slow or dead-locked observer costs a delivery nothing.
 
 use super::Settings;
-use super::desk::driver::Desk;
-use super::listener::driver::{Doorway, Listener, listen};
+use super::listener::driver::{Acceptor, Listener, listen};
+use super::server::driver::DictServer;
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
 use crate::source::kind::{Running, StartError, Stopping, Wiring};
@@ -78,9 +78,9 @@ fn open(
     let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let tcp_address = listener.tcp_address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let doorway = {
+    let acceptor = {
         let _within = runtime.enter();
-        Doorway::open(listener).map_err(failed)?
+        Acceptor::open(listener).map_err(failed)?
     };
     let hand_on =
         HandOn::start("dovecot-hand-on", id, observer, Arc::clone(&counters), settings.names.clone())
@@ -89,10 +89,10 @@ fn open(
     let (pulse, is_over) = (Arc::new(Pulse::new(clock.now().moment)), Arc::clone(&stop));
     let (answered, beating) = (settings.clone(), Arc::clone(&pulse));
     let serve = move || {
-        let desk = Desk::new(&answered, clock, counters, handover);
+        let server = DictServer::new(&answered, clock, counters, handover);
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                () = desk.serve(&doorway, &is_over) => {}
+                () = server.serve(&acceptor, &is_over) => {}
                 () = beat(&beating, clock) => {}
             }
         });

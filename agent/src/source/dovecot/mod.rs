@@ -9,12 +9,12 @@
 //! that only reads, answers and overwrites a table, and one that calls the observer and may be as slow as it likes.
 
 mod configured;
-mod desk;
+pub mod connection_limits;
 pub mod dict;
 pub mod driver;
 mod line;
 pub mod listener;
-pub mod room;
+mod server;
 mod status;
 
 pub use configured::KIND;

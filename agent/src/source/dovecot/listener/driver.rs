@@ -68,12 +68,12 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A [`Listener`] within the runtime.
-pub(in crate::source::dovecot) enum Doorway {
+pub(in crate::source::dovecot) enum Acceptor {
     Unix(tokio::net::UnixListener),
     Tcp(tokio::net::TcpListener),
 }
 
-impl Doorway {
+impl Acceptor {
     /// Must be called within the runtime that is to serve it.
     pub(in crate::source::dovecot) fn open(listener: Listener) -> io::Result<Self> {
         match listener {

@@ -4,9 +4,9 @@
 
 use crate::counters::SourceCounters;
 use crate::source::dovecot::Settings;
+use crate::source::dovecot::connection_limits::{Activity, ConnectionLimits};
 use crate::source::dovecot::dict::{Conversation, Step};
-use crate::source::dovecot::listener::driver::{Doorway, Stream};
-use crate::source::dovecot::room::{Room, Standing};
+use crate::source::dovecot::listener::driver::{Acceptor, Stream};
 use crate::source::pending::driver::Handover;
 use crate::time::driver::Clock;
 use foldhash::HashMap;
@@ -31,14 +31,14 @@ const CLEAR_EVERY: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 /// What all conversations share.
-pub(in crate::source::dovecot) struct Desk {
+pub(in crate::source::dovecot) struct DictServer {
     name: Arc<str>,
     clock: Clock,
     counters: Arc<SourceCounters>,
     handover: Arc<Handover>,
     buffer: RefCell<Vec<u8>>,
     step: RefCell<Step>,
-    room: RefCell<Room>,
+    limits: RefCell<ConnectionLimits>,
     /// How to end each connection.
     leave: RefCell<HashMap<u64, Rc<Notify>>>,
     has_warned: Cell<bool>,
@@ -51,7 +51,7 @@ enum Turn {
     Ended,
 }
 
-impl Desk {
+impl DictServer {
     pub(in crate::source::dovecot) fn new(
         settings: &Settings,
         clock: Clock,
@@ -65,36 +65,36 @@ impl Desk {
             handover,
             buffer: RefCell::new(vec![0; READ_MAX]),
             step: RefCell::default(),
-            room: RefCell::new(Room::new(settings.connections_max)),
+            limits: RefCell::new(ConnectionLimits::new(settings.connections_max)),
             leave: RefCell::default(),
             has_warned: Cell::new(false),
         }
     }
 
     /// Accepts and serves until `stop` is notified; must run in a `LocalSet`.
-    pub(in crate::source::dovecot) async fn serve(self, doorway: &Doorway, stop: &Notify) {
-        let desk = Rc::new(self);
-        let clearing = Rc::clone(&desk);
+    pub(in crate::source::dovecot) async fn serve(self, acceptor: &Acceptor, stop: &Notify) {
+        let server = Rc::new(self);
+        let clearing = Rc::clone(&server);
         let clearing = tokio::task::spawn_local(async move { clearing.clear_out().await });
         loop {
             let accepted = tokio::select! {
                 () = stop.notified() => return clearing.abort(),
-                accepted = doorway.accept() => accepted,
+                accepted = acceptor.accept() => accepted,
             };
             if let Ok(stream) = accepted {
-                let (number, leave) = desk.admit();
-                tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&desk)));
+                let (number, leave) = server.admit();
+                tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&server)));
             } else {
-                desk.counters.connections_lost.one();
-                let leaves = desk.room.borrow_mut().make_place();
-                desk.end(leaves);
+                server.counters.connections_lost.one();
+                let leaves = server.limits.borrow_mut().free_one();
+                server.end(leaves);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 
     fn admit(&self) -> (u64, Rc<Notify>) {
-        let (number, leaves) = self.room.borrow_mut().enter(self.clock.now().moment);
+        let (number, leaves) = self.limits.borrow_mut().opened(self.clock.now().moment);
         self.end(leaves);
         let leave = Rc::<Notify>::default();
         self.leave.borrow_mut().insert(number, Rc::clone(&leave));
@@ -112,7 +112,7 @@ impl Desk {
         let mut rhythm = tokio::time::interval(CLEAR_EVERY);
         loop {
             rhythm.tick().await;
-            let overdue = self.room.borrow_mut().overdue(self.clock.now().moment);
+            let overdue = self.limits.borrow_mut().overdue(self.clock.now().moment);
             self.counters.connections_lost.add(overdue.len() as u64);
             self.end(overdue);
         }
@@ -134,12 +134,12 @@ impl Desk {
                 false
             }
         };
-        let standing = Standing {
+        let activity = Activity {
             is_idle: conversation.is_idle(),
             has_answered: !step.replies.is_empty(),
             unfinished: conversation.unfinished(),
         };
-        let leaves = self.room.borrow_mut().spoke(number, standing, self.clock.now().moment);
+        let leaves = self.limits.borrow_mut().received(number, activity, self.clock.now().moment);
         self.end(leaves);
         let unsent = write_now(stream, &step.replies).map(<[u8]>::to_vec);
         let is_hopeless = step.is_hopeless;
@@ -166,14 +166,14 @@ impl Desk {
     }
 }
 
-async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, desk: Rc<Desk>) {
+async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, server: Rc<DictServer>) {
     let mut conversation = Conversation::new();
     loop {
         let ready = tokio::select! {
             biased;
             () = leave.notified() => {
                 // What was written before the end is answered still.
-                let _ended = desk.turn(number, &stream, &mut conversation);
+                let _ended = server.turn(number, &stream, &mut conversation);
                 break;
             }
             ready = stream.ready(Interest::READABLE) => ready,
@@ -181,19 +181,19 @@ async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, desk: Rc<Desk>
         if ready.is_err() {
             break;
         }
-        match desk.turn(number, &stream, &mut conversation) {
+        match server.turn(number, &stream, &mut conversation) {
             Turn::Done => {}
             Turn::Unsent(replies) => {
                 if send(&stream, &replies).await.is_err() {
-                    desk.counters.connections_lost.one();
+                    server.counters.connections_lost.one();
                     break;
                 }
             }
             Turn::Ended => break,
         }
     }
-    desk.room.borrow_mut().left(number);
-    desk.leave.borrow_mut().remove(&number);
+    server.limits.borrow_mut().closed(number);
+    server.leave.borrow_mut().remove(&number);
 }
 
 /// Sends what did not fit at once, within [`WRITE_LIMIT`].
