@@ -1,7 +1,7 @@
 //! The admin endpoint's paths. They answer from [`Health`] and change nothing.
 
 use super::{Health, Settings, mailbox, metrics};
-use crate::listen::driver::{Error, Place, Server, serve};
+use crate::listen::driver::{Error, ListenOptions, Server, serve};
 use crate::listen::limits::Limits;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -17,7 +17,7 @@ const SOCKET_MODE: u32 = 0o600;
 pub async fn start(settings: &Settings, health: Arc<dyn Health>) -> Result<Option<Server>, Error> {
     let Some(listen) = &settings.listen else { return Ok(None) };
     let limits = Limits::of(settings.connections_max);
-    serve(Place { key: "admin.listen", listen, socket_mode: SOCKET_MODE, limits }, routes(health))
+    serve(ListenOptions { key: "admin.listen", listen, socket_mode: SOCKET_MODE, limits }, routes(health))
         .await
         .map(Some)
 }

@@ -4,7 +4,7 @@ use super::secret;
 use super::sections::ca_file;
 use super::sheet::Section;
 use super::value::Spelling;
-use crate::source::keys::{CaFile, Keys, Place, Take};
+use crate::source::keys::{CaFile, Keys, ListenAddress, Take};
 use crate::store::owner_only;
 use secrecy::SecretString;
 use std::ops::RangeInclusive;
@@ -48,8 +48,8 @@ impl Keys for Section<'_, '_> {
         self.words(key)
     }
 
-    fn place(&mut self, key: &'static str, default: &str) -> Option<Place> {
-        self.spelled(key, Some(default), &Spelling::place())
+    fn listen_address(&mut self, key: &'static str, default: &str) -> Option<ListenAddress> {
+        self.spelled(key, Some(default), &Spelling::listen_address())
     }
 
     fn socket_path(&mut self, key: &'static str, default: &str) -> Option<PathBuf> {

@@ -4,7 +4,7 @@ use super::sheet::{Section, Sheet};
 use super::value::Spelling;
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
-use crate::source::keys::Place;
+use crate::source::keys::ListenAddress;
 use crate::{admin, endpoint, listen, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -146,11 +146,12 @@ fn trusted(certificate: Certificate) -> Result<Certificate, String> {
 
 fn subscriptions(mut section: Section) -> (subscription::Settings, endpoint::Settings) {
     use subscription::Settings;
-    let place = section.spelled("listen", Some("127.0.0.1:9925"), &Spelling::place_or_off()).flatten();
+    let address =
+        section.spelled("listen", Some("127.0.0.1:9925"), &Spelling::listen_address_or_off()).flatten();
     let connections_max = connections_max(&mut section, listen::limits::ENDPOINT_CONNECTIONS);
     let expiration = section.duration("expiration", "72h", Settings::SHORTEST..=Settings::LONGEST);
     section.finish();
-    (Settings { expiration }, endpoint::Settings { listen: place.map(listen), connections_max })
+    (Settings { expiration }, endpoint::Settings { listen: address.map(listen), connections_max })
 }
 
 /// So far there is one policy; the keys stand here so that a file says which one it counts on.
@@ -166,10 +167,10 @@ fn count(mut section: Section) {
 }
 
 fn admin(mut section: Section) -> admin::Settings {
-    let place = section.spelled("listen", Some("127.0.0.1:9924"), &Spelling::loopback_place()).flatten();
+    let address = section.spelled("listen", Some("127.0.0.1:9924"), &Spelling::loopback_address()).flatten();
     let connections_max = connections_max(&mut section, listen::limits::ADMIN_CONNECTIONS);
     section.finish();
-    admin::Settings { listen: place.map(listen), connections_max }
+    admin::Settings { listen: address.map(listen), connections_max }
 }
 
 /// How many connections an endpoint holds.
@@ -177,10 +178,10 @@ fn connections_max(section: &mut Section, default: u32) -> usize {
     section.number("connections-max", default, 1..=CONNECTIONS_MAX) as usize
 }
 
-fn listen(place: Place) -> listen::Listen {
+fn listen(address: ListenAddress) -> listen::Listen {
     use listen::Listen;
-    match place {
-        Place::Unix(path) => Listen::Unix(path),
-        Place::Tcp(address) => Listen::Tcp(address),
+    match address {
+        ListenAddress::Unix(path) => Listen::Unix(path),
+        ListenAddress::Tcp(address) => Listen::Tcp(address),
     }
 }

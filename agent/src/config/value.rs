@@ -1,6 +1,6 @@
 //! How single values are spelled: durations with units, addresses, socket modes, domains, GUIDs.
 
-use crate::source::keys::Place;
+use crate::source::keys::ListenAddress;
 use crate::source::kind::Kind;
 use crate::source::registry::{self, KINDS};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,12 +81,12 @@ impl Spelling<u32> {
     }
 }
 
-impl Spelling<Place> {
+impl Spelling<ListenAddress> {
     /// A Unix path or `host:port`.
-    pub(super) fn place() -> Self {
+    pub(super) fn listen_address() -> Self {
         Self::new(
             "an absolute path of a Unix socket (107 bytes at most) or an address like \"127.0.0.1:9924\"",
-            place,
+            listen_address,
         )
     }
 }
@@ -94,9 +94,11 @@ impl Spelling<Place> {
 impl Spelling<PathBuf> {
     /// A Unix path.
     pub(super) fn socket_path() -> Self {
-        Self::new("an absolute path of a Unix socket (107 bytes at most)", |text| match place(text) {
-            Some(Place::Unix(path)) => Some(path),
-            _ => None,
+        Self::new("an absolute path of a Unix socket (107 bytes at most)", |text| {
+            match listen_address(text) {
+                Some(ListenAddress::Unix(path)) => Some(path),
+                _ => None,
+            }
         })
     }
 }
@@ -109,33 +111,33 @@ impl Spelling<&'static Kind> {
     }
 }
 
-impl Spelling<Option<Place>> {
+impl Spelling<Option<ListenAddress>> {
     /// A Unix path, an address, or `off`.
-    pub(super) fn place_or_off() -> Self {
+    pub(super) fn listen_address_or_off() -> Self {
         let expected = "\"off\", an absolute path of a Unix socket (107 bytes at most) or an address like \"127.0.0.1:9925\"";
-        Self::new(expected, |text| if text == "off" { Some(None) } else { place(text).map(Some) })
+        Self::new(expected, |text| if text == "off" { Some(None) } else { listen_address(text).map(Some) })
     }
 
     /// A Unix path, a loopback address, or `off`.
-    pub(super) fn loopback_place() -> Self {
+    pub(super) fn loopback_address() -> Self {
         let expected = "\"off\", an absolute path of a Unix socket (107 bytes at most) or a loopback address like \"127.0.0.1:9924\"";
-        Self::new(expected, |text| match place(text) {
+        Self::new(expected, |text| match listen_address(text) {
             _ if text == "off" => Some(None),
-            Some(Place::Tcp(address)) if !address.ip().is_loopback() => None,
-            place => place.map(Some),
+            Some(ListenAddress::Tcp(address)) if !address.ip().is_loopback() => None,
+            address => address.map(Some),
         })
     }
 }
 
-fn place(text: &str) -> Option<Place> {
+fn listen_address(text: &str) -> Option<ListenAddress> {
     if text.starts_with('/') {
-        return (text.len() <= SOCKET_PATH_MAX).then(|| Place::Unix(PathBuf::from(text)));
+        return (text.len() <= SOCKET_PATH_MAX).then(|| ListenAddress::Unix(PathBuf::from(text)));
     }
     if let Some(port) = text.strip_prefix("localhost:") {
         let port = port.parse().ok()?;
-        return Some(Place::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
+        return Some(ListenAddress::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)));
     }
-    text.parse().ok().map(Place::Tcp)
+    text.parse().ok().map(ListenAddress::Tcp)
 }
 
 /// Whether this is a DNS domain of at least two labels (RFC 1035 §2.3.1, RFC 1123 §2.1).
@@ -170,9 +172,9 @@ mod tests {
 
     #[test]
     fn places_are_paths_or_addresses() {
-        let tcp = |text: &str| Some(Place::Tcp(text.parse().unwrap()));
+        let tcp = |text: &str| Some(ListenAddress::Tcp(text.parse().unwrap()));
         let rows = [
-            ("/run/mailbadge/dict.sock", Some(Place::Unix("/run/mailbadge/dict.sock".into()))),
+            ("/run/mailbadge/dict.sock", Some(ListenAddress::Unix("/run/mailbadge/dict.sock".into()))),
             ("127.0.0.1:99", tcp("127.0.0.1:99")),
             ("localhost:99", tcp("127.0.0.1:99")),
             ("[::1]:99", tcp("[::1]:99")),
@@ -181,11 +183,11 @@ mod tests {
             ("localhost:x", None),
         ];
         for (text, expected) in rows {
-            assert_eq!(place(text), expected, "{text}");
+            assert_eq!(listen_address(text), expected, "{text}");
         }
-        assert!(place(&format!("/{}", "a".repeat(106))).is_some());
-        assert_eq!(place(&format!("/{}", "a".repeat(107))), None);
-        let admin = |text| (Spelling::loopback_place().parse)(text);
+        assert!(listen_address(&format!("/{}", "a".repeat(106))).is_some());
+        assert_eq!(listen_address(&format!("/{}", "a".repeat(107))), None);
+        let admin = |text| (Spelling::loopback_address().parse)(text);
         assert_eq!(admin("off"), Some(None));
         assert_eq!(admin("192.0.2.1:99"), None);
         assert_eq!(admin("127.0.0.1:99"), Some(tcp("127.0.0.1:99")));

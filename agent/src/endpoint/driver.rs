@@ -1,7 +1,7 @@
 //! The endpoint's paths. It answers from [`Host`] and changes nothing.
 
 use super::{Host, METADATA_PATH, Settings};
-use crate::listen::driver::{Error, Place, Server, serve};
+use crate::listen::driver::{Error, ListenOptions, Server, serve};
 use crate::listen::limits::Limits;
 use axum::Router;
 use axum::extract::State;
@@ -17,8 +17,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub async fn start(settings: &Settings, host: Arc<dyn Host>) -> Result<Option<Server>, Error> {
     let Some(listen) = &settings.listen else { return Ok(None) };
     let limits = Limits::of(settings.connections_max);
-    let place = Place { key: "subscriptions.listen", listen, socket_mode: SOCKET_MODE, limits };
-    serve(place, routes(host)).await.map(Some)
+    let options = ListenOptions { key: "subscriptions.listen", listen, socket_mode: SOCKET_MODE, limits };
+    serve(options, routes(host)).await.map(Some)
 }
 
 fn routes(host: Arc<dyn Host>) -> Router {

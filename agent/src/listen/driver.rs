@@ -44,10 +44,10 @@ pub enum Error {
 
 /// Where an endpoint listens, and what it grants.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ListenOptions<'a> {
     /// The key of the configuration that says so.
     pub key: &'static str,
-    /// The place itself.
+    /// The address or path.
     pub listen: &'a Listen,
     /// Permissions of a Unix socket.
     pub socket_mode: u32,
@@ -80,9 +80,9 @@ impl Drop for Server {
     }
 }
 
-/// Answers at `place` with `routes`, on the current runtime.
-pub async fn serve(place: Place<'_>, routes: Router) -> Result<Server, Error> {
-    let Place { key, listen, socket_mode, limits } = place;
+/// Listens as `options` say and answers with `routes`, on the current runtime.
+pub async fn serve(options: ListenOptions<'_>, routes: Router) -> Result<Server, Error> {
+    let ListenOptions { key, listen, socket_mode, limits } = options;
     match listen {
         Listen::Tcp(address) => {
             let at = |cause| Error::Listen { key, place: address.to_string(), cause };

@@ -40,7 +40,7 @@ pub trait Keys {
     fn words(&mut self, key: &'static str) -> Option<Vec<String>>;
 
     /// The path of a Unix socket, or an address.
-    fn place(&mut self, key: &'static str, default: &str) -> Option<Place>;
+    fn listen_address(&mut self, key: &'static str, default: &str) -> Option<ListenAddress>;
 
     /// The path of a Unix socket.
     fn socket_path(&mut self, key: &'static str, default: &str) -> Option<PathBuf>;
@@ -114,7 +114,7 @@ impl dyn Keys + '_ {
 
 /// Where to listen: a path or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// The path of a Unix socket.
     Unix(PathBuf),
     /// An address and a port.

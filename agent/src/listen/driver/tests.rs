@@ -24,7 +24,9 @@ async fn listener(limits: Limits) -> Server {
         .route("/large", get(async || vec![b'x'; LARGE]))
         .route("/length", post(async |body: Bytes| body.len().to_string()));
     let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
-    serve(Place { key: "test.listen", listen: &listen, socket_mode: 0o600, limits }, routes).await.unwrap()
+    serve(ListenOptions { key: "test.listen", listen: &listen, socket_mode: 0o600, limits }, routes)
+        .await
+        .unwrap()
 }
 
 /// Connects and sends this.

@@ -76,10 +76,10 @@ pub enum Output {
     AskThese(Vec<(MailboxId, Arc<str>)>),
 }
 
-/// Whether a mailbox waits to be asked by name.
+/// Where a mailbox waits to be asked by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Nowhere,
+enum Queue {
+    None,
     Asked,
     Swept,
 }
@@ -87,7 +87,7 @@ enum Place {
 #[derive(Debug)]
 struct Entry {
     name: Arc<str>,
-    place: Place,
+    queue: Queue,
     /// The round that was under way, or the last, when it came.
     came_in: u32,
     /// The round in which it was read last; 0: never.
@@ -178,7 +178,7 @@ impl Rounds {
         match input {
             Input::Watch(mailbox, name) => self.watch(mailbox, name),
             Input::Unwatch(mailbox) => self.unwatch(mailbox),
-            Input::Ask(mailbox) => self.queue(mailbox, Place::Asked),
+            Input::Ask(mailbox) => self.enqueue(mailbox, Queue::Asked),
             Input::Read(mailbox) => self.read(mailbox),
             Input::Corrected => self.sweep.corrected(),
             Input::Missed(mailbox, why) => self.miss(mailbox, why),
@@ -248,11 +248,11 @@ impl Rounds {
         }
         let Some(free) = self.entries.get_mut(index).filter(|entry| entry.is_none()) else { return };
         let came_in = self.round;
-        *free = Some(Entry { name, place: Place::Nowhere, came_in, read_in: 0, is_missed: false });
+        *free = Some(Entry { name, queue: Queue::None, came_in, read_in: 0, is_missed: false });
         self.standing.mailboxes += 1;
         let is_covered = self.round == 0 || (self.round == 1 && self.stage == Stage::Everyone);
         if !is_covered {
-            self.queue(mailbox, Place::Asked);
+            self.enqueue(mailbox, Queue::Asked);
         }
     }
 
@@ -260,7 +260,7 @@ impl Rounds {
         let Some(entry) = self.entries.get_mut(mailbox.0 as usize).and_then(Option::take) else { return };
         self.standing.mailboxes -= 1;
         self.standing.read -= usize::from(entry.is_covered());
-        if entry.place != Place::Nowhere {
+        if entry.queue != Queue::None {
             self.asked.retain(|waiting| *waiting != mailbox);
             self.swept.retain(|waiting| *waiting != mailbox);
         }
@@ -269,16 +269,16 @@ impl Rounds {
         }
     }
 
-    fn queue(&mut self, mailbox: MailboxId, place: Place) {
+    fn enqueue(&mut self, mailbox: MailboxId, queue: Queue) {
         let Some(entry) = self.entry_mut(mailbox) else { return };
-        if entry.place == place || entry.place == Place::Asked {
+        if entry.queue == queue || entry.queue == Queue::Asked {
             return;
         }
-        entry.place = place;
-        match place {
-            Place::Asked => self.asked.push_back(mailbox),
-            Place::Swept => self.swept.push_back(mailbox),
-            Place::Nowhere => {}
+        entry.queue = queue;
+        match queue {
+            Queue::Asked => self.asked.push_back(mailbox),
+            Queue::Swept => self.swept.push_back(mailbox),
+            Queue::None => {}
         }
     }
 
@@ -330,7 +330,7 @@ impl Rounds {
             Ok(_) => self.is_well(),
             Err(trouble) => {
                 for (mailbox, is_sweep) in asked {
-                    self.queue(mailbox, if is_sweep { Place::Swept } else { Place::Asked });
+                    self.enqueue(mailbox, if is_sweep { Queue::Swept } else { Queue::Asked });
                 }
                 // Then all users may have gone unanswered for the same reason.
                 self.unanswered = None;
@@ -413,7 +413,7 @@ impl Rounds {
         let waiting: Vec<MailboxId> = self.asked.drain(..).chain(self.swept.drain(..)).collect();
         for mailbox in waiting {
             if let Some(entry) = self.entry_mut(mailbox) {
-                entry.place = Place::Nowhere;
+                entry.queue = Queue::None;
             }
         }
         self.outputs.push_back(Output::AskEveryone);
@@ -423,15 +423,15 @@ impl Rounds {
     /// matter.
     fn ask_for_the_rest(&mut self, now: Moment) {
         self.stage = Stage::Remainder;
-        let place = |entry: &Entry| if entry.came_in < self.round { Place::Swept } else { Place::Asked };
-        let left: Vec<(MailboxId, Place)> = (0..)
+        let queue = |entry: &Entry| if entry.came_in < self.round { Queue::Swept } else { Queue::Asked };
+        let left: Vec<(MailboxId, Queue)> = (0..)
             .zip(&self.entries)
             .filter_map(|(id, entry)| Some((MailboxId(id), entry.as_ref()?)))
             .filter(|(_, entry)| entry.read_in != self.round)
-            .map(|(mailbox, entry)| (mailbox, place(entry)))
+            .map(|(mailbox, entry)| (mailbox, queue(entry)))
             .collect();
-        for (mailbox, place) in left {
-            self.queue(mailbox, place);
+        for (mailbox, queue) in left {
+            self.enqueue(mailbox, queue);
         }
         self.end_round_if_done(now);
     }
@@ -449,11 +449,11 @@ impl Rounds {
     fn ask_by_name(&mut self) {
         let (mut users, mut flying) = (Vec::new(), Vec::new());
         while users.len() < QUESTIONS_MAX {
-            let Some((mailbox, place)) = self.next_waiting() else { break };
-            let Some(entry) = self.entry_mut(mailbox).filter(|entry| entry.place == place) else { continue };
-            entry.place = Place::Nowhere;
+            let Some((mailbox, queue)) = self.next_waiting() else { break };
+            let Some(entry) = self.entry_mut(mailbox).filter(|entry| entry.queue == queue) else { continue };
+            entry.queue = Queue::None;
             users.push((mailbox, Arc::clone(&entry.name)));
-            flying.push((mailbox, place == Place::Swept));
+            flying.push((mailbox, queue == Queue::Swept));
         }
         if !users.is_empty() {
             self.flying = Some(flying);
@@ -461,9 +461,9 @@ impl Rounds {
         }
     }
 
-    fn next_waiting(&mut self) -> Option<(MailboxId, Place)> {
-        let asked = self.asked.pop_front().map(|mailbox| (mailbox, Place::Asked));
-        asked.or_else(|| Some((self.swept.pop_front()?, Place::Swept)))
+    fn next_waiting(&mut self) -> Option<(MailboxId, Queue)> {
+        let asked = self.asked.pop_front().map(|mailbox| (mailbox, Queue::Asked));
+        asked.or_else(|| Some((self.swept.pop_front()?, Queue::Swept)))
     }
 }
 

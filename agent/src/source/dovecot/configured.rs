@@ -2,7 +2,7 @@
 
 use super::{Listen, Settings, driver};
 use crate::source::examination::{Examiner, Finding};
-use crate::source::keys::{Keys, Place};
+use crate::source::keys::{Keys, ListenAddress};
 use crate::source::kind::{Abilities, Around, Common, Configured, Kind, Running, StartError, Wiring};
 use crate::source::names::Names;
 use crate::source::socket_file::{self, IS_OPEN_TO_ALL};
@@ -17,12 +17,12 @@ pub static KIND: Kind = Kind {
 };
 
 fn read(keys: &mut dyn Keys, common: Common, _: Around) -> Option<Arc<dyn Configured>> {
-    let place = keys.place("listen", "/run/mailbadge/dict.sock");
+    let address = keys.listen_address("listen", "/run/mailbadge/dict.sock");
     let mode = keys.mode("mode", "0660");
     let connections_max = keys.number("connections-max", 8192, 1..=1_000_000) as usize;
-    let listen = match place? {
-        Place::Unix(path) => Listen::Unix(path),
-        Place::Tcp(address) => Listen::Tcp(address),
+    let listen = match address? {
+        ListenAddress::Unix(path) => Listen::Unix(path),
+        ListenAddress::Tcp(address) => Listen::Tcp(address),
     };
     let Common { name, names } = common;
     Some(Arc::new(Settings { name, listen, mode: mode?, connections_max, names }))

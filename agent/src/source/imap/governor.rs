@@ -89,7 +89,7 @@ pub struct Governor {
     queue: BTreeSet<(Reverse<u32>, u64, MailboxId)>,
     /// Who must wait until then.
     delayed: BTreeSet<(Moment, MailboxId)>,
-    places: HashMap<MailboxId, Place>,
+    waiting: HashMap<MailboxId, Waiting>,
     in_flight: HashMap<MailboxId, Flight>,
     /// Log-ins under way, most at this time: one after a refusal, more with each that works.
     window: usize,
@@ -106,7 +106,7 @@ pub struct Governor {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Waiting {
     Queued(u32, u64),
     Delayed(Moment, u32),
 }
@@ -121,7 +121,7 @@ impl Governor {
             rng: fastrand::Rng::with_seed(seed),
             queue: BTreeSet::new(),
             delayed: BTreeSet::new(),
-            places: HashMap::new(),
+            waiting: HashMap::new(),
             in_flight: HashMap::new(),
             window: 1,
             back_offs: HashMap::new(),
@@ -137,8 +137,9 @@ impl Governor {
 
     /// The mailbox wants to log in. Asking again may raise its weight.
     pub fn request(&mut self, mailbox: MailboxId, weight: u32, now: Moment) {
-        let is_placed = matches!(self.places.get(&mailbox), Some(Place::Queued(held, _)) if *held >= weight);
-        if is_placed || self.in_flight.contains_key(&mailbox) {
+        let is_waiting =
+            matches!(self.waiting.get(&mailbox), Some(Waiting::Queued(held, _)) if *held >= weight);
+        if is_waiting || self.in_flight.contains_key(&mailbox) {
             return;
         }
         self.leave(mailbox);
@@ -235,7 +236,7 @@ impl Governor {
 
     /// How many want to log in and wait for it.
     pub fn waiting(&self) -> usize {
-        self.places.len()
+        self.waiting.len()
     }
 
     /// How many failures in a row the mailbox has had.
@@ -331,8 +332,8 @@ impl Governor {
             if until <= now {
                 return Some(chosen);
             }
-            let weight = match self.places.get(&chosen) {
-                Some(Place::Queued(weight, _) | Place::Delayed(_, weight)) => *weight,
+            let weight = match self.waiting.get(&chosen) {
+                Some(Waiting::Queued(weight, _) | Waiting::Delayed(_, weight)) => *weight,
                 None => 0,
             };
             self.leave(chosen);
@@ -348,7 +349,7 @@ impl Governor {
         if self.breaker.is_on_trial() {
             return None;
         }
-        let is_queued = |mailbox| matches!(self.places.get(&mailbox), Some(Place::Queued(..)));
+        let is_queued = |mailbox| matches!(self.waiting.get(&mailbox), Some(Waiting::Queued(..)));
         let proven = self.proven.map(|(mailbox, _)| mailbox);
         let proven = proven.filter(|proven| is_queued(*proven) && !self.is_refused(*proven));
         proven
@@ -359,38 +360,38 @@ impl Governor {
 
     fn delay(&mut self, mailbox: MailboxId, until: Moment, weight: u32) {
         self.delayed.insert((until, mailbox));
-        self.places.insert(mailbox, Place::Delayed(until, weight));
+        self.waiting.insert(mailbox, Waiting::Delayed(until, weight));
     }
 
     fn enqueue(&mut self, mailbox: MailboxId, weight: u32) {
         self.arrivals += 1;
         self.queue.insert((Reverse(weight), self.arrivals, mailbox));
-        self.places.insert(mailbox, Place::Queued(weight, self.arrivals));
+        self.waiting.insert(mailbox, Waiting::Queued(weight, self.arrivals));
     }
 
     /// Those whose wait is over join the queue.
     fn wake(&mut self, now: Moment) {
         while let Some((at, mailbox)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
             self.delayed.remove(&(at, mailbox));
-            if let Some(Place::Delayed(_, weight)) = self.places.get(&mailbox).copied() {
+            if let Some(Waiting::Delayed(_, weight)) = self.waiting.get(&mailbox).copied() {
                 self.enqueue(mailbox, weight);
             }
         }
     }
 
     fn leave(&mut self, mailbox: MailboxId) {
-        match self.places.remove(&mailbox) {
-            Some(Place::Queued(weight, arrival)) => {
+        match self.waiting.remove(&mailbox) {
+            Some(Waiting::Queued(weight, arrival)) => {
                 self.queue.remove(&(Reverse(weight), arrival, mailbox));
             }
-            Some(Place::Delayed(until, _)) => {
+            Some(Waiting::Delayed(until, _)) => {
                 self.delayed.remove(&(until, mailbox));
             }
             None => {}
         }
-        if self.places.is_empty() {
+        if self.waiting.is_empty() {
             // After thousands came at once: their room is not kept.
-            self.places = HashMap::new();
+            self.waiting = HashMap::new();
         }
     }
 }
