@@ -7,7 +7,7 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Verdict};
 use mailbadge::source::imap::connection::{self, Output, Wish};
 use mailbadge::source::imap::exchange::{Errand, Input};
-use mailbadge::source::imap::roster::{self, Report, Roster};
+use mailbadge::source::imap::roster::{self, ConnectionReport, Roster};
 use mailbadge::source::imap::session::Session;
 use mailbadge::source::imap::traits::Traits;
 use mailbadge::source::imap::{Login, Settings, Watch};
@@ -35,7 +35,7 @@ enum Flight {
     ToClient(Vec<u8>),
     ServerClosed,
     Wished(Wish),
-    Reported(Report),
+    Reported(ConnectionReport),
 }
 
 struct Connection {
@@ -194,7 +194,7 @@ impl World {
             let is_current = self.connections.get(&mailbox).is_some_and(|it| it.number == number);
             match flight {
                 Flight::Reported(report) => {
-                    if matches!(report, Report::Ended(_)) && is_current {
+                    if matches!(report, ConnectionReport::Ended(_)) && is_current {
                         self.hang_up(mailbox);
                     }
                     self.tell(roster::Input::Connection(mailbox, number, report));

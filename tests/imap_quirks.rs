@@ -7,7 +7,7 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Verdict};
 use mailbadge::source::imap::connection::{self, Output, Wish};
 use mailbadge::source::imap::exchange::{Errand, Input};
-use mailbadge::source::imap::roster::{self, Report, Roster};
+use mailbadge::source::imap::roster::{self, ConnectionReport, Roster};
 use mailbadge::source::imap::session::Session;
 use mailbadge::source::imap::traits::Traits;
 use mailbadge::source::imap::{Login, Settings, Watch};
@@ -58,7 +58,7 @@ enum Flight {
     ToClient(Vec<u8>),
     ServerClosed,
     Wished(Wish),
-    Reported(u32, Report),
+    Reported(u32, ConnectionReport),
 }
 
 struct World {
@@ -214,7 +214,7 @@ impl World {
                 Flight::ServerClosed => self.client(Input::Closed),
                 Flight::Wished(wish) => self.agent(connection::Input::Wish(wish)),
                 Flight::Reported(number, report) => {
-                    if matches!(report, Report::Ended(_)) {
+                    if matches!(report, ConnectionReport::Ended(_)) {
                         self.server(imap_server::Input::Closed);
                         self.connection = None;
                         // What its ends still said goes nowhere; what the client told of itself does.

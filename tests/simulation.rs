@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::simulation::{Plan, Profile, Report, Seed, many, play, play_plan};
+use support::simulation::{Plan, Profile, Seed, StoryReport, many, play, play_plan};
 
 /// Stories of each kind in a run of the tests.
 const SEEDS: u64 = 100;
@@ -12,13 +12,13 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-fn fail_where_broken(reports: &[Report]) {
+fn fail_where_broken(reports: &[StoryReport]) {
     let broken: Vec<String> =
         reports.iter().filter(|report| !report.is_clean()).map(ToString::to_string).collect();
     assert!(broken.is_empty(), "{} stories broke\n{}", broken.len(), broken.join("\n\n"));
 }
 
-fn play_all(stories: &[(Seed, Profile)]) -> Vec<Report> {
+fn play_all(stories: &[(Seed, Profile)]) -> Vec<StoryReport> {
     let mut reports = Vec::new();
     many::play_all(stories, many::threads(), |report| {
         reports.push(report);
@@ -71,7 +71,7 @@ fn every_badge_is_true_after_every_story() {
         let stories: Vec<(Seed, Profile)> = (0..SEEDS).map(|seed| (Seed(seed), profile)).collect();
         let reports = play_all(&stories);
         fail_where_broken(&reports);
-        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&StoryReport) -> u64| reports.iter().map(of).sum::<u64>();
         assert!(sum(|it| it.batches) > SEEDS, "{profile}: stories in which nothing is sent prove nothing");
         let is_faulty = profile == Profile::Calm || sum(|it| it.faults) > SEEDS;
         assert!(is_faulty, "{profile}: stories in which nothing fails prove nothing");

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
-use support::simulation::{Plan, Profile, Report, Seed, many, play_plan};
+use support::simulation::{Plan, Profile, Seed, StoryReport, many, play_plan};
 
 /// Failing stories that are told in full, at most.
 const TOLD_MAX: usize = 10;
@@ -26,7 +26,7 @@ pub(super) fn play(course: &Course, arguments: &Arguments) -> bool {
         .collect();
     let progress = progress(if course.limit.is_some() { 0 } else { stories.len() as u64 });
     let mut totals: BTreeMap<Profile, Totals> = BTreeMap::new();
-    let mut failed: Vec<Report> = Vec::new();
+    let mut failed: Vec<StoryReport> = Vec::new();
     many::play_all(&stories, arguments.jobs(), |report| {
         progress.inc(1);
         let profile: Profile = report.profile.parse().expect("a report names its profile");
@@ -57,7 +57,12 @@ fn progress(length: u64) -> ProgressBar {
     bar.with_style(style)
 }
 
-fn conclude(totals: &BTreeMap<Profile, Totals>, failed: &[Report], took: Duration, arguments: &Arguments) {
+fn conclude(
+    totals: &BTreeMap<Profile, Totals>,
+    failed: &[StoryReport],
+    took: Duration,
+    arguments: &Arguments,
+) {
     let out = &mut io::stdout();
     if arguments.json {
         let totals: BTreeMap<&str, &Totals> =
@@ -79,7 +84,7 @@ fn conclude(totals: &BTreeMap<Profile, Totals>, failed: &[Report], took: Duratio
 }
 
 /// The smallest plan found that breaks the same expectation as this one did first, ready to be kept.
-pub(super) fn shrunk(plan: &Plan, report: &Report, tries: usize) -> String {
+pub(super) fn shrunk(plan: &Plan, report: &StoryReport, tries: usize) -> String {
     let Some(first) = report.broken.first() else { return String::new() };
     let is_failing = |plan: &Plan| play_plan(plan, false).broken.iter().any(|it| it.check == first.check);
     let least = shrink(plan, tries, is_failing);

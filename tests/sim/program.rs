@@ -10,7 +10,7 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use support::simulation::{Plan, Report, play_plan};
+use support::simulation::{Plan, StoryReport, play_plan};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -56,7 +56,7 @@ fn one(plan: &Plan, arguments: &Arguments) -> bool {
 }
 
 /// Whether a second telling gives the same report, byte by byte.
-fn is_told_the_same_twice(plan: &Plan, first: &Report) -> bool {
+fn is_told_the_same_twice(plan: &Plan, first: &StoryReport) -> bool {
     let (first, second) = (json(first), json(&play_plan(plan, false)));
     if first != second {
         let (seed, profile) = (plan.seed, plan.profile);
@@ -68,7 +68,7 @@ fn is_told_the_same_twice(plan: &Plan, first: &Report) -> bool {
     first == second
 }
 
-fn json(report: &Report) -> String {
+fn json(report: &StoryReport) -> String {
     serde_json::to_string(report).expect("numbers and strings are JSON")
 }
 

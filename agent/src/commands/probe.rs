@@ -2,7 +2,7 @@
 
 use super::relay::{self, Way};
 use super::{Context, Exit, Failure};
-use crate::forwarder::probe::{Probe, Report};
+use crate::forwarder::probe::{Probe, ProbeReport};
 use crate::token::driver::request_token;
 use serde::Serialize;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
         Err(Failure { exit: Exit::Config, error: Some(error) })
             if !error.is::<crate::config::ConfigError>() =>
         {
-            Report::configuration(&format!("{error:#}"))
+            ProbeReport::configuration(&format!("{error:#}"))
         }
         Err(failure) => return Err(failure),
     };
@@ -45,7 +45,7 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// Probes once, and once more where token services' documents had to be read first.
-pub(super) fn probe(mut way: Way, context: &Context) -> Result<Report, Failure> {
+pub(super) fn probe(mut way: Way, context: &Context) -> Result<ProbeReport, Failure> {
     relay::runtime()?.block_on(async {
         let report = probe_once(&way, context).await;
         let may_help = report.trouble.as_ref().is_some_and(|trouble| trouble.may_be_cured_by_documents);
@@ -56,7 +56,7 @@ pub(super) fn probe(mut way: Way, context: &Context) -> Result<Report, Failure> 
     })
 }
 
-async fn probe_once(way: &Way, context: &Context) -> Report {
+async fn probe_once(way: &Way, context: &Context) -> ProbeReport {
     let Way { url, client, token_service, token, signer, .. } = way;
     let (url, token, signer) = (Arc::clone(url), token.clone(), signer.clone());
     let probe = Probe { url, request_id: relay::request_id(), token, signer };
@@ -65,7 +65,7 @@ async fn probe_once(way: &Way, context: &Context) -> Report {
     probe.run(post, exchange, || context.clock.now()).await
 }
 
-fn tell(report: &Report, context: &mut Context) -> Result<(), Failure> {
+fn tell(report: &ProbeReport, context: &mut Context) -> Result<(), Failure> {
     let shown = Shown {
         result_type: report.result_type(),
         error: report.error(),

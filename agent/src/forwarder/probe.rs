@@ -46,7 +46,7 @@ impl fmt::Display for Component {
 
 /// What a probe found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ProbeReport {
     /// `None`: it succeeded.
     pub trouble: Option<Trouble>,
     /// How far the relay's clock is ahead of this machine's, where the relay told; negative where it is
@@ -69,7 +69,7 @@ pub struct Trouble {
     pub may_be_cured_by_documents: bool,
 }
 
-impl Report {
+impl ProbeReport {
     /// The probe could not even be tried.
     pub fn configuration(error: &impl fmt::Display) -> Self {
         let advice = String::from("Correct what is named below; nothing was sent.");
@@ -133,8 +133,8 @@ impl Probe {
         post: impl AsyncFn(Post) -> Result<Answer, Failure>,
         exchange: impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: impl Fn() -> Now,
-    ) -> Report {
-        let mut report = Report { trouble: None, clock_offset_ms: None, issuer: None };
+    ) -> ProbeReport {
+        let mut report = ProbeReport { trouble: None, clock_offset_ms: None, issuer: None };
         report.trouble = self.steps(&post, &exchange, &clock, &mut report).await.err();
         report
     }
@@ -144,7 +144,7 @@ impl Probe {
         post: &impl AsyncFn(Post) -> Result<Answer, Failure>,
         exchange: &impl AsyncFn(TokenRequest) -> Result<Response, Failure>,
         clock: &impl Fn() -> Now,
-        report: &mut Report,
+        report: &mut ProbeReport,
     ) -> Result<(), Trouble> {
         let asked = post(self.post(Bearer::Empty, Bytes::from_static(EMPTY_BATCH))).await;
         let asked = asked.map_err(|failure| of_failure(&failure, &Peer::relay(&self.url)))?;

@@ -5,7 +5,7 @@ use super::agent::{Admin, Agent, Daemon, write_private};
 use super::host::Host;
 use super::ledger::{DeviceIndex, Wrong};
 use super::plan::{self, Plan};
-use super::report::{AgentFigures, Asked, Logins, Percentiles, Report, WrongBadge};
+use super::report::{AgentFigures, Asked, LoadReport, Logins, Percentiles, WrongBadge};
 use super::teller::Teller;
 use super::usage::Usage;
 use super::{Args, ORGANIZATION, Source, name_of, traffic};
@@ -45,7 +45,7 @@ struct Stage {
 }
 
 /// Runs a load test.
-pub(super) async fn run(args: &Args) -> Result<Report> {
+pub(super) async fn run(args: &Args) -> Result<LoadReport> {
     let mut stage = Stage::set(args).await?;
     let empty = stage.daemon.usage()?;
     let mut report = blank(args);
@@ -75,7 +75,7 @@ impl Stage {
     }
 
     /// Subscribes every device and waits until each shows its count.
-    async fn watch(&mut self, args: &Args, report: &mut Report) -> Result<()> {
+    async fn watch(&mut self, args: &Args, report: &mut LoadReport) -> Result<()> {
         let list = self.agent.file("subscriptions.jsonl");
         write_private(&list, &self.subscriptions(args)?)?;
         let path = list.to_str().context("the folder's name is not UTF-8")?;
@@ -132,7 +132,7 @@ impl Stage {
     }
 
     /// What the idle agent takes.
-    async fn keep_quiet(&self, args: &Args, report: &mut Report) -> Result<()> {
+    async fn keep_quiet(&self, args: &Args, report: &mut LoadReport) -> Result<()> {
         let (before, since) = (self.daemon.usage()?, self.host.now());
         sleep(args.quiet).await;
         let after = self.daemon.usage()?;
@@ -147,7 +147,7 @@ impl Stage {
     }
 
     /// Carries out the plan.
-    async fn load(&mut self, args: &Args, report: &mut Report) -> Result<()> {
+    async fn load(&mut self, args: &Args, report: &mut LoadReport) -> Result<()> {
         self.host.ledger.lock().begin();
         if let Some(teller) = &mut self.teller {
             teller.begin();
@@ -175,7 +175,7 @@ impl Stage {
     }
 
     /// Waits for the truth, and counts.
-    async fn finish(self, args: &Args, report: &mut Report) -> Result<()> {
+    async fn finish(self, args: &Args, report: &mut LoadReport) -> Result<()> {
         let settled = self.host.steady(args.settle).await;
         report.settle_seconds = settled.map(|took| took.as_secs_f64());
         report.agent.rss_end_bytes = self.daemon.usage()?.rss_bytes;
@@ -307,8 +307,8 @@ fn progress(length: u64, what: &'static str) -> ProgressBar {
     }
 }
 
-fn blank(args: &Args) -> Report {
-    Report {
+fn blank(args: &Args) -> LoadReport {
+    LoadReport {
         asked: Asked {
             source: name_of(&args.source),
             mailboxes: args.mailboxes as usize,

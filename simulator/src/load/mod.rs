@@ -17,7 +17,7 @@ mod traffic;
 mod usage;
 
 pub use plan::{Mix, Shape};
-pub use report::Report;
+pub use report::LoadReport;
 
 use crate::peers::dovecot_client;
 use crate::peers::mail_store::{Credentials, Quirk, UnknownQuirk};

@@ -118,7 +118,7 @@ pub struct WrongBadge {
 
 /// Everything a load test found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     /// What was asked for.
     pub asked: Asked,
     /// Changes of a count.
@@ -153,7 +153,7 @@ pub struct Report {
     pub failures: Vec<String>,
 }
 
-impl Report {
+impl LoadReport {
     /// Whether every badge was true in the end and nothing failed.
     pub fn is_good(&self) -> bool {
         self.wrong == 0 && self.failures.is_empty()
@@ -193,7 +193,7 @@ impl fmt::Display for WrongBadge {
     }
 }
 
-impl Report {
+impl LoadReport {
     fn changes_line(&self) -> String {
         let per_second = self.changes as f64 / self.elapsed_seconds.max(f64::EPSILON);
         format!("{} ({per_second:.0}/s; {} shown already)", self.changes, self.changes_shown_already)
@@ -237,7 +237,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (source, of_source) = self.source_line();
         let lines = [

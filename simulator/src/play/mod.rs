@@ -19,4 +19,4 @@ pub use checker::{Check, Checker};
 pub use deed::Deed;
 pub use plan::{Plan, Telling, Tokens};
 pub use reference::Reference;
-pub use report::Report;
+pub use report::StoryReport;

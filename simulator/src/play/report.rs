@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How one story went. The same plan gives the same report, byte by byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct StoryReport {
     /// Its seed.
     pub seed: u64,
     /// From which kind of story it was drawn.
@@ -32,7 +32,7 @@ pub struct Report {
     pub fingerprint: u64,
 }
 
-impl Report {
+impl StoryReport {
     /// Of a story that is about to begin.
     pub const fn new(seed: Seed, profile: Profile, bound: Duration) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Report {
 }
 
 /// The first and the last line tell how to replay it.
-impl fmt::Display for Report {
+impl fmt::Display for StoryReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, profile, steps, changes, batches, faults, .. } = self;
         let replay = self.replay();
@@ -105,7 +105,7 @@ pub struct Totals {
 
 impl Totals {
     /// Adds a story.
-    pub fn add(&mut self, report: &Report) {
+    pub fn add(&mut self, report: &StoryReport) {
         self.stories += 1;
         self.broken += u64::from(!report.is_clean());
         self.steps += report.steps;

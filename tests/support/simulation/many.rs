@@ -1,13 +1,13 @@
 //! Many stories, on as many threads as are wanted.
 
-use super::{Profile, Report, Seed, play};
+use super::{Profile, Seed, StoryReport, play};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
 /// Plays these stories on `threads` threads and hands each report to `tell` as it comes, in no order; ends early where
 /// `tell` says false.
-pub fn play_all(stories: &[(Seed, Profile)], threads: usize, mut tell: impl FnMut(Report) -> bool) {
+pub fn play_all(stories: &[(Seed, Profile)], threads: usize, mut tell: impl FnMut(StoryReport) -> bool) {
     let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     // As many may wait as threads play: the one that tells is never far behind.
     let (sender, reports) = mpsc::sync_channel(threads.max(1));

@@ -17,17 +17,17 @@ pub mod memory_store;
 pub mod tokens;
 pub mod world;
 
-pub use mailbadge_sim::play::{Plan, Report};
+pub use mailbadge_sim::play::{Plan, StoryReport};
 pub use mailbadge_sim::world::{Profile, Seed};
 use world::World;
 
 /// Plays the story of one seed to its end.
-pub fn play(seed: Seed, profile: Profile) -> Report {
+pub fn play(seed: Seed, profile: Profile) -> StoryReport {
     play_plan(&Plan::new(seed, profile), false)
 }
 
 /// Plays a plan to its end; where it `is_told`, every deed and every line logged is written to standard error as it
 /// comes.
-pub fn play_plan(plan: &Plan, is_told: bool) -> Report {
+pub fn play_plan(plan: &Plan, is_told: bool) -> StoryReport {
     log::captured(is_told, || World::new(plan.clone()).play())
 }

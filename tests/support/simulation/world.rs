@@ -4,7 +4,7 @@ use super::agent::{self, Agent, BATCH_MAX, CONCURRENCY, PASSWORD, signers};
 use super::cloud::Cloud;
 use super::mailhost::{MailHost, account};
 use super::memory_store::Disk;
-use super::{Plan, Report, bound, log};
+use super::{Plan, StoryReport, bound, log};
 use elsewhere::{Elsewhere, Found};
 use mailbadge::event::SubscriptionKey;
 use mailbadge::forwarder::answer::Failure;
@@ -153,7 +153,7 @@ pub struct World {
     compared_at: Duration,
     /// Over everything that happened, and when.
     fingerprint: Fingerprint,
-    report: Report,
+    report: StoryReport,
 }
 
 impl World {
@@ -200,7 +200,7 @@ impl World {
             is_covered: false,
             compared_at: Duration::ZERO,
             fingerprint: Fingerprint::default(),
-            report: Report::new(plan.seed, plan.profile, bound::of(&plan)),
+            report: StoryReport::new(plan.seed, plan.profile, bound::of(&plan)),
             plan,
         };
         world.begin();
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Plays to the end.
-    pub fn play(mut self) -> Report {
+    pub fn play(mut self) -> StoryReport {
         let end = micros(self.plan.trouble + bound::of(&self.plan));
         while let Some(next) = self.next().filter(|next| *next <= end) {
             if self.report.steps >= STEPS_MAX {
@@ -238,7 +238,7 @@ impl World {
         }
         self.clock.advance(end);
         self.check_end();
-        Report { broken: self.checker.verdict(), fingerprint: self.fingerprint.0, ..self.report }
+        StoryReport { broken: self.checker.verdict(), fingerprint: self.fingerprint.0, ..self.report }
     }
 
     fn next(&self) -> Option<u64> {

@@ -51,7 +51,7 @@ fn refusal(diagnostics: &str) -> Result<Answer, Failure> {
 }
 
 /// Runs `probe` against a relay that gives these answers one after the other; the posts that it got.
-fn run(probe: &Probe, answers: Vec<Result<Answer, Failure>>) -> (Report, Vec<Post>) {
+fn run(probe: &Probe, answers: Vec<Result<Answer, Failure>>) -> (ProbeReport, Vec<Post>) {
     let left = Mutex::new(answers.into_iter());
     let posts = Mutex::new(Vec::new());
     let post = async |post: Post| {
@@ -187,7 +187,7 @@ fn an_expired_certificate_is_a_matter_of_configuration() {
 
 #[test]
 fn what_cannot_be_tried_is_a_matter_of_configuration() {
-    let report = Report::configuration(&RelayUrl::parse("ftp://x").unwrap_err());
+    let report = ProbeReport::configuration(&RelayUrl::parse("ftp://x").unwrap_err());
     assert!(report.error().starts_with("Configuration: "));
     assert!(report.exception().contains("proxy enable --uri"));
 }

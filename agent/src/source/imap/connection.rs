@@ -6,7 +6,7 @@
 //! [`Input::Verdict`] before the next output is polled. Then wait for bytes, a wish or `poll_timeout`.
 
 use super::exchange::{self, Ending, Outgoing};
-use super::roster::Report;
+use super::roster::ConnectionReport;
 use super::session::Session;
 use crate::counters::SourceCounters;
 use crate::event::{News, Verdict};
@@ -46,7 +46,7 @@ pub enum Output {
     /// Hand this to the observer and its verdict to [`Connection::handle`].
     Observe(News),
     /// For the roster.
-    Report(Report),
+    Report(ConnectionReport),
     /// Close the socket and drop the connection: nothing follows.
     Close,
 }
@@ -57,12 +57,12 @@ enum Next {
     Session,
     /// The verdict on this news.
     Verdict(Kind),
-    /// [`Report::Corrected`], then [`Report::Read`].
+    /// [`ConnectionReport::Corrected`], then [`ConnectionReport::Read`].
     Corrected,
-    /// [`Report::Read`].
+    /// [`ConnectionReport::Read`].
     Read,
     /// The last report, then [`Output::Close`].
-    Last(Box<Report>),
+    Last(Box<ConnectionReport>),
     Close,
     Nothing,
 }
@@ -125,10 +125,10 @@ impl Connection {
                 self.is_open |= matches!(input, exchange::Input::Connected);
                 self.session.handle(now, input);
             }
-            Input::Wish(Wish::HangUp) => self.end(Report::Ended(Ending::Done)),
+            Input::Wish(Wish::HangUp) => self.end(ConnectionReport::Ended(Ending::Done)),
             Input::Wish(wish) => self.ask(now, wish == Wish::Sweep),
             Input::Verdict(verdict) => self.judged(verdict),
-            Input::Unreachable(reason) => self.end(Report::Unreachable(reason)),
+            Input::Unreachable(reason) => self.end(ConnectionReport::Unreachable(reason)),
         }
     }
 
@@ -140,12 +140,12 @@ impl Connection {
             Next::Corrected => {
                 self.next = Next::Read;
                 counters.sweep_corrections.one();
-                Some(Output::Report(Report::Corrected))
+                Some(Output::Report(ConnectionReport::Corrected))
             }
-            Next::Read => Some(Output::Report(Report::Read)),
+            Next::Read => Some(Output::Report(ConnectionReport::Read)),
             Next::Last(report) => {
                 self.next = Next::Close;
-                if *report != Report::Ended(Ending::Done) {
+                if *report != ConnectionReport::Ended(Ending::Done) {
                     counters.connections_lost.one();
                 }
                 Some(Output::Report(*report))
@@ -196,7 +196,7 @@ impl Connection {
         };
     }
 
-    fn end(&mut self, report: Report) {
+    fn end(&mut self, report: ConnectionReport) {
         self.next = Next::Last(Box::new(report));
     }
 
@@ -228,17 +228,17 @@ impl Connection {
                 }
                 exchange::Output::LoggedIn => {
                     counters.logins_ok.one();
-                    Output::Report(Report::LoggedIn)
+                    Output::Report(ConnectionReport::LoggedIn)
                 }
                 exchange::Output::LoginRefused { refusal, text } => {
                     counters.logins_refused.one();
-                    Output::Report(Report::Refused(refusal, text))
+                    Output::Report(ConnectionReport::Refused(refusal, text))
                 }
-                exchange::Output::Watching(method) => Output::Report(Report::Watching(method)),
-                exchange::Output::Alert(text) => Output::Report(Report::Alert(text)),
+                exchange::Output::Watching(method) => Output::Report(ConnectionReport::Watching(method)),
+                exchange::Output::Alert(text) => Output::Report(ConnectionReport::Alert(text)),
                 exchange::Output::Close(ending) => {
-                    self.end(Report::Ended(ending));
-                    Output::Report(Report::Pushed(self.pushed))
+                    self.end(ConnectionReport::Ended(ending));
+                    Output::Report(ConnectionReport::Pushed(self.pushed))
                 }
             });
         }

@@ -17,7 +17,7 @@ pub(super) use examine::examine;
 use super::Settings;
 use super::connection::{Connection as Machine, Wish};
 use super::exchange::Errand;
-use super::roster::{Input, Output, Report, Roster};
+use super::roster::{ConnectionReport, Input, Output, Roster};
 use super::session::Session;
 use super::traits::Traits;
 use crate::counters::SourceCounters;
@@ -207,7 +207,7 @@ impl Shared {
         }
     }
 
-    fn report(self: &Arc<Self>, mailbox: MailboxId, number: u32, report: Report) {
+    fn report(self: &Arc<Self>, mailbox: MailboxId, number: u32, report: ConnectionReport) {
         self.tell(Input::Connection(mailbox, number, report));
     }
 

@@ -32,14 +32,14 @@ pub enum Input {
     /// A source that does so more cheaply has read it.
     ReadElsewhere(MailboxId),
     /// Of the connection with this number.
-    Connection(MailboxId, u32, Report),
+    Connection(MailboxId, u32, ConnectionReport),
     /// The moment of [`Roster::poll_timeout`] has come.
     Timeout,
 }
 
 /// What a connection tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+pub enum ConnectionReport {
     /// Its log-in worked.
     LoggedIn,
     /// It watches, in this way.
@@ -50,7 +50,7 @@ pub enum Report {
     Read,
     /// It ends, and brought so many readings that nobody asked for.
     Pushed(u32),
-    /// Its log-in was refused; [`Report::Ended`] follows.
+    /// Its log-in was refused; [`ConnectionReport::Ended`] follows.
     Refused(Refusal, String),
     /// The server sent an alert for people (RFC 9051 §7.1).
     Alert(String),
@@ -248,13 +248,13 @@ impl Roster {
         }
     }
 
-    fn report(&mut self, mailbox: MailboxId, report: Report, now: Moment) {
+    fn report(&mut self, mailbox: MailboxId, report: ConnectionReport, now: Moment) {
         let Some(entry) = self.entry(mailbox) else { return };
         match report {
-            Report::LoggedIn => self.logged_in(mailbox, now),
-            Report::Watching(method) => self.watching(mailbox, method, now),
-            Report::Corrected => self.sweep.corrected(),
-            Report::Read => {
+            ConnectionReport::LoggedIn => self.logged_in(mailbox, now),
+            ConnectionReport::Watching(method) => self.watching(mailbox, method, now),
+            ConnectionReport::Corrected => self.sweep.corrected(),
+            ConnectionReport::Read => {
                 entry.readings = entry.readings.saturating_add(1).min(WEIGHT_ASKED - 1);
                 entry.words = None;
                 entry.is_swept = false;
@@ -263,17 +263,17 @@ impl Roster {
                 }
                 self.cover(mailbox, true);
             }
-            Report::Pushed(readings) => {
+            ConnectionReport::Pushed(readings) => {
                 entry.readings = entry.readings.saturating_add(readings).min(WEIGHT_ASKED - 1);
             }
-            Report::Refused(refusal, text) => entry.refused = Some(Box::new((refusal, text))),
-            Report::Alert(text) => entry.alert(&text),
-            Report::Unreachable(text) => {
+            ConnectionReport::Refused(refusal, text) => entry.refused = Some(Box::new((refusal, text))),
+            ConnectionReport::Alert(text) => entry.alert(&text),
+            ConnectionReport::Unreachable(text) => {
                 entry.words = Some(kept(&text));
                 self.over(mailbox, Some(Failure::Unreachable(text)), now);
             }
-            Report::Ended(Ending::Done) => self.over(mailbox, None, now),
-            Report::Ended(ending) => {
+            ConnectionReport::Ended(Ending::Done) => self.over(mailbox, None, now),
+            ConnectionReport::Ended(ending) => {
                 let failure = entry.failure(&ending, now);
                 self.over(mailbox, Some(failure), now);
             }

@@ -9,7 +9,7 @@ use mailbadge::flow::{Input, Output};
 use mailbadge::forwarder::wire::EMPTY_BATCH;
 use mailbadge::source::imap::connection::{self, Connection, Wish};
 use mailbadge::source::imap::exchange::{Ending, Errand};
-use mailbadge::source::imap::roster::{self, Report};
+use mailbadge::source::imap::roster::{self, ConnectionReport};
 use mailbadge::source::imap::session::Session;
 use mailbadge::time::Now;
 use mailbadge_sim::peers::imap_server;
@@ -169,11 +169,13 @@ impl World {
         self.hear(number, connection::Input::Verdict(verdict), now);
     }
 
-    fn report(&mut self, mailbox: MailboxId, number: u32, report: Report) {
+    fn report(&mut self, mailbox: MailboxId, number: u32, report: ConnectionReport) {
         match &report {
-            Report::LoggedIn => self.checker.logged_in(mailbox.0 as usize),
-            Report::Ended(Ending::Done) => self.checker.visited(mailbox.0 as usize),
-            Report::Ended(_) | Report::Unreachable(_) => self.checker.lost(mailbox.0 as usize),
+            ConnectionReport::LoggedIn => self.checker.logged_in(mailbox.0 as usize),
+            ConnectionReport::Ended(Ending::Done) => self.checker.visited(mailbox.0 as usize),
+            ConnectionReport::Ended(_) | ConnectionReport::Unreachable(_) => {
+                self.checker.lost(mailbox.0 as usize)
+            }
             _ => {}
         }
         let now = self.now();

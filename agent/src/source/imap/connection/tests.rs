@@ -19,7 +19,7 @@ struct Played {
     /// What the observer answers.
     verdict: Verdict,
     observed: Vec<Reading>,
-    reports: Vec<Report>,
+    reports: Vec<ConnectionReport>,
     sent: String,
     is_closed: bool,
 }
@@ -47,7 +47,7 @@ impl Played {
         played.session(exchange::Input::Connected);
         played.session(exchange::Input::Bytes(GREETING));
         played.session(exchange::Input::Bytes(b"a1 OK [CAPABILITY IMAP4rev1 NOTIFY] in\r\n"));
-        assert!(played.reports.starts_with(&[Report::LoggedIn]), "{:?}", played.reports);
+        assert!(played.reports.starts_with(&[ConnectionReport::LoggedIn]), "{:?}", played.reports);
         played.reports.clear();
         played.sent.clear();
         played
@@ -57,7 +57,7 @@ impl Played {
     fn watching() -> Self {
         let mut played = Self::begun(Errand::Watch, false);
         played.says("* STATUS INBOX (MESSAGES 9 UNSEEN 3)\r\na2 OK armed\r\n");
-        assert_eq!(played.reports, [Report::Read]);
+        assert_eq!(played.reports, [ConnectionReport::Read]);
         played.reports.clear();
         played.observed.clear();
         played
@@ -106,10 +106,10 @@ impl Played {
 #[test]
 fn a_correction_is_reported_once_and_only_of_the_sweep_s_answer() {
     let cases = [
-        (Wish::Sweep, Verdict::Changed, &[Report::Corrected, Report::Read][..]),
-        (Wish::Sweep, Verdict::Unchanged, &[Report::Read]),
-        (Wish::Sweep, Verdict::Older, &[Report::Read]),
-        (Wish::Ask, Verdict::Changed, &[Report::Read]),
+        (Wish::Sweep, Verdict::Changed, &[ConnectionReport::Corrected, ConnectionReport::Read][..]),
+        (Wish::Sweep, Verdict::Unchanged, &[ConnectionReport::Read]),
+        (Wish::Sweep, Verdict::Older, &[ConnectionReport::Read]),
+        (Wish::Ask, Verdict::Changed, &[ConnectionReport::Read]),
     ];
     for (wish, verdict, expected) in cases {
         let mut played = Played::watching();
@@ -125,19 +125,22 @@ fn a_correction_is_reported_once_and_only_of_the_sweep_s_answer() {
         played.pass(Duration::from_secs(1));
         played.input(Input::Wish(Wish::Ask));
         played.answers(4, 5);
-        assert_eq!(played.reports, [Report::Read]);
+        assert_eq!(played.reports, [ConnectionReport::Read]);
     }
 }
 
 #[test]
 fn a_visit_for_the_sweep_reports_what_it_corrects_and_ends_well() {
-    for (is_sweep, expected) in [(true, &[Report::Corrected, Report::Read][..]), (false, &[Report::Read])] {
+    for (is_sweep, expected) in [
+        (true, &[ConnectionReport::Corrected, ConnectionReport::Read][..]),
+        (false, &[ConnectionReport::Read]),
+    ] {
         let mut played = Played::begun(Errand::Visit, is_sweep);
         played.answers(2, 4);
         assert_eq!(played.reports, expected);
         played.reports.clear();
         played.says("a3 OK bye\r\n");
-        assert_eq!(played.reports, [Report::Pushed(0), Report::Ended(Ending::Done)]);
+        assert_eq!(played.reports, [ConnectionReport::Pushed(0), ConnectionReport::Ended(Ending::Done)]);
         assert!(played.is_closed);
         assert_eq!(played.counters.connections_lost.get(), 0);
     }
@@ -154,10 +157,10 @@ fn a_push_is_no_answer_even_while_the_sweep_waits() {
     played.answers(3, 6);
     let asked: Vec<bool> = played.observed.iter().map(|reading| reading.asked_at.is_some()).collect();
     assert_eq!(asked, [false, false, true]);
-    assert_eq!(played.reports, [Report::Corrected, Report::Read]);
+    assert_eq!(played.reports, [ConnectionReport::Corrected, ConnectionReport::Read]);
     played.reports.clear();
     played.session(exchange::Input::Closed);
-    assert_eq!(played.reports, [Report::Pushed(2), Report::Ended(Ending::Lost)]);
+    assert_eq!(played.reports, [ConnectionReport::Pushed(2), ConnectionReport::Ended(Ending::Lost)]);
     assert_eq!(played.counters.connections_lost.get(), 1);
 }
 
@@ -170,7 +173,7 @@ fn a_verdict_that_is_unsure_asks_once_for_all_the_news() {
     assert_eq!(played.sent().matches("STATUS INBOX").count(), 1);
     played.verdict = Verdict::Changed;
     played.answers(3, 5);
-    assert_eq!(played.reports, [Report::Read]);
+    assert_eq!(played.reports, [ConnectionReport::Read]);
     assert_eq!(played.sent(), "");
 }
 
@@ -183,20 +186,23 @@ fn a_wish_before_the_socket_is_open_is_met_by_the_first_reading() {
     played.says("a1 OK [CAPABILITY IMAP4rev1 NOTIFY] in\r\n");
     played.sent();
     played.answers(2, 4);
-    assert_eq!(played.reports, [Report::LoggedIn, Report::Watching(Method::Notify), Report::Read]);
+    assert_eq!(
+        played.reports,
+        [ConnectionReport::LoggedIn, ConnectionReport::Watching(Method::Notify), ConnectionReport::Read]
+    );
     assert_eq!(played.sent(), "");
 }
 
 #[test]
 fn each_end_is_the_last_thing_that_is_said() {
-    let hung_up = vec![Report::Ended(Ending::Done)];
+    let hung_up = vec![ConnectionReport::Ended(Ending::Done)];
     let refused = vec![
-        Report::Refused(Refusal::Mailbox, "no".into()),
-        Report::Pushed(0),
-        Report::Ended(Ending::Refused),
+        ConnectionReport::Refused(Refusal::Mailbox, "no".into()),
+        ConnectionReport::Pushed(0),
+        ConnectionReport::Ended(Ending::Refused),
     ];
-    let unreachable = vec![Report::Unreachable("refused".into())];
-    let ends: [(Input<'_>, Vec<Report>, u64); 3] = [
+    let unreachable = vec![ConnectionReport::Unreachable("refused".into())];
+    let ends: [(Input<'_>, Vec<ConnectionReport>, u64); 3] = [
         (Input::Wish(Wish::HangUp), hung_up, 0),
         (Input::Session(exchange::Input::Bytes(b"a1 NO no\r\n")), refused, 1),
         (Input::Unreachable("refused".into()), unreachable, 1),
@@ -225,7 +231,7 @@ fn each_end_is_the_last_thing_that_is_said() {
 fn what_goes_by_is_counted() {
     let mut played = Played::watching();
     played.says("* OK [ALERT] Mind the gap\r\n* STATUS INBOX (MESSAGES 10)\r\nwhat is this\r\n");
-    assert_eq!(played.reports, [Report::Alert("[ALERT] Mind the gap".into())]);
+    assert_eq!(played.reports, [ConnectionReport::Alert("[ALERT] Mind the gap".into())]);
     let counters = &played.counters;
     let counted =
         [&counters.readings, &counters.hints, &counters.skipped, &counters.logins_ok].map(Count::get);

@@ -7,7 +7,7 @@ use super::stream::Stream;
 use crate::event::MailboxId;
 use crate::source::imap::connection::{Connection as Machine, Input, Output, Wish};
 use crate::source::imap::exchange::{self, Ending};
-use crate::source::imap::roster::Report;
+use crate::source::imap::roster::ConnectionReport;
 use crate::time::Moment;
 use secrecy::SecretString;
 use std::io::{self, ErrorKind};
@@ -173,14 +173,14 @@ impl Connection {
     }
 
     /// Logs what people look for, and hands the report to the roster.
-    fn report(&self, report: Report) {
+    fn report(&self, report: ConnectionReport) {
         let (source, mailbox) = (&self.shared.settings.name, self.machine.mailbox());
         match &report {
-            Report::Refused(refusal, text) => {
+            ConnectionReport::Refused(refusal, text) => {
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
                 tracing::warn!(%source, mailbox, ?refusal, text, "log-in refused");
             }
-            Report::Ended(ending) if *ending != Ending::Done => {
+            ConnectionReport::Ended(ending) if *ending != Ending::Done => {
                 tracing::debug!(%source, mailbox, %ending, "connection ended");
             }
             _ => {}

@@ -49,7 +49,7 @@ impl Played {
         self.carry_out();
     }
 
-    fn report(&mut self, mailbox: MailboxId, number: u32, report: Report) {
+    fn report(&mut self, mailbox: MailboxId, number: u32, report: ConnectionReport) {
         self.roster.handle(self.now, Input::Connection(mailbox, number, report));
     }
 
@@ -57,24 +57,32 @@ impl Played {
         while let Some(output) = self.roster.poll_output() {
             match output {
                 Output::Connect { mailbox, number, .. } if !self.is_up => {
-                    self.report(mailbox, number, Report::Unreachable("down".into()));
+                    self.report(mailbox, number, ConnectionReport::Unreachable("down".into()));
                 }
                 Output::Connect { mailbox, errand: Errand::Visit, number, .. } => {
                     self.visits.push((self.now.moment, mailbox));
-                    for report in [Report::LoggedIn, Report::Read, Report::Ended(Ending::Done)] {
+                    for report in [
+                        ConnectionReport::LoggedIn,
+                        ConnectionReport::Read,
+                        ConnectionReport::Ended(Ending::Done),
+                    ] {
                         self.report(mailbox, number, report);
                     }
                 }
                 Output::Connect { mailbox, number, .. } => {
                     self.open.insert(mailbox, number);
-                    for report in [Report::LoggedIn, Report::Watching(Method::Notify), Report::Read] {
+                    for report in [
+                        ConnectionReport::LoggedIn,
+                        ConnectionReport::Watching(Method::Notify),
+                        ConnectionReport::Read,
+                    ] {
                         self.report(mailbox, number, report);
                     }
                 }
                 Output::Ask(mailbox, _) => {
                     self.asked.push(mailbox);
                     let number = self.open[&mailbox];
-                    self.report(mailbox, number, Report::Read);
+                    self.report(mailbox, number, ConnectionReport::Read);
                 }
                 Output::HangUp(mailbox) => self.hung_up.push(mailbox),
                 Output::Note(text) => self.notes.push(text),
@@ -93,7 +101,7 @@ impl Played {
 
     fn lose_all(&mut self) {
         for (mailbox, number) in std::mem::take(&mut self.open) {
-            self.report(mailbox, number, Report::Ended(Ending::Lost));
+            self.report(mailbox, number, ConnectionReport::Ended(Ending::Lost));
         }
         self.carry_out();
     }
@@ -117,7 +125,7 @@ fn after_a_loss_of_all_the_busiest_come_back_first() {
     played.pass(Duration::from_secs(21));
     let busy: Vec<MailboxId> = (0..400).step_by(8).map(MailboxId).collect();
     for mailbox in &busy {
-        played.report(*mailbox, played.open[mailbox], Report::Pushed(100));
+        played.report(*mailbox, played.open[mailbox], ConnectionReport::Pushed(100));
     }
     played.lose_all();
     // All have waited their second by then; who came in it came by chance.
@@ -195,9 +203,9 @@ fn a_question_during_a_visit_makes_another_visit() {
     let Some(Output::Connect { mailbox, number, .. }) = played.roster.poll_output() else {
         panic!("no visit")
     };
-    played.report(mailbox, number, Report::LoggedIn);
+    played.report(mailbox, number, ConnectionReport::LoggedIn);
     played.tell(Input::Ask(mailbox));
-    played.report(mailbox, number, Report::Ended(Ending::Done));
+    played.report(mailbox, number, ConnectionReport::Ended(Ending::Done));
     played.carry_out();
     played.pass(Duration::from_secs(1));
     assert_eq!(played.visits.len(), 1);
@@ -221,10 +229,11 @@ fn a_visit_of_the_sweep_that_failed_is_the_sweep_s_when_it_is_made_again() {
     };
     let (mailbox, number, is_sweep) = next(&mut played);
     assert!(is_sweep);
-    played.report(mailbox, number, Report::Unreachable("down".into()));
+    played.report(mailbox, number, ConnectionReport::Unreachable("down".into()));
     let (mailbox, number, is_sweep) = next(&mut played);
     assert!(is_sweep, "made again");
-    for report in [Report::LoggedIn, Report::Read, Report::Ended(Ending::Done)] {
+    for report in [ConnectionReport::LoggedIn, ConnectionReport::Read, ConnectionReport::Ended(Ending::Done)]
+    {
         played.report(mailbox, number, report);
     }
     played.roster.handle(played.now, Input::Ask(mailbox));
@@ -241,7 +250,7 @@ fn an_unwatched_mailbox_is_hung_up_and_its_last_words_do_not_count() {
     assert_eq!(played.hung_up, [MailboxId(0)]);
     played.tell(Input::Watch(MailboxId(0), "u0".into()));
     played.pass(Duration::from_secs(5));
-    played.report(MailboxId(0), number, Report::Ended(Ending::Lost));
+    played.report(MailboxId(0), number, ConnectionReport::Ended(Ending::Lost));
     assert_eq!(played.roster.coverage(), (1, 1));
     played.tell(Input::Unwatch(MailboxId(0)));
     assert_eq!((played.roster.coverage(), played.roster.poll_timeout()), ((0, 0), None));
@@ -285,7 +294,7 @@ fn the_server_s_words_stay_with_a_mailbox_until_it_is_read() {
     let mut roster = Roster::new(&settings(Watch::Poll), 3);
     let mut now = Now::default().after(Duration::from_secs(1000));
     roster.handle(now, Input::Watch(MailboxId(7), "u7".into()));
-    let mut connect = |roster: &mut Roster, reports: Vec<Report>| {
+    let mut connect = |roster: &mut Roster, reports: Vec<ConnectionReport>| {
         while roster.poll_timeout().is_some_and(|at| at > now.moment) {
             now = now.after(roster.poll_timeout().unwrap().since(now.moment));
             roster.handle(now, Input::Timeout);
@@ -296,15 +305,18 @@ fn the_server_s_words_stay_with_a_mailbox_until_it_is_read() {
         }
         roster.words(MailboxId(7)).map(str::to_owned)
     };
-    let ended = |ending| Report::Ended(ending);
-    let refused = Report::Refused(Refusal::Mailbox, "x".repeat(300));
+    let ended = |ending| ConnectionReport::Ended(ending);
+    let refused = ConnectionReport::Refused(Refusal::Mailbox, "x".repeat(300));
     assert_eq!(connect(&mut roster, vec![refused, ended(Ending::Refused)]), Some("x".repeat(200)));
-    let alert = Report::Alert("[ALERT] allow it there".into());
+    let alert = ConnectionReport::Alert("[ALERT] allow it there".into());
     let no_mailbox = ended(Ending::NoMailbox("no".into()));
-    let words = connect(&mut roster, vec![Report::LoggedIn, alert, no_mailbox]);
+    let words = connect(&mut roster, vec![ConnectionReport::LoggedIn, alert, no_mailbox]);
     assert_eq!(words.as_deref(), Some("[ALERT] allow it there"));
     let words = connect(&mut roster, vec![ended(Ending::Bye("full".into()))]);
     assert_eq!(words.as_deref(), Some("server said BYE: full"));
-    assert_eq!(connect(&mut roster, vec![Report::LoggedIn, Report::Read, ended(Ending::Done)]), None);
+    assert_eq!(
+        connect(&mut roster, vec![ConnectionReport::LoggedIn, ConnectionReport::Read, ended(Ending::Done)]),
+        None
+    );
     assert_eq!(roster.words(MailboxId(8)), None);
 }

@@ -33,7 +33,7 @@ impl Slow {
         self.carry_out();
     }
 
-    fn report(&mut self, mailbox: MailboxId, number: u32, reports: &[Report]) {
+    fn report(&mut self, mailbox: MailboxId, number: u32, reports: &[ConnectionReport]) {
         for report in reports {
             self.roster.handle(self.now, Input::Connection(mailbox, number, report.clone()));
         }
@@ -45,9 +45,21 @@ impl Slow {
         let (mailbox, number, errand) = self.flying.remove(0);
         if errand == Errand::Watch {
             self.held.insert(mailbox);
-            self.report(mailbox, number, &[Report::LoggedIn, Report::Watching(Method::Idle), Report::Read]);
+            self.report(
+                mailbox,
+                number,
+                &[
+                    ConnectionReport::LoggedIn,
+                    ConnectionReport::Watching(Method::Idle),
+                    ConnectionReport::Read,
+                ],
+            );
         } else {
-            self.report(mailbox, number, &[Report::LoggedIn, Report::Read, Report::Ended(Ending::Done)]);
+            self.report(
+                mailbox,
+                number,
+                &[ConnectionReport::LoggedIn, ConnectionReport::Read, ConnectionReport::Ended(Ending::Done)],
+            );
         }
         mailbox
     }
@@ -71,7 +83,7 @@ fn connections_on_their_way_when_a_limit_is_learned_give_way_too() {
     }
     for _ in 0..2 {
         let (mailbox, number, _) = slow.flying.pop().unwrap();
-        slow.report(mailbox, number, &[Report::Ended(Ending::Lost)]);
+        slow.report(mailbox, number, &[ConnectionReport::Ended(Ending::Lost)]);
     }
     assert_ne!(slow.roster.limit.most(), usize::MAX, "the server is taken for full");
     let mut read = BTreeSet::new();

@@ -164,13 +164,18 @@ impl Played {
                     return self.let_in(mailbox, number);
                 }
                 exchange::Output::LoginRefused { refusal, text } => {
-                    self.roster
-                        .handle(self.now, Input::Connection(mailbox, number, Report::Refused(refusal, text)));
+                    self.roster.handle(
+                        self.now,
+                        Input::Connection(mailbox, number, ConnectionReport::Refused(refusal, text)),
+                    );
                 }
                 exchange::Output::Close(ending) => {
                     self.opening.remove(&mailbox);
                     self.refused.push((self.now.moment, mailbox));
-                    self.roster.handle(self.now, Input::Connection(mailbox, number, Report::Ended(ending)));
+                    self.roster.handle(
+                        self.now,
+                        Input::Connection(mailbox, number, ConnectionReport::Ended(ending)),
+                    );
                 }
                 _ => {}
             }
@@ -180,10 +185,10 @@ impl Played {
     fn let_in(&mut self, mailbox: MailboxId, number: u32) {
         let reports = if self.visiting.contains(&mailbox) {
             self.visited.insert(mailbox, self.now.moment);
-            [Report::LoggedIn, Report::Read, Report::Ended(Ending::Done)]
+            [ConnectionReport::LoggedIn, ConnectionReport::Read, ConnectionReport::Ended(Ending::Done)]
         } else {
             self.open.insert(mailbox, (number, self.now.moment));
-            [Report::LoggedIn, Report::Watching(Method::Notify), Report::Read]
+            [ConnectionReport::LoggedIn, ConnectionReport::Watching(Method::Notify), ConnectionReport::Read]
         };
         for report in reports {
             self.roster.handle(self.now, Input::Connection(mailbox, number, report));
@@ -235,7 +240,8 @@ impl Played {
     fn revoke(&mut self, mailboxes: u32) {
         self.dead = (0..mailboxes).map(MailboxId).collect();
         for (mailbox, (number, _)) in std::mem::take(&mut self.open) {
-            self.roster.handle(self.now, Input::Connection(mailbox, number, Report::Ended(Ending::Lost)));
+            self.roster
+                .handle(self.now, Input::Connection(mailbox, number, ConnectionReport::Ended(Ending::Lost)));
         }
         self.refused.clear();
         self.carry_out();
@@ -292,7 +298,7 @@ proptest! {
         let other = MailboxId((dead.0 + 1) % mailboxes);
         played.visited.clear();
         if let Some((number, _)) = played.open.remove(&other) {
-            played.roster.handle(played.now, Input::Connection(other, number, Report::Ended(Ending::Lost)));
+            played.roster.handle(played.now, Input::Connection(other, number, ConnectionReport::Ended(Ending::Lost)));
         }
         played.pass(VISITED_WITHIN);
         prop_assert!(played.read().contains(&other));
