@@ -24,7 +24,7 @@ use crate::identity::metadata::Document;
 use crate::identity::partner::AuthServer;
 use crate::store::notes::Notes;
 use crate::store::{Proxy, Store, StoreError};
-use crate::subscription::{Choice, Considered};
+use crate::subscription::{Considered, RecipientFilter};
 use crate::time::{Moment, Now, UnixMs};
 use crate::token::refresh::{Fetch, Known};
 use crate::token::signer::Signer;
@@ -221,9 +221,9 @@ impl Ledger {
     /// cost as much as half of their records. A device that the relay calls gone meanwhile is back until the next tick.
     fn read_subscriptions(&self, now: Now, carry: &mut Carry) -> Result<(), StoreError> {
         let mut known = self.tracker.devices();
-        let mut choice = Choice::new(now.unix);
+        let mut filter = RecipientFilter::new(now.unix);
         self.store.each_subscription(&mut |kept| {
-            let new = choice.consider(kept).filter(|one| known.remove(&one.recipient.key).is_none());
+            let new = filter.consider(kept).filter(|one| known.remove(&one.recipient.key).is_none());
             if let Some(one) = new {
                 self.enroll(one, now, carry);
             }

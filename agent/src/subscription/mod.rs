@@ -57,7 +57,7 @@ pub struct Considered {
 ///
 /// App ids, few and repeated, are shared between recipients.
 #[derive(Debug)]
-pub struct Choice {
+pub struct RecipientFilter {
     now: UnixMs,
     app_ids: HashSet<Arc<String>>,
     /// Whose subscriptions come now, and how many were live.
@@ -65,7 +65,7 @@ pub struct Choice {
     of_this_mailbox: usize,
 }
 
-impl Choice {
+impl RecipientFilter {
     /// Who is considered at `now`.
     pub fn new(now: UnixMs) -> Self {
         Self { now, app_ids: HashSet::new(), mailbox: String::new(), of_this_mailbox: 0 }
@@ -111,8 +111,8 @@ mod tests {
     use crate::event::SubscriptionKey;
 
     fn considered(all: Vec<Subscription>, now: UnixMs) -> Vec<Considered> {
-        let mut choice = Choice::new(now);
-        all.into_iter().filter_map(|one| choice.consider(one)).collect()
+        let mut filter = RecipientFilter::new(now);
+        all.into_iter().filter_map(|one| filter.consider(one)).collect()
     }
 
     fn kept(mailbox: &str, key: i64, expires_at: u64) -> Subscription {

@@ -36,7 +36,7 @@ pub struct AuthServer {
 
 /// The token that the relay will take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct TokenChoice {
     /// Which row of protocol.md §5.3 led to it: 2, 3 or 4.
     pub row: u8,
     /// For whom.
@@ -45,7 +45,7 @@ pub struct Choice {
     pub issuer: Issuer,
 }
 
-impl fmt::Display for Choice {
+impl fmt::Display for TokenChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, by row {} of protocol.md §5.3", self.issuer, self.row)
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Issuer {
 
 /// Chooses by the rows of protocol.md §5.3 in their order. What is offered but not configured here is passed over and
 /// named in the error.
-pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<Choice, Error> {
+pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<TokenChoice, Error> {
     if challenge.client_id.is_empty() {
         return Err(Error::NoClientId);
     }
@@ -87,7 +87,11 @@ pub fn choose(challenge: &Challenge, configured: &Configured) -> Result<Choice, 
     if challenge.issuers.contains(&configured.own) {
         let realm = realm.unwrap_or_else(|| Realm::new(&configured.organization));
         well_formed("realm", realm.as_str())?;
-        return Ok(Choice { row: 2, audience: audience(challenge, configured, realm), issuer: Issuer::Own });
+        return Ok(TokenChoice {
+            row: 2,
+            audience: audience(challenge, configured, realm),
+            issuer: Issuer::Own,
+        });
     }
     if let Some((name, service)) = listed(challenge, configured) {
         let tenant = service.principal.realm.clone();
@@ -127,14 +131,14 @@ fn listed<'a>(challenge: &Challenge, configured: &'a Configured) -> Option<(&'a 
 }
 
 /// Row 4: a partner of that realm, else the only token service of that realm, else the only one of every realm.
-fn of_realm(challenge: &Challenge, configured: &Configured, realm: &Realm) -> Option<Choice> {
+fn of_realm(challenge: &Challenge, configured: &Configured, realm: &Realm) -> Option<TokenChoice> {
     let is_partner = |partner: &Principal| {
         partner.id.eq_ignore_ascii_case(&challenge.client_id)
             && (partner.realm.is_empty() || partner.realm == *realm)
     };
     if configured.partners.iter().any(is_partner) {
         let audience = audience(challenge, configured, realm.clone());
-        return Some(Choice { row: 4, audience, issuer: Issuer::Own });
+        return Some(TokenChoice { row: 4, audience, issuer: Issuer::Own });
     }
     let only = |wanted: &Realm| {
         let mut found = configured.services().filter(|(_, service)| service.principal.realm == *wanted);
@@ -150,9 +154,9 @@ fn from_service(
     configured: &Configured,
     (name, service): (&str, &TokenService),
     tenant: Realm,
-) -> Choice {
+) -> TokenChoice {
     let audience = audience(challenge, configured, tenant.clone());
-    Choice {
+    TokenChoice {
         row,
         audience,
         issuer: Issuer::Service { name: name.to_owned(), service: service.clone(), tenant },

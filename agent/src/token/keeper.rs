@@ -8,7 +8,7 @@ mod held;
 
 use super::Error;
 use super::challenge::Challenge;
-use super::choice::{Choice, Configured, Issuer, choose};
+use super::choice::{Configured, Issuer, TokenChoice, choose};
 use super::claims::Claims;
 use super::exchange::{self, TokenRequest};
 use super::signer::SignedToken;
@@ -233,7 +233,7 @@ impl Keeper {
     }
 
     /// Which token the relay's last challenge called for; `None` without one, and where it asks for none.
-    pub fn choice(&self) -> Option<&Choice> {
+    pub fn choice(&self) -> Option<&TokenChoice> {
         self.access.as_ref()?.choice.as_ref()
     }
 
@@ -412,7 +412,7 @@ impl Keeper {
         }
     }
 
-    fn sign(&mut self, now: Now, choice: Choice) {
+    fn sign(&mut self, now: Now, choice: TokenChoice) {
         let Settings { configured, may_delegate, lifetime } = &self.settings;
         let own = &configured.own;
         let claims = match &choice.issuer {
@@ -428,7 +428,7 @@ impl Keeper {
     }
 
     /// Which token must be got now; `None` where none is asked for or the one in hand is still good.
-    fn wanted(&self, now: UnixMs) -> Option<Choice> {
+    fn wanted(&self, now: UnixMs) -> Option<TokenChoice> {
         let choice = self.choice()?;
         let is_good =
             self.token.as_ref().is_some_and(|token| token.choice == *choice && !token.is_renewal_due(now));

@@ -1,7 +1,7 @@
 //! One token, got once, as the daemon would get it: for commands that try the way. The [`Keeper`] decides here too.
 
 use super::Error;
-use super::choice::Choice;
+use super::choice::TokenChoice;
 use super::exchange::TokenRequest;
 use super::keeper::{ChallengeAnswer, Input, Keeper, Output, Settings, TokenState};
 use super::signer::Signer;
@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Minted {
     /// Which token it called for.
-    pub choice: Choice,
+    pub choice: TokenChoice,
     /// The token.
     pub token: Arc<SecretString>,
     /// The end of its life.

@@ -1,13 +1,13 @@
 //! What a keeper has in hand: a token, what the relay's challenge led to, a token in the making.
 
-use super::{CHALLENGE_LIFE, CLOCK_TOLERANCE, Choice, UNUSED_END};
+use super::{CHALLENGE_LIFE, CLOCK_TOLERANCE, TokenChoice, UNUSED_END};
 use crate::time::{Moment, UnixMs};
 use secrecy::SecretString;
 use std::sync::Arc;
 
 /// A token in the making.
 pub(super) struct Work {
-    pub(super) choice: Choice,
+    pub(super) choice: TokenChoice,
     pub(super) since: UnixMs,
     /// The certificate changed meanwhile: what comes back is signed with the former one.
     pub(super) is_outdated: bool,
@@ -16,7 +16,7 @@ pub(super) struct Work {
 /// What the relay's last challenge led to.
 pub(super) struct Access {
     /// `None`: the relay asks for no token.
-    pub(super) choice: Option<Choice>,
+    pub(super) choice: Option<TokenChoice>,
     pub(super) learned_at: Moment,
 }
 
@@ -30,7 +30,7 @@ impl Access {
 pub(super) struct Token {
     pub(super) serial: u64,
     pub(super) secret: Arc<SecretString>,
-    pub(super) choice: Choice,
+    pub(super) choice: TokenChoice,
     pub(super) signed_at: UnixMs,
     pub(super) expires: UnixMs,
     /// Signed, or asked for, with a former certificate or name.
