@@ -16,31 +16,31 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    command: AuthCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum AuthCommand {
     /// Which certificates sign, signed and will sign; the own name in tokens.
     #[command(subcommand)]
-    Config(config::What),
+    Config(config::ConfigCommand),
     /// Token services, known by the URL of their metadata document.
     #[command(subcommand)]
-    Server(server::What),
+    Server(server::ServerCommand),
     /// Applications that are trusted directly, without a token service.
     #[command(subcommand)]
-    Partner(partner::What),
+    Partner(partner::PartnerCommand),
     /// The certificate as a key credential, for the tenant's service principal.
     Credential(credential::Args),
 }
 
 /// Runs the command.
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    match args.what {
-        What::Config(what) => config::run(what, context),
-        What::Server(what) => server::run(what, context),
-        What::Partner(what) => partner::run(what, context),
-        What::Credential(args) => credential::run(&args, context),
+    match args.command {
+        AuthCommand::Config(command) => config::run(command, context),
+        AuthCommand::Server(command) => server::run(command, context),
+        AuthCommand::Partner(command) => partner::run(command, context),
+        AuthCommand::Credential(args) => credential::run(&args, context),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `mailbadge certificate new|list|show|import|export|remove`. Private keys are never printed.
 
 mod import;
-mod shown;
+mod output;
 mod signing;
 
 pub use signing::{Signing, certificate, current, keep, kept, signing};
@@ -12,8 +12,8 @@ use crate::identity::auth_config::Role;
 use crate::identity::certificate::{Certificate, Thumbprint};
 use crate::identity::issue;
 use crate::store::Store;
+use output::CertificateOutput;
 use serde_json::json;
-use shown::Shown;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -24,11 +24,11 @@ const FRIENDLY_NAME_CHARS_MAX: usize = 100;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    command: CertificateCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum CertificateCommand {
     /// Makes a certificate with its key; nothing signs with it until `auth config set` says so.
     New {
         /// The DNS domain it is for; the organization by default.
@@ -81,20 +81,24 @@ enum Format {
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
-    match args.what {
-        What::New { domain, friendly_name } => new(&config, &store, domain, &friendly_name, context),
-        What::List => list(&store, context),
-        What::Show { thumbprint } => show(&chosen(&store, thumbprint.as_deref())?, &store, context),
-        What::Import(import) => {
+    match args.command {
+        CertificateCommand::New { domain, friendly_name } => {
+            new(&config, &store, domain, &friendly_name, context)
+        }
+        CertificateCommand::List => list(&store, context),
+        CertificateCommand::Show { thumbprint } => {
+            show(&chosen(&store, thumbprint.as_deref())?, &store, context)
+        }
+        CertificateCommand::Import(import) => {
             import.friendly_name.as_deref().map(sound_name).transpose()?;
             let signing = import.read(context.now())?;
             keep(&store, &signing)?;
             show(&signing.certificate, &store, context)
         }
-        What::Remove { thumbprint, yes, what_if } => {
+        CertificateCommand::Remove { thumbprint, yes, what_if } => {
             remove(&chosen(&store, Some(&thumbprint))?, &store, yes, what_if, context)
         }
-        What::Export { thumbprint, format, out } => {
+        CertificateCommand::Export { thumbprint, format, out } => {
             export(&chosen(&store, thumbprint.as_deref())?, format, out, context)
         }
     }
@@ -142,11 +146,11 @@ fn sound_name(name: &str) -> Result<&str, Failure> {
 }
 
 fn show(certificate: &Certificate, store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
-    let shown = Shown::of(certificate, &store.auth_config()?, store, context.now());
+    let output = CertificateOutput::of(certificate, &store.auth_config()?, store, context.now());
     if context.screen.is_json {
-        return Ok(context.screen.json(&shown)?);
+        return Ok(context.screen.json(&output)?);
     }
-    Ok(context.screen.fields(&shown.fields())?)
+    Ok(context.screen.fields(&output.fields())?)
 }
 
 fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
@@ -154,13 +158,13 @@ fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
     let mut all = Vec::new();
     for stored in store.certificates()? {
         let certificate = Certificate::from_der(&stored.der, &stored.friendly_name)?;
-        all.push(Shown::of(&certificate, &config, store, context.now()));
+        all.push(CertificateOutput::of(&certificate, &config, store, context.now()));
     }
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);
     }
-    let rows: Vec<_> = all.iter().map(Shown::row).collect();
-    Ok(context.screen.table(&Shown::HEADS, &rows)?)
+    let rows: Vec<_> = all.iter().map(CertificateOutput::row).collect();
+    Ok(context.screen.table(&CertificateOutput::HEADS, &rows)?)
 }
 
 fn remove(

@@ -13,7 +13,7 @@ pub struct Args {}
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown {
+struct ProbeOutput {
     result_type: &'static str,
     error: String,
     exception: String,
@@ -66,7 +66,7 @@ async fn probe_once(way: &Way, context: &Context) -> ProbeReport {
 }
 
 fn tell(report: &ProbeReport, context: &mut Context) -> Result<(), Failure> {
-    let shown = Shown {
+    let output = ProbeOutput {
         result_type: report.result_type(),
         error: report.error(),
         exception: report.exception().to_owned(),
@@ -74,9 +74,9 @@ fn tell(report: &ProbeReport, context: &mut Context) -> Result<(), Failure> {
         clock_offset_seconds: report.clock_offset_ms.map(|offset| offset as f64 / 1000.0),
     };
     if context.screen.is_json {
-        return Ok(context.screen.json(&shown)?);
+        return Ok(context.screen.json(&output)?);
     }
-    let Shown { result_type, error, exception, .. } = shown;
+    let ProbeOutput { result_type, error, exception, .. } = output;
     Ok(context.screen.fields(&[
         ("ResultType", result_type.to_owned()),
         ("Error", error),

@@ -10,11 +10,11 @@ use serde::Serialize;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    command: ProxyCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum ProxyCommand {
     /// Starts forwarding; organization and URI stay as they are where they are not given.
     Enable {
         /// The organization's DNS domain.
@@ -44,14 +44,14 @@ enum What {
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
-    match args.what {
-        What::Show => show(&store.proxy()?, None, context),
-        What::Enable { organization, uri, what_if } => {
+    match args.command {
+        ProxyCommand::Show => show(&store.proxy()?, None, context),
+        ProxyCommand::Enable { organization, uri, what_if } => {
             let change = ProxyChange { is_enabled: Some(true), organization, uri };
             sound(&change.applied_to(&store.proxy()?)).map_err(|text| Failure::new(Exit::Usage, text))?;
             apply(&store, &change, what_if, context)
         }
-        What::Disable { yes, what_if } => {
+        ProxyCommand::Disable { yes, what_if } => {
             let change = ProxyChange { is_enabled: Some(false), ..ProxyChange::default() };
             if !yes && !what_if && !is_confirmed(context)? {
                 return Ok(context.screen.remark("Nothing was changed.")?);
@@ -109,7 +109,7 @@ fn differences(before: &Proxy, after: &Proxy) -> Vec<String> {
 /// The members and their order are the cmdlet's.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
+struct ProxyOutput<'a> {
     display_name: &'static str,
     enabled: bool,
     organization: Option<&'a str>,
@@ -131,7 +131,7 @@ struct Shown<'a> {
 
 fn show(proxy: &Proxy, what_if: Option<Vec<String>>, context: &mut Context) -> Result<(), Failure> {
     let (changed, created) = (proxy.changed_at.to_string(), proxy.created_at.to_string());
-    let shown = Shown {
+    let output = ProxyOutput {
         display_name: "On Premises Proxy app",
         enabled: proxy.is_enabled,
         organization: proxy.organization.as_deref(),
@@ -148,27 +148,27 @@ fn show(proxy: &Proxy, what_if: Option<Vec<String>>, context: &mut Context) -> R
         what_if,
     };
     if context.screen.is_json {
-        Ok(context.screen.json(&shown)?)
+        Ok(context.screen.json(&output)?)
     } else {
-        Ok(context.screen.fields(&fields(&shown))?)
+        Ok(context.screen.fields(&fields(&output))?)
     }
 }
 
-fn fields(shown: &Shown) -> Vec<(&'static str, String)> {
+fn fields(output: &ProxyOutput) -> Vec<(&'static str, String)> {
     vec![
-        ("DisplayName", shown.display_name.to_owned()),
-        ("Enabled", title(shown.enabled)),
-        ("Organization", shown.organization.unwrap_or_default().to_owned()),
-        ("Uri", shown.uri.to_owned()),
-        ("Identity", shown.identity.to_owned()),
-        ("IsValid", title(shown.is_valid)),
-        ("Name", shown.name.to_owned()),
-        ("Guid", shown.guid.to_owned()),
-        ("WhenChanged", shown.when_changed.clone()),
-        ("WhenCreated", shown.when_created.clone()),
-        ("WhenChangedUTC", shown.when_changed_utc.clone()),
-        ("WhenCreatedUTC", shown.when_created_utc.clone()),
-        ("ObjectState", shown.object_state.to_owned()),
+        ("DisplayName", output.display_name.to_owned()),
+        ("Enabled", title(output.enabled)),
+        ("Organization", output.organization.unwrap_or_default().to_owned()),
+        ("Uri", output.uri.to_owned()),
+        ("Identity", output.identity.to_owned()),
+        ("IsValid", title(output.is_valid)),
+        ("Name", output.name.to_owned()),
+        ("Guid", output.guid.to_owned()),
+        ("WhenChanged", output.when_changed.clone()),
+        ("WhenCreated", output.when_created.clone()),
+        ("WhenChangedUTC", output.when_changed_utc.clone()),
+        ("WhenCreatedUTC", output.when_created_utc.clone()),
+        ("ObjectState", output.object_state.to_owned()),
     ]
 }
 

@@ -21,11 +21,11 @@ const DEVICE_ID_SHOWN: usize = 20;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    command: SubscriptionCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+enum SubscriptionCommand {
     /// Adds a device, or renews it.
     Add(Box<Add>),
     /// Lists live subscriptions.
@@ -98,10 +98,10 @@ impl Add {
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
-    match args.what {
-        What::Add(add) => self::add(&add, &store, &config, context),
-        What::List { mailbox } => list(kept(&store, mailbox.as_deref(), &config)?, context),
-        What::Remove { mailbox, subscription_id } => {
+    match args.command {
+        SubscriptionCommand::Add(add) => self::add(&add, &store, &config, context),
+        SubscriptionCommand::List { mailbox } => list(kept(&store, mailbox.as_deref(), &config)?, context),
+        SubscriptionCommand::Remove { mailbox, subscription_id } => {
             let kept = kept(&store, Some(&mailbox), &config)?;
             remove(&store, &kept, &mailbox, subscription_id.as_deref(), context)
         }
@@ -205,7 +205,7 @@ fn object_of(line: &str) -> &str {
 
 fn tell_one(record: &NewSubscription, added: &[Added], context: &mut Context) -> Result<(), Failure> {
     if context.screen.is_json {
-        return Ok(context.screen.json(&Shown::of(record))?);
+        return Ok(context.screen.json(&SubscriptionOutput::of(record))?);
     }
     let is_renewal = added.iter().any(|one| !one.replaced.is_empty());
     let verb = if is_renewal { "Renewed" } else { "Added" };
@@ -217,7 +217,7 @@ fn tell_one(record: &NewSubscription, added: &[Added], context: &mut Context) ->
 /// Members as in protocol.md §2.1; `InboxUnreadCount` is what the device was last known to show.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
+struct SubscriptionOutput<'a> {
     mailbox: &'a str,
     subscription_id: &'a str,
     app_id: &'a str,
@@ -230,7 +230,7 @@ struct Shown<'a> {
     expires_at: UnixMs,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> SubscriptionOutput<'a> {
     fn of(record: &'a NewSubscription) -> Self {
         Self {
             mailbox: &record.mailbox,
@@ -251,8 +251,8 @@ fn list(kept: Vec<Subscription>, context: &mut Context) -> Result<(), Failure> {
     let now = context.now();
     let live: Vec<_> = kept.into_iter().filter(|one| one.record.expires_at > now).collect();
     if context.screen.is_json {
-        let shown: Vec<_> = live.iter().map(|one| Shown::of(&one.record)).collect();
-        return Ok(context.screen.json(&shown)?);
+        let output: Vec<_> = live.iter().map(|one| SubscriptionOutput::of(&one.record)).collect();
+        return Ok(context.screen.json(&output)?);
     }
     let rows: Vec<_> = live.iter().map(row).collect();
     let heads = ["MAILBOX", "SUBSCRIPTION ID", "APP", "DEVICE", "TYPE", "SHOWS", "EXPIRES"];

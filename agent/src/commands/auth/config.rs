@@ -13,7 +13,7 @@ use crate::time::UnixMs;
 use serde::Serialize;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum What {
+pub(super) enum ConfigCommand {
     /// Shows the present state.
     Show,
     /// Changes what is given; the rest stays.
@@ -66,21 +66,21 @@ fn date(text: &str) -> Result<UnixMs, String> {
 }
 
 /// Runs the command.
-pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn run(command: ConfigCommand, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
     let before = store.auth_config()?;
-    let (after, what_if) = match what {
-        What::Show => return show(&before, None, &config, &store, context),
-        What::Set(set) => (set.apply(&before, &store, context.now())?, set.what_if.what_if),
-        What::Publish(WhatIf { what_if }) => {
+    let (after, what_if) = match command {
+        ConfigCommand::Show => return show(&before, None, &config, &store, context),
+        ConfigCommand::Set(set) => (set.apply(&before, &store, context.now())?, set.what_if.what_if),
+        ConfigCommand::Publish(WhatIf { what_if }) => {
             let next = auth_config::next_of(&before).map_err(refused)?;
             let signing = signing(&store, &next.thumbprint)?;
             let after = auth_config::publish(&before, signing.pair(), context.now()).map_err(refused)?;
             (after, what_if)
         }
-        What::ClearPrevious(WhatIf { what_if }) => (auth_config::clear_previous(&before), what_if),
-        What::ClearNext(WhatIf { what_if }) => (auth_config::clear_next(&before), what_if),
+        ConfigCommand::ClearPrevious(WhatIf { what_if }) => (auth_config::clear_previous(&before), what_if),
+        ConfigCommand::ClearNext(WhatIf { what_if }) => (auth_config::clear_next(&before), what_if),
     };
     if what_if {
         let differences = change::differences(rows(&before, &after));
@@ -152,7 +152,7 @@ fn rows(before: &AuthConfig, after: &AuthConfig) -> Vec<Row> {
 /// The members are the cmdlet's.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown {
+struct ConfigOutput {
     service_name: String,
     realm: String,
     current_certificate_thumbprint: Option<String>,
@@ -173,7 +173,7 @@ fn show(
     context: &mut Context,
 ) -> Result<(), Failure> {
     let own = config.own(state);
-    let shown = Shown {
+    let output = ConfigOutput {
         service_name: own.id,
         realm: own.realm.as_str().to_owned(),
         current_certificate_thumbprint: state.current.clone(),
@@ -185,19 +185,19 @@ fn show(
         what_if,
     };
     if context.screen.is_json {
-        return Ok(context.screen.json(&shown)?);
+        return Ok(context.screen.json(&output)?);
     }
     let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
-    let date = shown.next_certificate_effective_date.map(|at| at.to_string()).unwrap_or_default();
+    let date = output.next_certificate_effective_date.map(|at| at.to_string()).unwrap_or_default();
     Ok(context.screen.fields(&[
-        ("ServiceName", shown.service_name.clone()),
-        ("Realm", shown.realm.clone()),
-        ("CurrentCertificateThumbprint", or_none(&shown.current_certificate_thumbprint)),
-        ("PreviousCertificateThumbprint", or_none(&shown.previous_certificate_thumbprint)),
-        ("NextCertificateThumbprint", or_none(&shown.next_certificate_thumbprint)),
+        ("ServiceName", output.service_name.clone()),
+        ("Realm", output.realm.clone()),
+        ("CurrentCertificateThumbprint", or_none(&output.current_certificate_thumbprint)),
+        ("PreviousCertificateThumbprint", or_none(&output.previous_certificate_thumbprint)),
+        ("NextCertificateThumbprint", or_none(&output.next_certificate_thumbprint)),
         ("NextCertificateEffectiveDate", date),
-        ("Name", shown.name.to_owned()),
-        ("IsValid", if shown.is_valid { "True" } else { "False" }.to_owned()),
+        ("Name", output.name.to_owned()),
+        ("IsValid", if output.is_valid { "True" } else { "False" }.to_owned()),
     ])?)
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 const PARTNERS_MAX: usize = 64;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum What {
+pub(super) enum PartnerCommand {
     /// All of them.
     List,
     /// Adds one: a relay that names this application and realm gets tokens that this host signs itself.
@@ -45,12 +45,12 @@ pub(super) struct Add {
 }
 
 /// Runs the command.
-pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn run(command: PartnerCommand, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
-    match what {
-        What::List => list(&store.partners()?, context),
-        What::Add(add) => {
+    match command {
+        PartnerCommand::List => list(&store.partners()?, context),
+        PartnerCommand::Add(add) => {
             let partner = add.partner(&config)?;
             refuse_another(&partner, &store.partners()?)?;
             if !store.add_partner(&partner)? {
@@ -58,7 +58,7 @@ pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
             }
             show(&partner, None, context)
         }
-        What::Remove { name, what_if } => remove(&name, what_if, &store, context),
+        PartnerCommand::Remove { name, what_if } => remove(&name, what_if, &store, context),
     }
 }
 
@@ -137,7 +137,7 @@ fn remove(name: &str, what_if: bool, store: &dyn Store, context: &mut Context) -
 /// The members are the cmdlet's.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown<'a> {
+struct PartnerOutput<'a> {
     name: &'a str,
     application_identifier: &'a str,
     realm: &'a str,
@@ -146,7 +146,7 @@ struct Shown<'a> {
     what_if: Option<Vec<String>>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> PartnerOutput<'a> {
     fn of(partner: &'a PartnerApplication, what_if: Option<Vec<String>>) -> Self {
         Self {
             name: &partner.name,
@@ -163,22 +163,22 @@ fn show(
     what_if: Option<Vec<String>>,
     context: &mut Context,
 ) -> Result<(), Failure> {
-    let shown = Shown::of(partner, what_if);
+    let output = PartnerOutput::of(partner, what_if);
     if context.screen.is_json {
-        return Ok(context.screen.json(&shown)?);
+        return Ok(context.screen.json(&output)?);
     }
     Ok(context.screen.fields(&[
-        ("Name", shown.name.to_owned()),
-        ("ApplicationIdentifier", shown.application_identifier.to_owned()),
-        ("Realm", shown.realm.to_owned()),
-        ("AuthMetadataUrl", shown.auth_metadata_url.unwrap_or_default().to_owned()),
+        ("Name", output.name.to_owned()),
+        ("ApplicationIdentifier", output.application_identifier.to_owned()),
+        ("Realm", output.realm.to_owned()),
+        ("AuthMetadataUrl", output.auth_metadata_url.unwrap_or_default().to_owned()),
     ])?)
 }
 
 fn list(all: &[PartnerApplication], context: &mut Context) -> Result<(), Failure> {
     if context.screen.is_json {
-        let shown: Vec<_> = all.iter().map(|partner| Shown::of(partner, None)).collect();
-        return Ok(context.screen.json(&shown)?);
+        let output: Vec<_> = all.iter().map(|partner| PartnerOutput::of(partner, None)).collect();
+        return Ok(context.screen.json(&output)?);
     }
     if all.is_empty() {
         return document::tell_none("partner application", context);

@@ -16,7 +16,7 @@ use serde_json::json;
 const AUTH_SERVERS_MAX: usize = 16;
 
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum What {
+pub(super) enum ServerCommand {
     /// All of them, with what their documents say.
     List {
         /// Fetches their documents anew before.
@@ -56,11 +56,11 @@ pub(super) enum What {
 }
 
 /// Runs the command.
-pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
+pub(super) fn run(command: ServerCommand, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
-    match what {
-        What::List { refresh } => {
+    match command {
+        ServerCommand::List { refresh } => {
             if refresh {
                 for server in store.auth_servers()? {
                     refreshed(&server, &server.metadata_url, &config, &store, context)?;
@@ -68,14 +68,14 @@ pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
             }
             list(&store, context)
         }
-        What::Add { name, auth_metadata_url } => {
+        ServerCommand::Add { name, auth_metadata_url } => {
             let name = sound_name(&name)?;
             refuse_another(&name, &store)?;
             let new = AuthServer { name, metadata_url: auth_metadata_url, document: None, fetched_at: None };
             let kept = refreshed(&new, &new.metadata_url, &config, &store, context)?;
             show(&kept, None, context)
         }
-        What::Set { name, auth_metadata_url, what_if, .. } => {
+        ServerCommand::Set { name, auth_metadata_url, what_if, .. } => {
             let server = find(&name, &store)?;
             let url = auth_metadata_url.unwrap_or_else(|| server.metadata_url.clone());
             if what_if {
@@ -86,7 +86,7 @@ pub(super) fn run(what: What, context: &mut Context) -> Result<(), Failure> {
             let kept = refreshed(&server, &url, &config, &store, context)?;
             show(&kept, None, context)
         }
-        What::Remove { name, what_if } => {
+        ServerCommand::Remove { name, what_if } => {
             let server = find(&name, &store)?;
             if what_if {
                 let text = format!("What if: auth server {:?} would be removed.", server.name);
@@ -144,7 +144,7 @@ fn refreshed(
 /// The members are the cmdlet's, where they have a meaning here.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Shown {
+struct ServerOutput {
     name: String,
     auth_metadata_url: String,
     issuer_identifier: Option<String>,
@@ -168,18 +168,18 @@ struct Endpoint {
     usage: String,
 }
 
-impl Shown {
+impl ServerOutput {
     fn of(server: &AuthServer) -> Self {
-        let shown = Self {
+        let output = Self {
             name: server.name.clone(),
             auth_metadata_url: server.metadata_url.clone(),
             fetched_at: server.fetched_at,
             ..Self::default()
         };
-        let Some(bytes) = &server.document else { return shown };
+        let Some(bytes) = &server.document else { return output };
         match Document::read(bytes) {
-            Ok(document) => shown.with(document),
-            Err(error) => Self { trouble: Some(error.to_string()), ..shown },
+            Ok(document) => output.with(document),
+            Err(error) => Self { trouble: Some(error.to_string()), ..output },
         }
     }
 
@@ -230,28 +230,28 @@ impl Shown {
 }
 
 fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
-    let all: Vec<_> = store.auth_servers()?.iter().map(Shown::of).collect();
+    let all: Vec<_> = store.auth_servers()?.iter().map(ServerOutput::of).collect();
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);
     }
     if all.is_empty() {
         return document::tell_none("auth server; `mailbadge auth server add` adds one", context);
     }
-    for (index, shown) in all.iter().enumerate() {
+    for (index, output) in all.iter().enumerate() {
         if index > 0 {
             context.screen.line("")?;
         }
-        context.screen.fields(&shown.fields())?;
+        context.screen.fields(&output.fields())?;
     }
     Ok(())
 }
 
 fn show(server: &AuthServer, what_if: Option<Vec<String>>, context: &mut Context) -> Result<(), Failure> {
-    let shown = Shown { what_if, ..Shown::of(server) };
+    let output = ServerOutput { what_if, ..ServerOutput::of(server) };
     if context.screen.is_json {
-        return Ok(context.screen.json(&shown)?);
+        return Ok(context.screen.json(&output)?);
     }
-    Ok(context.screen.fields(&shown.fields())?)
+    Ok(context.screen.fields(&output.fields())?)
 }
 
 fn what_if_shown(

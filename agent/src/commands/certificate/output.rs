@@ -1,4 +1,4 @@
-//! A certificate as it is shown, never its key.
+//! A certificate as it is printed, never its key.
 
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::Role;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Shown {
+pub(super) struct CertificateOutput {
     thumbprint: String,
     x5t: String,
     role: Option<&'static str>,
@@ -28,7 +28,7 @@ pub(super) struct Shown {
     status: String,
 }
 
-impl Shown {
+impl CertificateOutput {
     pub(super) const HEADS: [&'static str; 6] =
         ["THUMBPRINT", "ROLE", "DAYS LEFT", "NOT AFTER", "SUBJECT", "FRIENDLY NAME"];
 
