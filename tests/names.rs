@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-use mailbadge::source::names::rulebook::{Doubt, Rule, Rulebook, Way};
+use mailbadge::source::names::rulebook::{Doubt, Lookup, Rule, Rulebook};
 use mailbadge::source::names::{Names, Spelling};
 use mailbadge::tracker::Tracker;
 use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
@@ -58,7 +58,7 @@ proptest! {
     ) {
         let domain = if domain_in_capitals { "FABRIKAM.com" } else { ORGANIZATION };
         let names = Names { spelling, domain: domain.into(), is_lowered };
-        let rules = Rulebook(vec![Rule { source: "dict", names: &names, way: Way::Told }]);
+        let rules = Rulebook(vec![Rule { source: "dict", names: &names, lookup: Lookup::Reported }]);
         let tracker = Tracker::default();
         tracker.fold_case(rules.folds_case());
         let enrolled = tracker.enroll(&rules.kept(&subscribed)).unwrap();
@@ -76,7 +76,7 @@ proptest! {
         spelling in select(SPELLINGS.to_vec()), is_lowered: bool, subscribed in name(),
     ) {
         let names = Names { spelling, domain: ORGANIZATION.into(), is_lowered };
-        let rules = Rulebook(vec![Rule { source: "dict", names: &names, way: Way::Told }]);
+        let rules = Rulebook(vec![Rule { source: "dict", names: &names, lookup: Lookup::Reported }]);
         let everything = ["kim", "Kim", "KIM", "lee"].into_iter().flat_map(|local_part| {
             ["", "@fabrikam.com", "@other.org"].map(|domain| format!("{local_part}{domain}"))
         });

@@ -22,8 +22,8 @@ pub struct Args {
     mailbox: Option<String>,
 }
 
-/// Who is looked at.
-struct Patient<'a> {
+/// What is examined: this host's installation.
+struct Installation<'a> {
     config: Config,
     store: SqliteStore,
     /// `--mailbox`.
@@ -34,7 +34,7 @@ struct Patient<'a> {
 }
 
 /// One check: what it found, a line each.
-type Check = fn(&Patient) -> Result<Vec<Finding>, Failure>;
+type Check = fn(&Installation) -> Result<Vec<Finding>, Failure>;
 
 /// Every check behind configuration and state, in the order in which they are told.
 const CHECKS: [Check; 8] = [
@@ -68,9 +68,9 @@ fn examine(args: &Args, context: &Context) -> Result<Vec<Finding>, Failure> {
     findings.push(state);
     let Some(store) = store else { return Ok(findings) };
     let (mailbox, clock, runtime) = (args.mailbox.clone(), context.clock, super::relay::runtime()?);
-    let patient = Patient { config, store, mailbox, clock, runtime, context };
+    let installation = Installation { config, store, mailbox, clock, runtime, context };
     for check in CHECKS {
-        findings.extend(check(&patient)?);
+        findings.extend(check(&installation)?);
     }
     Ok(findings)
 }

@@ -1,6 +1,6 @@
 //! `mailbadge probe` (protocol.md §4): tries the whole way to the relay and says where it ends.
 
-use super::relay::{self, Way};
+use super::relay::{self, RelayAccess};
 use super::{Context, Exit, Failure};
 use crate::forwarder::probe::{Probe, ProbeReport};
 use crate::token::driver::request_token;
@@ -24,13 +24,13 @@ struct ProbeOutput {
 /// Runs the command.
 pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
     let report = match relay::open(context) {
-        Ok(way) => {
-            if !way.is_enabled {
+        Ok(access) => {
+            if !access.is_enabled {
                 context
                     .screen
                     .remark("The proxy is disabled: counts are not forwarded whatever this finds.")?;
             }
-            probe(way, context)?
+            probe(access, context)?
         }
         // What `proxy enable` or `setup` would cure is the probe's to tell; the rest stopped us before we came so far.
         Err(Failure { exit: Exit::Config, error: Some(error) })
@@ -45,19 +45,19 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// Probes once, and once more where token services' documents had to be read first.
-pub(super) fn probe(mut way: Way, context: &Context) -> Result<ProbeReport, Failure> {
+pub(super) fn probe(mut access: RelayAccess, context: &Context) -> Result<ProbeReport, Failure> {
     relay::runtime()?.block_on(async {
-        let report = probe_once(&way, context).await;
+        let report = probe_once(&access, context).await;
         let may_help = report.trouble.as_ref().is_some_and(|trouble| trouble.may_be_cured_by_documents);
-        if may_help && way.read_documents(context.now()).await? {
-            return Ok(probe_once(&way, context).await);
+        if may_help && access.read_documents(context.now()).await? {
+            return Ok(probe_once(&access, context).await);
         }
         Ok(report)
     })
 }
 
-async fn probe_once(way: &Way, context: &Context) -> ProbeReport {
-    let Way { url, client, token_service, token, signer, .. } = way;
+async fn probe_once(access: &RelayAccess, context: &Context) -> ProbeReport {
+    let RelayAccess { url, client, token_service, token, signer, .. } = access;
     let (url, token, signer) = (Arc::clone(url), token.clone(), signer.clone());
     let probe = Probe { url, request_id: relay::request_id(), token, signer };
     let post = async |post| client.post(post).await;

@@ -1,4 +1,4 @@
-//! The way to the relay as the daemon would go it, for commands that try it.
+//! Access to the relay as the daemon has it, for commands that try it.
 
 use super::certificate::current;
 use super::{Context, Exit, Failure};
@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 /// Relay, clients, certificate: all that a request needs.
-pub(super) struct Way {
+pub(super) struct RelayAccess {
     pub(super) url: Arc<RelayUrl>,
     pub(super) client: Client,
     pub(super) token_service: https::driver::Client,
@@ -30,8 +30,8 @@ pub(super) struct Way {
     trust: Trust,
 }
 
-/// Opens the way by configuration and state; what is missing or wrong there is told with its remedy.
-pub(super) fn open(context: &Context) -> Result<Way, Failure> {
+/// Opens it by configuration and state; what is missing or wrong there is told with its remedy.
+pub(super) fn open(context: &Context) -> Result<RelayAccess, Failure> {
     let config = context.load_config()?;
     let store = context.open_store(&config)?;
     let proxy = store.proxy()?;
@@ -53,7 +53,7 @@ pub(super) fn open(context: &Context) -> Result<Way, Failure> {
     let token = config.keeper_settings(config.configured(own, &trust, organization, url.authority()));
     let signer = Signer::new(signing.certificate, signing.key);
     let is_enabled = proxy.is_enabled;
-    Ok(Way { url, client, token_service, token, signer, is_enabled, config, store, trust })
+    Ok(RelayAccess { url, client, token_service, token, signer, is_enabled, config, store, trust })
 }
 
 /// A runtime for a few requests.
@@ -66,15 +66,15 @@ pub(super) fn request_id() -> Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_le_bytes()).into_uuid()
 }
 
-impl Way {
-    /// A POST on this way.
+impl RelayAccess {
+    /// A POST to this relay.
     pub(super) fn post(&self, bearer: crate::forwarder::driver::Bearer, body: &'static [u8]) -> Post {
         let body = bytes::Bytes::from_static(body);
         Post { url: Arc::clone(&self.url), request_id: request_id(), bearer, is_probe: false, body }
     }
 
     /// Reads the metadata documents that never were, as the daemon does when it misses them, and keeps them; false
-    /// where there is none such. What stands in the way of one is told with the token's error.
+    /// where there is none such. What prevents one is told with the token's error.
     pub(super) async fn read_documents(&mut self, now: UnixMs) -> Result<bool, Failure> {
         let mut is_any = false;
         let mut failures = Vec::new();

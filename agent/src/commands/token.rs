@@ -1,7 +1,7 @@
 //! `mailbadge token`: mints a token for the relay and shows what it says. The key is never shown, the token only when
 //! asked for.
 
-use super::relay::{self, Way};
+use super::relay::{self, RelayAccess};
 use super::{Context, Exit, Failure};
 use crate::forwarder::driver::Bearer;
 use crate::forwarder::wire::EMPTY_BATCH;
@@ -29,13 +29,13 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
-    let mut way = relay::open(context)?;
+    let mut access = relay::open(context)?;
     let minted = relay::runtime()?.block_on(async {
-        let asked = challenge(&way).await?;
-        let minted = minted(&way, asked.clone(), context).await;
+        let asked = challenge(&access).await?;
+        let minted = minted(&access, asked.clone(), context).await;
         let may_help = minted.as_ref().is_err_and(token::Error::may_be_cured_by_documents);
-        if may_help && way.read_documents(context.now()).await? {
-            return Ok(self::minted(&way, asked, context).await);
+        if may_help && access.read_documents(context.now()).await? {
+            return Ok(self::minted(&access, asked, context).await);
         }
         Ok::<_, Failure>(minted)
     })?;
@@ -44,15 +44,15 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// The relay's answer to an empty bearer token; where it asks for no token, the challenge of one that trusts this host.
-async fn challenge(way: &Way) -> Result<ChallengeAnswer, Failure> {
+async fn challenge(access: &RelayAccess) -> Result<ChallengeAnswer, Failure> {
     let unreachable = |failure: crate::https::Failure| {
         Failure::new(
             Exit::Unavailable,
-            format!("no challenge from {}: {failure}; `mailbadge probe` says more", way.url),
+            format!("no challenge from {}: {failure}; `mailbadge probe` says more", access.url),
         )
     };
-    let asked = way.client.post(way.post(Bearer::Empty, EMPTY_BATCH)).await.map_err(unreachable)?;
-    let own = &way.token.configured.own;
+    let asked = access.client.post(access.post(Bearer::Empty, EMPTY_BATCH)).await.map_err(unreachable)?;
+    let own = &access.token.configured.own;
     let open = || vec![format!("Bearer client_id=\"{}\", trusted_issuers=\"{own}\"", own.id)];
     Ok(match asked.status {
         200..=299 => ChallengeAnswer { status: 401, www_authenticate: open(), asked_wait: None },
@@ -60,9 +60,13 @@ async fn challenge(way: &Way) -> Result<ChallengeAnswer, Failure> {
     })
 }
 
-async fn minted(way: &Way, asked: ChallengeAnswer, context: &Context) -> Result<Minted, token::Error> {
-    let exchange = async |request| request_token(&way.token_service, &request).await;
-    let minted = mint(&way.token, &way.signer, asked, exchange, || context.clock.now()).await?;
+async fn minted(
+    access: &RelayAccess,
+    asked: ChallengeAnswer,
+    context: &Context,
+) -> Result<Minted, token::Error> {
+    let exchange = async |request| request_token(&access.token_service, &request).await;
+    let minted = mint(&access.token, &access.signer, asked, exchange, || context.clock.now()).await?;
     minted.ok_or(token::Error::NoChallenge)
 }
 

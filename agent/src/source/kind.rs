@@ -7,7 +7,7 @@
 use super::examination::{Examiner, Finding};
 use super::keys::Keys;
 use super::names::Names;
-use super::names::rulebook::{Rule, Way};
+use super::names::rulebook::{Lookup, Rule};
 use super::pulse::Pulse;
 use super::socket_file;
 use crate::counters::SourceCounters;
@@ -87,9 +87,9 @@ pub trait Configured: Comparable + Debug + Send + Sync {
     /// How its server spells its users.
     fn names(&self) -> &Names;
 
-    /// How it comes to its mailboxes.
-    fn way(&self) -> Way<'_> {
-        Way::Told
+    /// How it finds its mailboxes.
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup::Reported
     }
 
     /// How fast it reads mailboxes; `None` where it cannot be asked.
@@ -125,7 +125,7 @@ pub trait Configured: Comparable + Debug + Send + Sync {
 impl dyn Configured {
     /// The rule by which its server spells users.
     pub fn rule(&self) -> Rule<'_> {
-        Rule { source: self.name(), names: self.names(), way: self.way() }
+        Rule { source: self.name(), names: self.names(), lookup: self.lookup() }
     }
 
     /// Its settings, where they are of this type.

@@ -3,7 +3,7 @@
 //! A change takes a moment from one to the next, so that a difference counts only where it stays.
 
 use super::sources::{examiner, mailbox};
-use super::{Finding, Patient};
+use super::{Finding, Installation};
 use crate::admin::MailboxStatus;
 use crate::commands::Failure;
 use crate::commands::status::ask_mailbox;
@@ -32,13 +32,13 @@ enum Difference {
 }
 
 /// Server, daemon and devices beside each other.
-pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
+pub(super) fn agree(installation: &Installation) -> Result<Vec<Finding>, Failure> {
     let check = "counts";
-    let Some(listen) = &patient.config.admin.listen else { return Ok(Vec::new()) };
-    let Some(mailbox) = mailbox(patient)? else { return Ok(Vec::new()) };
-    let examiner = examiner(patient, Some(&mailbox))?;
+    let Some(listen) = &installation.config.admin.listen else { return Ok(Vec::new()) };
+    let Some(mailbox) = mailbox(installation)? else { return Ok(Vec::new()) };
+    let examiner = examiner(installation, Some(&mailbox))?;
     for look in 1..=LOOKS_MAX {
-        let servers = ask_servers(patient, &mailbox, &examiner);
+        let servers = ask_servers(installation, &mailbox, &examiner);
         if servers.is_empty() {
             return Ok(vec![Finding::skipped(check, format!("no source can be asked for {mailbox} now"))]);
         }
@@ -60,15 +60,15 @@ pub(super) fn agree(patient: &Patient) -> Result<Vec<Finding>, Failure> {
             Some(difference) if look == LOOKS_MAX => {
                 return Ok(vec![Finding::ill(check, found, remedy(difference))]);
             }
-            Some(_) => patient.runtime.block_on(async { tokio::time::sleep(PAUSE).await }),
+            Some(_) => installation.runtime.block_on(async { tokio::time::sleep(PAUSE).await }),
         }
     }
     Ok(Vec::new())
 }
 
 /// Each source that can be asked, as far as it answers; what is wrong with one that does not is another check's matter.
-fn ask_servers(patient: &Patient, mailbox: &str, examiner: &Examiner) -> Counts {
-    let sources = patient.config.sources.iter();
+fn ask_servers(installation: &Installation, mailbox: &str, examiner: &Examiner) -> Counts {
+    let sources = installation.config.sources.iter();
     sources.filter_map(|source| Some((source.name().to_owned(), source.count(mailbox, examiner)?))).collect()
 }
 

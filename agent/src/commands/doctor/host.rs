@@ -1,6 +1,6 @@
 //! What lies on this host: configuration, state, certificates, limits, the daemon itself.
 
-use super::{Finding, Patient};
+use super::{Finding, Installation};
 use crate::commands::certificate::current;
 use crate::commands::status::ask_status;
 use crate::commands::{Context, Failure};
@@ -43,12 +43,12 @@ pub(super) fn state(config: &Config, context: &Context) -> (Finding, Option<Sqli
 }
 
 /// The certificate that signs, and those before and behind it.
-pub(super) fn certificates(patient: &Patient) -> Result<Vec<Finding>, Failure> {
-    let now = patient.clock.now().unix;
-    if let Err(failure) = current(&patient.store, now) {
+pub(super) fn certificates(installation: &Installation) -> Result<Vec<Finding>, Failure> {
+    let now = installation.clock.now().unix;
+    if let Err(failure) = current(&installation.store, now) {
         return Ok(vec![of_failure("certificate", &failure, "`mailbadge setup` makes one that fits")]);
     }
-    let in_use = InUse::read(&patient.store.auth_config()?, &patient.store.certificates()?)?;
+    let in_use = InUse::read(&installation.store.auth_config()?, &installation.store.certificates()?)?;
     let endings = in_use.endings(now);
     let finding = |(role, certificate): (crate::identity::auth_config::Role, &_)| {
         let check = format!("certificate, {role}");
@@ -62,12 +62,13 @@ pub(super) fn certificates(patient: &Patient) -> Result<Vec<Finding>, Failure> {
 }
 
 /// A source that logs in may hold a connection for each mailbox.
-pub(super) fn descriptors(patient: &Patient) -> Result<Vec<Finding>, Failure> {
+pub(super) fn descriptors(installation: &Installation) -> Result<Vec<Finding>, Failure> {
     let logs_in = |kind: &Kind| kind.abilities.asked_at == Some(Cost::LogIn);
-    let sources = patient.config.sources.iter().filter(|source| logs_in(source.kind())).count() as u64;
-    let kept = patient.store.subscriptions(None)?;
+    let sources = installation.config.sources.iter().filter(|source| logs_in(source.kind())).count() as u64;
+    let kept = installation.store.subscriptions(None)?;
     let mailboxes = kept.iter().map(|one| &one.record.mailbox).collect::<HashSet<_>>().len() as u64;
-    let endpoints = (patient.config.admin.connections_max + patient.config.endpoint.connections_max) as u64;
+    let endpoints =
+        (installation.config.admin.connections_max + installation.config.endpoint.connections_max) as u64;
     let needed = DESCRIPTORS_BASE + endpoints + sources * mailboxes;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let found = format!("{limit} may be open, {needed} may be needed ({mailboxes} mailboxes)");
@@ -82,9 +83,9 @@ pub(super) fn descriptors(patient: &Patient) -> Result<Vec<Finding>, Failure> {
 
 /// Whether the daemon runs, and what it says of itself.
 #[expect(clippy::unnecessary_wraps, reason = "stands among checks that may fail")]
-pub(super) fn daemon(patient: &Patient) -> Result<Vec<Finding>, Failure> {
+pub(super) fn daemon(installation: &Installation) -> Result<Vec<Finding>, Failure> {
     let check = "daemon";
-    let Some(listen) = &patient.config.admin.listen else {
+    let Some(listen) = &installation.config.admin.listen else {
         return Ok(vec![Finding::skipped(check, "admin.listen is \"off\", so it cannot be asked")]);
     };
     let finding = match ask_status(listen) {

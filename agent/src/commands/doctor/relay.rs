@@ -1,7 +1,7 @@
 //! The way to the relay, by the probe, and the token services behind it.
 
 use super::host::of_failure;
-use super::{Finding, Patient};
+use super::{Finding, Installation};
 use crate::commands::probe::probe;
 use crate::commands::{Exit, Failure, relay};
 use crate::config::ConfigError;
@@ -16,21 +16,21 @@ use std::time::Duration;
 const DOCUMENT_AGE_MAX: Duration = Duration::from_hours(DOCUMENT_LIFE.as_secs() / 3600 + 2);
 
 /// Proxy, name, connection, TLS, challenge, token, clock: all that one probe goes through.
-pub(super) fn way(patient: &Patient) -> Result<Vec<Finding>, Failure> {
-    let way = match relay::open(patient.context) {
-        Ok(way) => way,
+pub(super) fn way(installation: &Installation) -> Result<Vec<Finding>, Failure> {
+    let access = match relay::open(installation.context) {
+        Ok(access) => access,
         Err(failure) if failure.exit == Exit::Config && !is_of_file(&failure) => {
             return Ok(vec![of_failure("relay", &failure, "then run this again")]);
         }
         Err(failure) => return Err(failure),
     };
     let mut findings = Vec::new();
-    if !way.is_enabled {
+    if !access.is_enabled {
         let remedy = "`mailbadge proxy enable`";
         findings.push(Finding::ill("proxy", "disabled: counts are not forwarded", remedy));
     }
-    let url = way.url.to_string();
-    let report = probe(way, patient.context)?;
+    let url = access.url.to_string();
+    let report = probe(access, installation.context)?;
     findings.push(match &report.trouble {
         None => Finding::well("relay", format!("{url} took a probe")),
         Some(trouble) => {
@@ -54,9 +54,9 @@ fn is_of_file(failure: &Failure) -> bool {
 }
 
 /// What is known of each token service, and since when.
-pub(super) fn token_services(patient: &Patient) -> Result<Vec<Finding>, Failure> {
-    let now = patient.clock.now().unix;
-    Ok(patient.store.auth_servers()?.iter().map(|server| token_service(server, now)).collect())
+pub(super) fn token_services(installation: &Installation) -> Result<Vec<Finding>, Failure> {
+    let now = installation.clock.now().unix;
+    Ok(installation.store.auth_servers()?.iter().map(|server| token_service(server, now)).collect())
 }
 
 fn token_service(server: &AuthServer, now: UnixMs) -> Finding {

@@ -8,7 +8,7 @@ use crate::source::kind::{
     Abilities, Around, Common, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
 };
 use crate::source::names::Names;
-use crate::source::names::rulebook::Way;
+use crate::source::names::rulebook::Lookup;
 use crate::source::sweep;
 use secrecy::SecretString;
 use std::net::IpAddr;
@@ -171,8 +171,8 @@ impl Configured for Settings {
         &self.names
     }
 
-    fn way(&self) -> Way<'_> {
-        Way::Asked
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup::Asked
     }
 
     fn pace(&self) -> Option<Pace> {

@@ -9,7 +9,7 @@ use crate::source::kind::{
     Abilities, Around, Common, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
 };
 use crate::source::names::Names;
-use crate::source::names::rulebook::Way;
+use crate::source::names::rulebook::Lookup;
 use crate::source::sweep;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +49,8 @@ impl Configured for Settings {
         &self.names
     }
 
-    fn way(&self) -> Way<'_> {
-        Way::Folder(&self.path)
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup::Folder(&self.path)
     }
 
     fn pace(&self) -> Option<Pace> {

@@ -10,22 +10,22 @@ use crate::event::mailbox_name::{canonical, folded, has_capital_local_part};
 use std::borrow::Cow;
 use std::fmt;
 
-/// The rule of one source, and how it comes to its mailboxes.
+/// The rule of one source, and how it finds its mailboxes.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule<'a> {
     /// The source's name.
     pub source: &'a str,
     /// Its rule.
     pub names: &'a Names,
-    /// How it comes to its mailboxes.
-    pub way: Way<'a>,
+    /// How it finds its mailboxes.
+    pub lookup: Lookup<'a>,
 }
 
-/// How a source comes to its mailboxes.
+/// How a source finds its mailboxes.
 #[derive(Clone, Copy, Debug)]
-pub enum Way<'a> {
+pub enum Lookup<'a> {
     /// The server names the user: a mailbox is found by what the rule makes of that name.
-    Told,
+    Reported,
     /// The server is asked by a name: the answer is the mailbox's.
     Asked,
     /// A folder is looked for by a name.
@@ -109,7 +109,7 @@ impl Rulebook<'_> {
     /// What speaks against a name: `None` where a source can mean it.
     pub fn doubt(&self, name: &str) -> Option<Doubt> {
         let mailbox = canonical(name);
-        let mut told = self.0.iter().filter(|rule| matches!(rule.way, Way::Told)).peekable();
+        let mut told = self.0.iter().filter(|rule| matches!(rule.lookup, Lookup::Reported)).peekable();
         let Some(first) = told.peek().copied() else { return self.no_folder(&mailbox) };
         let meant_by = |rule: &Rule| rule.names.mailbox(&rule.names.server(&mailbox)).into_owned();
         if !told.any(|rule| self.is_same(&meant_by(rule), &mailbox)) {
@@ -128,7 +128,7 @@ impl Rulebook<'_> {
     fn no_folder(&self, mailbox: &str) -> Option<Doubt> {
         let mut first = None;
         for rule in &self.0 {
-            let Way::Folder(folders) = rule.way else { return None };
+            let Lookup::Folder(folders) = rule.lookup else { return None };
             let refusal = folders.refusal(&rule.names.server(mailbox))?;
             first = first.or_else(|| Some(format!("source {}: {refusal}", rule.source)));
         }
@@ -146,11 +146,11 @@ mod tests {
     }
 
     fn told(names: &Names) -> Rule<'_> {
-        Rule { source: "dict", names, way: Way::Told }
+        Rule { source: "dict", names, lookup: Lookup::Reported }
     }
 
     fn asked(names: &Names) -> Rule<'_> {
-        Rule { source: "imap", names, way: Way::Asked }
+        Rule { source: "imap", names, lookup: Lookup::Asked }
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
     fn a_name_that_no_template_takes_has_no_maildir() {
         let rule = names(Spelling::Same, false);
         let template = Template::parse("/var/mail/{domain}/{local-part}").expect("a template");
-        let folder = Rule { source: "maildir", names: &rule, way: Way::Folder(&template) };
+        let folder = Rule { source: "maildir", names: &rule, lookup: Lookup::Folder(&template) };
         let doubt =
             |rules: &[Rule], name: &str| Rulebook(rules.to_vec()).doubt(name).map(|it| it.to_string());
         assert!(doubt(&[folder], "kim").expect("a doubt").contains("the path needs a domain"));
