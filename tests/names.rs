@@ -8,7 +8,7 @@ use mailbadge::source::names::rulebook::{Doubt, Lookup, Rule, Rulebook};
 use mailbadge::source::names::{Names, Spelling};
 use mailbadge::tracker::Tracker;
 use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
-use mailbadge_sim::serve::told::{DictAddress, Options};
+use mailbadge_sim::serve::notifiers::{DictAddress, Options};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::time::Duration;

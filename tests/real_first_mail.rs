@@ -1,7 +1,7 @@
 //! The first mail of a new account: Dovecot reports the new INBOX first, without a message, and then the message. No
 //! device is to show 0 and a moment later 1.
 
-use mailbadge_sim::peers::device::{Arrival, Device, Tap};
+use mailbadge_sim::peers::device::{Arrival, Device, DeviceListener};
 use mailbadge_sim::peers::unix_time::UnixMicros;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Default)]
 struct Received(Mutex<HashMap<Box<str>, u32>>);
 
-impl Tap for Received {
+impl DeviceListener for Received {
     fn arrived(&self, device: &Device, _arrival: Arrival, _now: UnixMicros) {
         *self.0.lock().entry(device.id.clone()).or_default() += 1;
     }
@@ -41,7 +41,7 @@ fn the_first_count_that_the_devices_of_a_new_account_show_is_1(generation: Gener
     host.subscribe(&names);
     host.start();
     let received = Arc::new(Received::default());
-    cloud.set_tap(Arc::clone(&received) as Arc<dyn Tap>);
+    cloud.set_listener(Arc::clone(&received) as Arc<dyn DeviceListener>);
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
     for name in &names {
         lmtp.deliver(name).expect("delivery");

@@ -16,8 +16,8 @@ use mailbadge::tracker::record::Record;
 use mailbadge_sim::client::Call;
 use mailbadge_sim::peers::cyrus_client::{self, CyrusClient, Hierarchy};
 use mailbadge_sim::peers::dovecot_client::{self, Dialect, DovecotClient, Input, Output};
-use mailbadge_sim::peers::mail_store::{AccountId, MailStore, Quirk, Teller};
-use mailbadge_sim::serve::told::{DictAddress, Options};
+use mailbadge_sim::peers::mail_store::{AccountId, MailStore, Notifier, Quirk};
+use mailbadge_sim::serve::notifiers::{DictAddress, Options};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -339,7 +339,7 @@ impl Live {
 fn quirks_of_the_dict_are_switched_while_all_runs_and_every_badge_is_true() {
     let dict = |host: &Host| Options { dict: Some(DictAddress::Unix(host.dict_socket())), cyrus: None };
     let mut live = Live::start(dict, Host::dovecot_source);
-    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.teller() == Some(Teller::Dict)) {
+    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.notifier() == Some(Notifier::Dict)) {
         for mailbox in [Some(live.name(0).to_owned()), None] {
             let shown = live.switch(quirk, mailbox.as_deref(), true);
             assert!(shown.to_string().contains(&format!("[\"{quirk}\"]")), "{shown}");

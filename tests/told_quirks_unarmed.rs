@@ -12,7 +12,7 @@ use mailbadge::tracker::Tracker;
 use mailbadge::tracker::record::Record;
 use mailbadge_sim::peers::cyrus_client::{self, CyrusClient};
 use mailbadge_sim::peers::dovecot_client::{Dialect, DovecotClient, Input, Output, Settings};
-use mailbadge_sim::peers::mail_store::{AccountId, MailStore, Quirk, Teller};
+use mailbadge_sim::peers::mail_store::{AccountId, MailStore, Notifier, Quirk};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,7 +275,7 @@ fn is_right(quirk: Quirk, is_on: bool) -> bool {
 #[test]
 fn a_reader_that_knows_nothing_of_a_quirk_is_wrong_because_of_it() {
     let mut failures = Vec::new();
-    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.teller().is_some()) {
+    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.notifier().is_some()) {
         if !is_right(quirk, false) {
             failures.push(format!("{quirk}: it is wrong without the quirk as well"));
         }
@@ -288,7 +288,7 @@ fn a_reader_that_knows_nothing_of_a_quirk_is_wrong_because_of_it() {
 
 #[test]
 fn with_what_the_agent_does_the_same_stories_end_well() {
-    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.teller() == Some(Teller::Dict)) {
+    for quirk in Quirk::ALL.into_iter().filter(|quirk| quirk.notifier() == Some(Notifier::Dict)) {
         for seed in 0..SEEDS {
             let outcome = told_by_dovecot(Some(quirk), seed, &mut Agent::new(true));
             assert_eq!(outcome, Ok(0), "{quirk}, seed {seed}");

@@ -2,7 +2,7 @@
 //! is decided by `tracker/assurance.rs`, and proven there and by the simulation in virtual time.
 
 use mailbadge_sim::peers::mail_store::{AccountId, MailStore};
-use mailbadge_sim::serve::told::{DictAddress, Options};
+use mailbadge_sim::serve::notifiers::{DictAddress, Options};
 use std::time::Duration;
 use support::cloud::{Cloud, ORGANIZATION};
 use support::host::Host;

@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
 
 use mailbadge::time::driver::Clock;
-use mailbadge_sim::peers::device::{App, Arrival, Device, Tap};
+use mailbadge_sim::peers::device::{App, Arrival, Device, DeviceListener};
 use mailbadge_sim::peers::unix_time::UnixMicros;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
@@ -99,7 +99,7 @@ struct Repetitions {
     found: Mutex<Vec<(UnixMicros, UnixMicros)>>,
 }
 
-impl Tap for Repetitions {
+impl DeviceListener for Repetitions {
     fn arrived(&self, device: &Device, arrival: Arrival, now: UnixMicros) {
         let before = self.last.lock().insert((device.app, device.id.clone()), now);
         if let (Arrival::Repeated, Some(before)) = (arrival, before) {
@@ -139,7 +139,7 @@ fn killed_at_random_moments_under_load_the_agent_loses_nothing_and_repeats_the_l
     let _others = MEASURING.read();
     let (cloud, mut host, dovecot) = dict_and_sweep(Generation::Debian12);
     let repetitions = Arc::new(Repetitions::default());
-    cloud.set_tap(Arc::clone(&repetitions) as Arc<dyn Tap>);
+    cloud.set_listener(Arc::clone(&repetitions) as Arc<dyn DeviceListener>);
     let clock = Clock::start();
     let mut random = fastrand::Rng::with_seed(7);
     let mut kills = Vec::new();

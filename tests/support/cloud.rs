@@ -2,7 +2,7 @@
 
 use mailbadge::time::driver::Clock;
 use mailbadge_sim::client::{Call, call};
-use mailbadge_sim::peers::device::{App, Tap};
+use mailbadge_sim::peers::device::{App, DeviceListener};
 use mailbadge_sim::peers::fault::{Faults, Kind, Order, Peer};
 use mailbadge_sim::peers::mail_store::MailStore;
 use mailbadge_sim::peers::relay::EXCHANGE_APPLICATION_ID;
@@ -10,7 +10,7 @@ use mailbadge_sim::peers::tenant::credential::KeyCredential;
 use mailbadge_sim::peers::tenant::{Issuer, IssuerKind, Tenant};
 use mailbadge_sim::peers::token_service;
 use mailbadge_sim::peers::unix_time::UnixMicros;
-use mailbadge_sim::serve::{Options, Running, start, told};
+use mailbadge_sim::serve::{Options, Running, notifiers, start};
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,15 +52,15 @@ impl Cloud {
 
     /// The same with a simulated mail server, where a store is given.
     pub fn start_with(store: Option<MailStore>) -> Self {
-        Self::by_direct_trust(store, told::Options::default())
+        Self::by_direct_trust(store, notifiers::Options::default())
     }
 
     /// With a simulated mail server that tells of its changes.
-    pub fn start_telling(store: MailStore, tell: told::Options) -> Self {
+    pub fn start_telling(store: MailStore, tell: notifiers::Options) -> Self {
         Self::by_direct_trust(Some(store), tell)
     }
 
-    fn by_direct_trust(store: Option<MailStore>, tell: told::Options) -> Self {
+    fn by_direct_trust(store: Option<MailStore>, tell: notifiers::Options) -> Self {
         let tenant = Tenant {
             partner_applications: vec![Issuer::new(EXCHANGE_APPLICATION_ID, ORGANIZATION)],
             ..organization()
@@ -168,8 +168,8 @@ impl Cloud {
     }
 
     /// Tells of every notification that arrives at a device.
-    pub fn set_tap(&self, tap: Arc<dyn Tap>) {
-        self.running.world.relay.lock().devices.set_tap(Some(tap));
+    pub fn set_listener(&self, listener: Arc<dyn DeviceListener>) {
+        self.running.world.relay.lock().devices.set_listener(Some(listener));
     }
 
     /// Has something go wrong at the relay, until [`Cloud::heal`].

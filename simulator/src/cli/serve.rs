@@ -6,7 +6,7 @@ use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
 use crate::peers::token_service;
 use crate::serve::certificates::CertificateFiles;
-use crate::serve::told::{self, DictAddress};
+use crate::serve::notifiers::{self, DictAddress};
 use crate::serve::{ImapTls, Options, Running, imap, start};
 use anyhow::Context as _;
 use clap::Args;
@@ -160,7 +160,7 @@ fn options(args: &ServeArgs) -> anyhow::Result<Options> {
             Protection::Starttls => ImapTls::StartTls,
             Protection::Implicit => ImapTls::Implicit,
         },
-        tell: told::Options { dict: args.tell_dict.clone(), cyrus: args.tell_cyrus.clone() },
+        tell: notifiers::Options { dict: args.tell_dict.clone(), cyrus: args.tell_cyrus.clone() },
         seed: args.seed,
     })
 }

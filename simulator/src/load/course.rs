@@ -4,9 +4,9 @@
 use super::agent::{Admin, Agent, Daemon, write_private};
 use super::host::Host;
 use super::ledger::{DeviceIndex, Wrong};
+use super::notifier::Notifier;
 use super::plan::{self, Plan};
 use super::report::{AgentFigures, Asked, LoadReport, Logins, Percentiles, WrongBadge};
-use super::teller::Teller;
 use super::usage::Usage;
 use super::{Args, ORGANIZATION, Source, name_of, traffic};
 use crate::peers::imap_server;
@@ -14,7 +14,7 @@ use crate::peers::mail_store::AccountId;
 use crate::peers::relay::EXCHANGE_APPLICATION_ID;
 use crate::peers::tenant::credential::KeyCredential;
 use crate::peers::tenant::{Issuer, Tenant};
-use crate::serve::told::Told;
+use crate::serve::notifiers::StatusChange;
 use crate::serve::{self, Running, imap};
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,7 +39,7 @@ struct Stage {
     running: Running,
     agent: Agent,
     daemon: Daemon,
-    teller: Option<Teller>,
+    notifier: Option<Notifier>,
     // Removed with everything in it at the end.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -63,15 +63,15 @@ impl Stage {
         let host = Host::new(args.mailboxes as usize, args.devices_per_mailbox as usize);
         let (folder, temporary) = folder(args.folder.as_deref())?;
         let running = serve::start(serve_options(args, &host, &folder)).await?;
-        running.world.relay.lock().devices.set_tap(Some(Arc::clone(&host) as Arc<_>));
+        running.world.relay.lock().devices.set_listener(Some(Arc::clone(&host) as Arc<_>));
         let agent = agent(args, &folder, &running)?;
         introduce(&agent, &running).await?;
         let daemon = match (args.agent_pid, &args.admin) {
             (Some(pid), Some(admin)) => Daemon::adopt(pid, Admin::parse(admin)).await?,
             _ => agent.start().await?,
         };
-        let teller = Teller::connect(args, |name| agent.file(name), host.started).await?;
-        Ok(Self { host, running, agent, daemon, teller, _temporary: temporary })
+        let notifier = Notifier::connect(args, |name| agent.file(name), host.started).await?;
+        Ok(Self { host, running, agent, daemon, notifier, _temporary: temporary })
     }
 
     /// Subscribes every device and waits until each shows its count.
@@ -117,7 +117,7 @@ impl Stage {
 
     /// An agent that is told learns a count only when it changes: say it again where an icon is wrong.
     async fn tell_wrong_ones(&mut self) {
-        let Some(teller) = &mut self.teller else { return };
+        let Some(notifier) = &mut self.notifier else { return };
         let wrong = self.host.ledger.lock().wrong_ones(usize::MAX);
         for Wrong { account, .. } in wrong {
             let account = AccountId(account as u32);
@@ -126,7 +126,7 @@ impl Stage {
                 store.name(account).cloned().zip(store.status(account))
             };
             if let Some((name, status)) = told {
-                teller.tell(account, Told { name, status }).await;
+                notifier.tell(account, StatusChange { name, status }).await;
             }
         }
     }
@@ -149,8 +149,8 @@ impl Stage {
     /// Carries out the plan.
     async fn load(&mut self, args: &Args, report: &mut LoadReport) -> Result<()> {
         self.host.ledger.lock().begin();
-        if let Some(teller) = &mut self.teller {
-            teller.begin();
+        if let Some(notifier) = &mut self.notifier {
+            notifier.begin();
         }
         let plan = Plan::new(plan_settings(args), args.seed);
         for quirk in &args.quirk {
@@ -158,14 +158,14 @@ impl Stage {
         }
         let progress = progress(plan.expected(), "changes");
         let (before, since): (Usage, Duration) = (self.daemon.usage()?, self.host.now());
-        let mut teller = self.teller.take();
+        let mut notifier = self.notifier.take();
         let (host, seed, bar) = (Arc::clone(&self.host), args.seed, progress.clone());
         let driven = tokio::task::spawn_blocking(move || {
-            let lateness = traffic::run(&host, plan, teller.as_mut(), seed, &bar);
-            (lateness, teller)
+            let lateness = traffic::run(&host, plan, notifier.as_mut(), seed, &bar);
+            (lateness, notifier)
         });
-        let (lateness, teller) = driven.await?;
-        self.teller = teller;
+        let (lateness, notifier) = driven.await?;
+        self.notifier = notifier;
         let elapsed = self.host.since(since);
         progress.finish_and_clear();
         report.elapsed_seconds = elapsed.as_secs_f64();
@@ -182,11 +182,11 @@ impl Stage {
         if let Some(imap) = &self.running.imap {
             report.logins.later = imap.logins() - report.logins.count;
         }
-        if let Some(teller) = &self.teller {
-            report.mail_server_wait_ms = Percentiles::of(&teller.waits());
-            report.failures.extend(teller.failure());
-            if teller.unanswered() > 0 {
-                report.failures.push(format!("{} commits were never answered", teller.unanswered()));
+        if let Some(notifier) = &self.notifier {
+            report.mail_server_wait_ms = Percentiles::of(&notifier.waits());
+            report.failures.extend(notifier.failure());
+            if notifier.unanswered() > 0 {
+                report.failures.push(format!("{} commits were never answered", notifier.unanswered()));
             }
         }
         if let Err(error) = self.daemon.stop().await {

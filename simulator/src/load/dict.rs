@@ -3,8 +3,8 @@
 
 use crate::peers::dovecot_client::{Dialect, DovecotClient, Settings};
 use crate::peers::mail_store::AccountId;
-use crate::serve::told::Told;
-use crate::serve::told::conversation::{Limits, converse};
+use crate::serve::notifiers::StatusChange;
+use crate::serve::notifiers::conversation::{Limits, converse};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
@@ -36,7 +36,7 @@ pub(super) struct Options {
 
 /// The connections.
 pub(super) struct DictPool {
-    senders: Vec<mpsc::Sender<Told>>,
+    senders: Vec<mpsc::Sender<StatusChange>>,
     figures: Arc<Figures>,
     is_by_user: bool,
     random: fastrand::Rng,
@@ -71,27 +71,27 @@ impl DictPool {
         for _ in 0..connections {
             let stream = connect(&options.socket).await?;
             let client = DovecotClient::new(options.client, random.u64(..));
-            let (sender, told) = mpsc::channel(WAITING_MAX);
-            tasks.spawn(serve(stream, client, told, Arc::clone(&figures)));
+            let (sender, changes) = mpsc::channel(WAITING_MAX);
+            tasks.spawn(serve(stream, client, changes, Arc::clone(&figures)));
             senders.push(sender);
         }
         Ok(Self { senders, figures, is_by_user, random, _tasks: tasks })
     }
 
     /// Tells of a change over one of the connections; waits where that one is full. Not to be called from a task.
-    pub(super) fn tell_blocking(&mut self, account: AccountId, told: Told) {
+    pub(super) fn tell_blocking(&mut self, account: AccountId, change: StatusChange) {
         self.figures.unanswered.fetch_add(1, Ordering::Relaxed);
         if let Some(sender) = self.sender(account) {
             // A connection that has ended is told of by `failure`.
-            _ = sender.blocking_send(told);
+            _ = sender.blocking_send(change);
         }
     }
 
     /// The same from a task.
-    pub(super) async fn tell(&mut self, account: AccountId, told: Told) {
+    pub(super) async fn tell(&mut self, account: AccountId, change: StatusChange) {
         self.figures.unanswered.fetch_add(1, Ordering::Relaxed);
         if let Some(sender) = self.sender(account) {
-            _ = sender.send(told).await;
+            _ = sender.send(change).await;
         }
     }
 
@@ -115,7 +115,7 @@ impl DictPool {
         self.figures.broken.lock().clone()
     }
 
-    fn sender(&mut self, account: AccountId) -> Option<mpsc::Sender<Told>> {
+    fn sender(&mut self, account: AccountId) -> Option<mpsc::Sender<StatusChange>> {
         let any = if self.is_by_user { account.0 as usize } else { self.random.usize(0..self.senders.len()) };
         self.senders.get(any).cloned()
     }
@@ -128,16 +128,16 @@ async fn connect(socket: &Path) -> Result<UnixStream> {
 async fn serve(
     stream: UnixStream,
     mut client: DovecotClient,
-    mut told: mpsc::Receiver<Told>,
+    mut changes: mpsc::Receiver<StatusChange>,
     figures: Arc<Figures>,
 ) {
     let answered = |waited: Duration| {
         figures.waits.lock().saturating_record(waited.as_micros().max(1) as u64);
         figures.unanswered.fetch_sub(1, Ordering::Relaxed);
     };
-    let talk = converse(stream, &mut client, &mut told, figures.started, Limits::default(), answered);
+    let talk = converse(stream, &mut client, &mut changes, figures.started, Limits::default(), answered);
     if let Err(trouble) = talk.await {
         figures.broken.lock().get_or_insert_with(|| format!("the agent's dict server: {trouble}"));
-        told.close();
+        changes.close();
     }
 }

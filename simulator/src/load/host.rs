@@ -3,10 +3,10 @@
 
 use super::ledger::{DeviceIndex, Ledger};
 use super::plan::{self, Step};
-use crate::peers::device::{Arrival, Device, Tap};
+use crate::peers::device::{Arrival, Device, DeviceListener};
 use crate::peers::mail_store::MailStore;
 use crate::peers::unix_time::UnixMicros;
-use crate::serve::told::Told;
+use crate::serve::notifiers::StatusChange;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(super) struct Host {
     pub(super) ledger: Mutex<Ledger>,
     /// Start of the clock.
     pub(super) started: Instant,
-    /// Told whenever no icon is wrong any more.
+    /// Notified whenever no icon is wrong any more.
     settled: Notify,
 }
 
@@ -50,13 +50,18 @@ impl Host {
     }
 
     /// Carries out a step that was due at `due`; the mailbox's numbers afterwards.
-    pub(super) fn carry_out(&self, step: &Step, due: Duration, random: &mut fastrand::Rng) -> Option<Told> {
+    pub(super) fn carry_out(
+        &self,
+        step: &Step,
+        due: Duration,
+        random: &mut fastrand::Rng,
+    ) -> Option<StatusChange> {
         let mut store = self.store.lock();
         plan::carry_out(step, &mut store, random);
         let status = store.status(step.account)?;
         // Under the store's lock: no session can have told of it yet.
         self.ledger.lock().changed(step.account.0 as usize, status.unseen, due);
-        Some(Told { name: Arc::clone(store.name(step.account)?), status })
+        Some(StatusChange { name: Arc::clone(store.name(step.account)?), status })
     }
 
     /// Waits until no icon is wrong, at most so long; says whether that came to be.
@@ -91,7 +96,7 @@ impl Host {
     }
 }
 
-impl Tap for Host {
+impl DeviceListener for Host {
     fn arrived(&self, device: &Device, arrival: Arrival, _: UnixMicros) {
         let now = self.now();
         let Some(index) = DeviceIndex::parse(&device.id) else { return };

@@ -12,7 +12,7 @@ mod ledger;
 mod notify;
 mod plan;
 mod report;
-mod teller;
+mod notifier;
 mod traffic;
 mod usage;
 
@@ -160,7 +160,7 @@ pub struct Args {
 
 fn quirk_of_imap(name: &str) -> Result<Quirk, String> {
     let quirk: Quirk = name.parse().map_err(|error: UnknownQuirk| error.to_string())?;
-    match quirk.teller() {
+    match quirk.notifier() {
         None => Ok(quirk),
         Some(_) => {
             Err("it is none of the IMAP server; with Dovecot see --dialect and --out-of-order".to_owned())

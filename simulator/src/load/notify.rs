@@ -2,7 +2,7 @@
 //! queue as Cyrus would.
 
 use crate::peers::cyrus_client::{CyrusClient, Settings};
-use crate::serve::told::Told;
+use crate::serve::notifiers::StatusChange;
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use std::os::unix::net::UnixDatagram;
@@ -34,8 +34,8 @@ impl NotifySocket {
     }
 
     /// Tells of a change; blocks while the queue is full.
-    pub(super) fn tell_blocking(&mut self, told: &Told) {
-        self.client.changed(&told.name, told.status);
+    pub(super) fn tell_blocking(&mut self, change: &StatusChange) {
+        self.client.changed(&change.name, change.status);
         while let Some(datagram) = self.client.poll_output() {
             let before = self.started.elapsed();
             if let Err(error) = self.socket.send(&datagram) {

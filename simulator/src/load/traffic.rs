@@ -1,8 +1,8 @@
 //! Drives a plan in real time from a thread of its own: what is due is done, late or not, and lateness is measured.
 
 use super::host::Host;
+use super::notifier::Notifier;
 use super::plan::Plan;
-use super::teller::Teller;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ const SHOWN_EVERY: u64 = 64;
 
 /// Carries out the whole plan and gives how late its steps were, in microseconds: the generator's own fault.
 ///
-/// Blocks; with a `teller` the agent is told of each change as Dovecot or Cyrus would.
+/// Blocks; with a `notifier` the agent is told of each change as Dovecot or Cyrus would.
 pub(super) fn run(
     host: &Arc<Host>,
     plan: Plan,
-    mut teller: Option<&mut Teller>,
+    mut notifier: Option<&mut Notifier>,
     seed: u64,
     progress: &ProgressBar,
 ) -> Histogram<u64> {
@@ -32,9 +32,9 @@ pub(super) fn run(
         let due = start + step.due;
         thread::sleep(due.saturating_sub(host.now()));
         lateness.saturating_record(host.now().saturating_sub(due).as_micros().max(1) as u64);
-        let told = host.carry_out(&step, due, &mut random);
-        if let (Some(teller), Some(told)) = (teller.as_deref_mut(), told) {
-            teller.tell_blocking(step.account, told);
+        let change = host.carry_out(&step, due, &mut random);
+        if let (Some(notifier), Some(change)) = (notifier.as_deref_mut(), change) {
+            notifier.tell_blocking(step.account, change);
         }
         if number.is_multiple_of(SHOWN_EVERY) {
             progress.set_position(number);

@@ -89,7 +89,7 @@ pub enum Arrival {
 
 /// One number on an icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct DisplayedBadge {
     /// The badge.
     pub count: u32,
     /// Since when.
@@ -118,7 +118,7 @@ pub struct Device {
     /// The newest change's number among all devices' changes.
     pub version: u64,
     newest: Option<Stamp>,
-    history: VecDeque<Shown>,
+    history: VecDeque<DisplayedBadge>,
 }
 
 impl Device {
@@ -143,12 +143,12 @@ impl Device {
     }
 
     /// What it showed, oldest first, [`HISTORY_MAX`] at most.
-    pub fn history(&self) -> impl Iterator<Item = &Shown> {
+    pub fn history(&self) -> impl Iterator<Item = &DisplayedBadge> {
         self.history.iter()
     }
 
     /// The last entry of the history.
-    pub fn shown(&self) -> Option<&Shown> {
+    pub fn shown(&self) -> Option<&DisplayedBadge> {
         self.history.back()
     }
 
@@ -168,13 +168,13 @@ impl Device {
         if self.history.len() >= HISTORY_MAX {
             self.history.pop_front();
         }
-        self.history.push_back(Shown { count, at: now, stamp });
+        self.history.push_back(DisplayedBadge { count, at: now, stamp });
         Arrival::Shown
     }
 }
 
 /// Someone who wants to know at once what devices show; called under the relay's lock, so it must not wait.
-pub trait Tap: Send + Sync {
+pub trait DeviceListener: Send + Sync {
     /// A notification reached the device.
     fn arrived(&self, device: &Device, arrival: Arrival, now: UnixMicros);
 }
@@ -188,7 +188,7 @@ pub struct Devices {
     all: Vec<Device>,
     index: HashMap<App, Index>,
     version: u64,
-    tap: Option<Arc<dyn Tap>>,
+    listener: Option<Arc<dyn DeviceListener>>,
 }
 
 impl Devices {
@@ -243,8 +243,8 @@ impl Devices {
         let arrival = device.take(stamp, count, now);
         self.version += 1;
         device.version = self.version;
-        if let Some(tap) = &self.tap {
-            tap.arrived(device, arrival, now);
+        if let Some(listener) = &self.listener {
+            listener.arrived(device, arrival, now);
         }
         Some(Delivery::Arrived(arrival))
     }
@@ -275,8 +275,8 @@ impl Devices {
     }
 
     /// From now on this one is told of every arrival.
-    pub fn set_tap(&mut self, tap: Option<Arc<dyn Tap>>) {
-        self.tap = tap;
+    pub fn set_listener(&mut self, listener: Option<Arc<dyn DeviceListener>>) {
+        self.listener = listener;
     }
 }
 

@@ -7,7 +7,7 @@ mod quirk;
 
 pub use login::{Credentials, Master, Refusal};
 pub use mailbox::{FlagChange, Flags, Mailbox, Message, Status};
-pub use quirk::{Quirk, Quirks, Teller, UnknownQuirk};
+pub use quirk::{Notifier, Quirk, Quirks, UnknownQuirk};
 
 use std::collections::HashMap;
 use std::fmt;

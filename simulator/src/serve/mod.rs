@@ -11,7 +11,7 @@ pub mod imap;
 mod documents;
 mod https;
 mod page;
-pub mod told;
+pub mod notifiers;
 mod world;
 
 pub use world::World;
@@ -27,6 +27,7 @@ use certificates::{CertificateFiles, Certificates};
 use documents::Reader;
 use https::{Door, Listener};
 use imap::ImapListener;
+use notifiers::Notifiers;
 use parking_lot::Mutex;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use told::Tellers;
 
 /// Why the servers could not come up or do as they were told.
 #[derive(Debug, Error)]
@@ -118,7 +118,7 @@ pub struct Options {
     /// Whether the IMAP server protects connections; then it shows the relay's certificate.
     pub imap_tls: ImapTls,
     /// Who is told of the mail host's changes.
-    pub tell: told::Options,
+    pub tell: notifiers::Options,
     /// Decides which requests a fault hits.
     pub seed: u64,
 }
@@ -139,7 +139,7 @@ impl Default for Options {
             mail_store: None,
             imap: imap::Options::default(),
             imap_tls: ImapTls::None,
-            tell: told::Options::default(),
+            tell: notifiers::Options::default(),
             seed: 0,
         }
     }
@@ -222,14 +222,14 @@ pub async fn start(options: Options) -> Result<Running, ServeError> {
         Some(store) => Some(start_imap(options.imap, options.imap_tls, &certificates, Arc::clone(store))?),
         None => None,
     };
-    let (tellers, mut tasks) = match &options.mail_store {
-        Some(store) => Tellers::start(options.tell, store, options.seed).map_err(ServeError::Tell)?,
+    let (notifiers, mut tasks) = match &options.mail_store {
+        Some(store) => Notifiers::start(options.tell, store, options.seed).map_err(ServeError::Tell)?,
         None => Default::default(),
     };
     let world = Arc::new(World::new(
         (Relay::new(settings, options.seed), Door::new(relay_address)),
         (TokenService::new(options.token_service, keys, options.seed), Door::new(issuing_address)),
-        (options.mail_store, tellers),
+        (options.mail_store, notifiers),
         certificates,
         reader,
     ));

@@ -3,7 +3,7 @@
 use super::certificates::{CertificateFiles, Certificates};
 use super::documents::Reader;
 use super::https::Door;
-use super::told::Tellers;
+use super::notifiers::Notifiers;
 use super::{METADATA_PATH, ServeError, clock};
 use crate::peers::fault::{Faults, Peer};
 use crate::peers::http::{Exchange, Request};
@@ -25,7 +25,7 @@ pub struct World {
     pub token_service: Mutex<TokenService>,
     /// The mail host, where there is one.
     pub mail_store: Option<Arc<Mutex<MailStore>>>,
-    pub(super) tellers: Tellers,
+    pub(super) notifiers: Notifiers,
     /// The listeners' certificates.
     pub certificates: Certificates,
     pub(super) reader: Reader,
@@ -38,7 +38,7 @@ impl World {
     pub(super) fn new(
         (relay, relay_door): (Relay, Door),
         (token_service, token_service_door): (TokenService, Door),
-        (mail_store, tellers): (Option<Arc<Mutex<MailStore>>>, Tellers),
+        (mail_store, notifiers): (Option<Arc<Mutex<MailStore>>>, Notifiers),
         certificates: Certificates,
         reader: Reader,
     ) -> Self {
@@ -47,7 +47,7 @@ impl World {
             relay: Mutex::new(relay),
             token_service: Mutex::new(token_service),
             mail_store,
-            tellers,
+            notifiers,
             certificates,
             reader,
             relay_door,

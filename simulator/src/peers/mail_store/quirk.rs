@@ -96,7 +96,7 @@ pub enum Quirk {
 
 /// What tells the agent of changes, where the server does not wait to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Teller {
+pub enum Notifier {
     /// Dovecot, to a dict server.
     Dict,
     /// Cyrus, to a notify socket.
@@ -155,7 +155,7 @@ impl Quirk {
 
     /// Those of the IMAP server, in the same order.
     pub fn of_imap() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|quirk| quirk.teller().is_none())
+        Self::ALL.into_iter().filter(|quirk| quirk.notifier().is_none())
     }
 
     /// Its name on the command line and in the control API.
@@ -212,14 +212,14 @@ impl Quirk {
     }
 
     /// Who must be there for it to do anything; `None` for a quirk of the IMAP server.
-    pub const fn teller(self) -> Option<Teller> {
+    pub const fn notifier(self) -> Option<Notifier> {
         match self {
             Self::DictV2
             | Self::DictV3
             | Self::DictV4
             | Self::DictOutOfOrder
-            | Self::DictDomainInCapitals => Some(Teller::Dict),
-            Self::CyrusLostDatagrams => Some(Teller::Cyrus),
+            | Self::DictDomainInCapitals => Some(Notifier::Dict),
+            Self::CyrusLostDatagrams => Some(Notifier::Cyrus),
             _ => None,
         }
     }

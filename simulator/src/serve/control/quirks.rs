@@ -2,7 +2,7 @@
 
 use super::mailboxes::no_store;
 use super::{Answer, Body, Problem, Shared};
-use crate::peers::mail_store::{AccountId, MailStore, Quirk, Quirks, Teller};
+use crate::peers::mail_store::{AccountId, MailStore, Notifier, Quirk, Quirks};
 use crate::serve::World;
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 pub(super) async fn list(State(world): Shared) -> Answer {
     let Some(store) = &world.mail_store else { return Err(no_store()) };
-    Ok(Json(with_tellers(view(&store.lock()), &world)))
+    Ok(Json(with_notifiers(view(&store.lock()), &world)))
 }
 
 /// A quirk to switch.
@@ -35,14 +35,14 @@ const fn yes() -> bool {
 pub(super) async fn switch(State(world): Shared, Body(switch): Body<Switch>) -> Answer {
     let Some(store) = &world.mail_store else { return Err(no_store()) };
     let mut store = store.lock();
-    apply(&mut store, &switch, |teller| world.tellers.has(teller))?;
-    Ok(Json(with_tellers(view(&store), &world)))
+    apply(&mut store, &switch, |notifier| world.notifiers.has(notifier))?;
+    Ok(Json(with_notifiers(view(&store), &world)))
 }
 
-fn apply(store: &mut MailStore, switch: &Switch, is_there: impl Fn(Teller) -> bool) -> Result<(), Problem> {
+fn apply(store: &mut MailStore, switch: &Switch, is_there: impl Fn(Notifier) -> bool) -> Result<(), Problem> {
     let quirk: Quirk = switch.quirk.parse().map_err(Problem::bad)?;
-    if let Some(teller) = quirk.teller().filter(|teller| switch.on && !is_there(*teller)) {
-        let error = format!("nobody is told of changes that way here; start with {}", option_of(teller));
+    if let Some(notifier) = quirk.notifier().filter(|notifier| switch.on && !is_there(*notifier)) {
+        let error = format!("nobody is told of changes that way here; start with {}", option_of(notifier));
         return Err(Problem::new(StatusCode::CONFLICT, error));
     }
     let account = match &switch.mailbox {
@@ -57,10 +57,10 @@ fn apply(store: &mut MailStore, switch: &Switch, is_there: impl Fn(Teller) -> bo
 }
 
 /// What `serve` must be started with for it to be there.
-const fn option_of(teller: Teller) -> &'static str {
-    match teller {
-        Teller::Dict => "--tell-dict PATH",
-        Teller::Cyrus => "--tell-cyrus PATH",
+const fn option_of(notifier: Notifier) -> &'static str {
+    match notifier {
+        Notifier::Dict => "--tell-dict PATH",
+        Notifier::Cyrus => "--tell-cyrus PATH",
     }
 }
 
@@ -83,9 +83,9 @@ fn view(store: &MailStore) -> Value {
 }
 
 /// The same with how those fare who are told.
-fn with_tellers(mut view: Value, world: &World) -> Value {
+fn with_notifiers(mut view: Value, world: &World) -> Value {
     if let Some(view) = view.as_object_mut() {
-        view.insert("tellers".to_owned(), world.tellers.view());
+        view.insert("tellers".to_owned(), world.notifiers.view());
     }
     view
 }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_quirk_of_what_is_told_needs_somebody_to_tell_and_names_the_option() {
         let mut store = MailStore::new(2, "");
-        let is_dict = |teller| teller == Teller::Dict;
+        let is_dict = |notifier| notifier == Notifier::Dict;
         assert!(apply(&mut store, &switch("dict-v2", Some("user1"), true), is_dict).is_ok());
         assert!(apply(&mut store, &switch("dict-v4", Some("user1"), true), is_dict).is_ok());
         assert_eq!(view(&store)["mailboxes"], json!([{ "name": "user1", "quirks": ["dict-v4"] }]));

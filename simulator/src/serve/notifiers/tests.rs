@@ -76,7 +76,7 @@ fn last_told(heard: &Heard) -> (String, String) {
 struct Bench {
     folder: TempDir,
     store: Arc<Mutex<MailStore>>,
-    tellers: Tellers,
+    notifiers: Notifiers,
     delivered: u64,
 }
 
@@ -84,8 +84,8 @@ impl Bench {
     fn new(options: impl FnOnce(&Path) -> Options) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let store = store();
-        let (tellers, _) = Tellers::start(options(folder.path()), &store, 1).expect("a thread");
-        Self { folder, store, tellers, delivered: 0 }
+        let (notifiers, _) = Notifiers::start(options(folder.path()), &store, 1).expect("a thread");
+        Self { folder, store, notifiers, delivered: 0 }
     }
 
     fn dict() -> Self {
@@ -101,7 +101,7 @@ impl Bench {
     }
 
     fn figures(&self) -> &Figures {
-        &self.tellers.dict.as_ref().or(self.tellers.cyrus.as_ref()).expect("somebody is told").figures
+        &self.notifiers.dict.as_ref().or(self.notifiers.cyrus.as_ref()).expect("somebody is told").figures
     }
 
     fn trouble(&self) -> Option<String> {

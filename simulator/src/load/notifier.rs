@@ -5,19 +5,19 @@ use super::notify::NotifySocket;
 use super::{Args, Source};
 use crate::peers::dovecot_client::Settings;
 use crate::peers::mail_store::AccountId;
-use crate::serve::told::Told;
+use crate::serve::notifiers::StatusChange;
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Who tells the agent of changes.
-pub(super) enum Teller {
+pub(super) enum Notifier {
     Dovecot(DictPool),
     Cyrus(Box<NotifySocket>),
 }
 
-impl Teller {
+impl Notifier {
     /// Connects to the agent as the load test's source wants it; with IMAP nobody tells. `file` names a file in the
     /// agent's folder.
     pub(super) async fn connect(
@@ -44,18 +44,18 @@ impl Teller {
     }
 
     /// Tells of a change; waits where the mail server would. Not to be called from a task.
-    pub(super) fn tell_blocking(&mut self, account: AccountId, told: Told) {
+    pub(super) fn tell_blocking(&mut self, account: AccountId, change: StatusChange) {
         match self {
-            Self::Dovecot(pool) => pool.tell_blocking(account, told),
-            Self::Cyrus(socket) => socket.tell_blocking(&told),
+            Self::Dovecot(pool) => pool.tell_blocking(account, change),
+            Self::Cyrus(socket) => socket.tell_blocking(&change),
         }
     }
 
     /// The same from a task.
-    pub(super) async fn tell(&mut self, account: AccountId, told: Told) {
+    pub(super) async fn tell(&mut self, account: AccountId, change: StatusChange) {
         match self {
-            Self::Dovecot(pool) => pool.tell(account, told).await,
-            Self::Cyrus(socket) => tokio::task::block_in_place(|| socket.tell_blocking(&told)),
+            Self::Dovecot(pool) => pool.tell(account, change).await,
+            Self::Cyrus(socket) => tokio::task::block_in_place(|| socket.tell_blocking(&change)),
         }
     }
 

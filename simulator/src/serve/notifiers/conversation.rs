@@ -1,7 +1,7 @@
 //! One connection of Dovecot to a dict server, on a real socket: carries bytes to and from the machine, keeps its timer
 //! and ends what stands still.
 
-use super::Told;
+use super::StatusChange;
 use crate::peers::dovecot_client::{DovecotClient, Input, Output};
 use std::io;
 use std::time::{Duration, Instant};
@@ -42,12 +42,12 @@ pub(crate) struct Limits {
     pub(crate) answer: Option<Duration>,
 }
 
-/// Tells what comes through `told` until that ends or has been silent for long; `client` counts time from `started`.
+/// Tells what comes through `changes` until that ends or has been silent for long; `client` counts time from `started`.
 /// Says of each change that was answered how long that took.
 pub(crate) async fn converse(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     client: &mut DovecotClient,
-    told: &mut mpsc::Receiver<Told>,
+    changes: &mut mpsc::Receiver<StatusChange>,
     started: Instant,
     limits: Limits,
     mut committed: impl FnMut(Duration),
@@ -73,8 +73,8 @@ pub(crate) async fn converse(
         }
         let limit = if is_owed { limits.answer } else { limits.idle };
         tokio::select! {
-            change = told.recv(), if !is_last_told => match change {
-                Some(Told { name, status }) => {
+            change = changes.recv(), if !is_last_told => match change {
+                Some(StatusChange { name, status }) => {
                     let now = started.elapsed();
                     since = if is_owed { since } else { now };
                     client.handle(now, Input::Changed { user: &name, status, token: 0 });
@@ -89,7 +89,7 @@ pub(crate) async fn converse(
             () = at(started, limit.map(|limit| since + limit)) => match limit {
                 Some(limit) if is_owed => return Err(Trouble::Silent(limit)),
                 // What is told at this very moment still goes out.
-                _ => told.close(),
+                _ => changes.close(),
             },
         }
     }

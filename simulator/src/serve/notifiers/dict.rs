@@ -2,7 +2,7 @@
 //! there is nothing for a while. Mailboxes that speak alike share one, but for those that cannot.
 
 use super::conversation::{Limits, Trouble, converse};
-use super::{DictAddress, Figures, Odd, Told};
+use super::{DictAddress, Figures, QuirkyChange, StatusChange};
 use crate::peers::dovecot_client::{Dialect, DovecotClient, Output, Settings};
 use crate::peers::mail_store::{Quirk, Quirks};
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl Route {
 /// Tells a dict server of changes until there are no more.
 pub(super) async fn tell(
     address: DictAddress,
-    mut changes: mpsc::Receiver<Odd>,
+    mut changes: mpsc::Receiver<QuirkyChange>,
     figures: Arc<Figures>,
     seed: u64,
 ) {
@@ -63,15 +63,15 @@ pub(super) async fn tell(
         seeds: fastrand::Rng::with_seed(seed),
         started: clock(),
     };
-    while let Some((told, quirks)) = changes.recv().await {
-        connections.tell(told, quirks).await;
+    while let Some((change, quirks)) = changes.recv().await {
+        connections.tell(change, quirks).await;
     }
 }
 
 struct Connections {
     address: DictAddress,
     figures: Arc<Figures>,
-    open: HashMap<Route, mpsc::Sender<Told>>,
+    open: HashMap<Route, mpsc::Sender<StatusChange>>,
     // Ends the connections with us.
     tasks: JoinSet<()>,
     seeds: fastrand::Rng,
@@ -79,28 +79,28 @@ struct Connections {
 }
 
 impl Connections {
-    async fn tell(&mut self, told: Told, quirks: Quirks) {
-        let route = Route::of(&told.name, quirks);
-        let told = match self.open.get(&route) {
+    async fn tell(&mut self, change: StatusChange, quirks: Quirks) {
+        let route = Route::of(&change.name, quirks);
+        let change = match self.open.get(&route) {
             // Its limits end a wait for one that is full.
-            Some(open) => match open.send(told).await {
+            Some(open) => match open.send(change).await {
                 Ok(()) => return,
-                Err(SendError(told)) => told,
+                Err(SendError(change)) => change,
             },
-            None => told,
+            None => change,
         };
         let sender = self.connect(route.settings);
         // Its queue is empty, and nobody has ended it yet.
-        _ = sender.try_send(told);
+        _ = sender.try_send(change);
         self.make_room();
         self.open.insert(route, sender);
     }
 
-    fn connect(&mut self, settings: Settings) -> mpsc::Sender<Told> {
-        let (sender, told) = mpsc::channel(WAITING_MAX);
+    fn connect(&mut self, settings: Settings) -> mpsc::Sender<StatusChange> {
+        let (sender, changes) = mpsc::channel(WAITING_MAX);
         let client = DovecotClient::new(settings, self.seeds.u64(..));
         let (address, figures) = (self.address.clone(), Arc::clone(&self.figures));
-        self.tasks.spawn(serve(address, client, told, figures, self.started));
+        self.tasks.spawn(serve(address, client, changes, figures, self.started));
         sender
     }
 
@@ -118,25 +118,25 @@ impl Connections {
 async fn serve(
     address: DictAddress,
     mut client: DovecotClient,
-    mut told: mpsc::Receiver<Told>,
+    mut changes: mpsc::Receiver<StatusChange>,
     figures: Arc<Figures>,
     started: Instant,
 ) {
     let limits = Limits { idle: Some(IDLE_MAX), answer: Some(ANSWER_MAX) };
     let outcome = match connect(&address, &figures).await {
         Ok(stream) => {
-            converse(stream, &mut client, &mut told, started, limits, |_| figures.went_well()).await
+            converse(stream, &mut client, &mut changes, started, limits, |_| figures.went_well()).await
         }
         Err(trouble) => Err(trouble),
     };
     if let Err(trouble) = outcome {
-        told.close();
+        changes.close();
         let mut lost = client.outstanding() as u64;
         // Answers behind one that Dovecot does not bear reach nobody.
         while let Some(output) = client.poll_output() {
             lost += u64::from(matches!(output, Output::Committed { .. }));
         }
-        while told.recv().await.is_some() {
+        while changes.recv().await.is_some() {
             lost += 1;
         }
         // A dict server that goes while nobody tells it anything harms nobody.

@@ -6,7 +6,7 @@ pub(crate) mod conversation;
 mod cyrus;
 mod dict;
 
-use crate::peers::mail_store::{Change, MailStore, Quirks, Status, Teller};
+use crate::peers::mail_store::{Change, MailStore, Notifier, Quirks, Status};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::fmt::{self, Display};
@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 4096;
 
 /// A mailbox's numbers on their way to the agent.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct StatusChange {
     /// Whose.
     pub(crate) name: Arc<str>,
     /// What STATUS says.
@@ -77,79 +77,80 @@ pub struct Options {
 
 /// Those who are told while the servers run.
 #[derive(Default)]
-pub(super) struct Tellers {
-    dict: Option<Arc<Line>>,
-    cyrus: Option<Arc<Line>>,
+pub(super) struct Notifiers {
+    dict: Option<Arc<ChangeQueue>>,
+    cyrus: Option<Arc<ChangeQueue>>,
 }
 
-impl Tellers {
+impl Notifiers {
     /// Tells of every change of the store from now on, and gives the tasks that do. Needs a tokio runtime around it.
     pub(super) fn start(
         options: Options,
         store: &Mutex<MailStore>,
         seed: u64,
     ) -> std::io::Result<(Self, Vec<JoinHandle<()>>)> {
-        let mut tellers = Self::default();
+        let mut notifiers = Self::default();
         let mut tasks = Vec::new();
         if let Some(address) = options.dict {
-            let (line, changes) = Line::new(&address);
-            tasks.push(tokio::spawn(dict::tell(address, changes, Arc::clone(&line.figures), seed)));
-            tellers.dict = Some(line.hear(store));
+            let (queue, changes) = ChangeQueue::new(&address);
+            tasks.push(tokio::spawn(dict::tell(address, changes, Arc::clone(&queue.figures), seed)));
+            notifiers.dict = Some(queue.subscribe_to(store));
         }
         if let Some(path) = options.cyrus {
-            let (line, changes) = Line::new(path.display());
-            cyrus::start(path, changes, Arc::downgrade(&line.figures), seed)?;
-            tellers.cyrus = Some(line.hear(store));
+            let (queue, changes) = ChangeQueue::new(path.display());
+            cyrus::start(path, changes, Arc::downgrade(&queue.figures), seed)?;
+            notifiers.cyrus = Some(queue.subscribe_to(store));
         }
-        Ok((tellers, tasks))
+        Ok((notifiers, tasks))
     }
 
     /// Whether there is somebody to be told this way.
-    pub(super) const fn has(&self, teller: Teller) -> bool {
-        match teller {
-            Teller::Dict => self.dict.is_some(),
-            Teller::Cyrus => self.cyrus.is_some(),
+    pub(super) const fn has(&self, notifier: Notifier) -> bool {
+        match notifier {
+            Notifier::Dict => self.dict.is_some(),
+            Notifier::Cyrus => self.cyrus.is_some(),
         }
     }
 
     /// What came of it so far, for the control API.
     pub(super) fn view(&self) -> Value {
-        let view = |line: &Option<Arc<Line>>| line.as_ref().map(|line| line.figures.view());
+        let view = |queue: &Option<Arc<ChangeQueue>>| queue.as_ref().map(|queue| queue.figures.view());
         json!({ "dict": view(&self.dict), "cyrus": view(&self.cyrus) })
     }
 }
 
 /// A change with the quirks that held for its mailbox when it happened.
-type Odd = (Told, Quirks);
+type QuirkyChange = (StatusChange, Quirks);
 
-/// From the store to one teller.
-struct Line {
-    changes: mpsc::Sender<Odd>,
+/// From the store to one notifier.
+struct ChangeQueue {
+    changes: mpsc::Sender<QuirkyChange>,
     figures: Arc<Figures>,
 }
 
-impl Line {
-    fn new(place: impl Display) -> (Self, mpsc::Receiver<Odd>) {
+impl ChangeQueue {
+    fn new(place: impl Display) -> (Self, mpsc::Receiver<QuirkyChange>) {
         let (changes, waiting) = mpsc::channel(WAITING_MAX);
         (Self { changes, figures: Arc::new(Figures::new(place.to_string())) }, waiting)
     }
 
     /// Hears of the store's changes for as long as it is kept.
-    fn hear(self, store: &Mutex<MailStore>) -> Arc<Self> {
-        let line = Arc::new(self);
-        let weak = Arc::downgrade(&line);
+    fn subscribe_to(self, store: &Mutex<MailStore>) -> Arc<Self> {
+        let queue = Arc::new(self);
+        let weak = Arc::downgrade(&queue);
         store.lock().subscribe(move |change| {
-            if let (Some(line), Change::Inbox { name, status, quirks, .. }) = (Weak::upgrade(&weak), change) {
-                line.put(Told { name: Arc::clone(name), status: *status }, *quirks);
+            if let (Some(queue), Change::Inbox { name, status, quirks, .. }) = (Weak::upgrade(&weak), change)
+            {
+                queue.put(StatusChange { name: Arc::clone(name), status: *status }, *quirks);
             }
         });
-        line
+        queue
     }
 
     /// Under the store's lock: never waits.
-    fn put(&self, told: Told, quirks: Quirks) {
+    fn put(&self, change: StatusChange, quirks: Quirks) {
         self.figures.changes.fetch_add(1, Ordering::Relaxed);
-        if self.changes.try_send((told, quirks)).is_err() {
+        if self.changes.try_send((change, quirks)).is_err() {
             self.figures.failed(1, &format!("{WAITING_MAX} changes wait already"));
         }
     }

@@ -1,7 +1,7 @@
 //! Cyrus's processes in small: a thread that sends the datagrams of each change to a notify socket, whoever has bound
 //! that at the moment.
 
-use super::{Figures, Odd};
+use super::{Figures, QuirkyChange};
 use crate::peers::cyrus_client::{CyrusClient, Settings};
 use crate::peers::mail_store::Quirk;
 use std::io;
@@ -18,7 +18,7 @@ const SEND_MAX: Duration = Duration::from_secs(1);
 /// Starts the thread. It ends when `figures` is dropped or there are no more changes.
 pub(super) fn start(
     path: PathBuf,
-    mut changes: mpsc::Receiver<Odd>,
+    mut changes: mpsc::Receiver<QuirkyChange>,
     figures: Weak<Figures>,
     seed: u64,
 ) -> io::Result<()> {
@@ -26,10 +26,10 @@ pub(super) fn start(
     socket.set_write_timeout(Some(SEND_MAX))?;
     let mut client = CyrusClient::new(Settings::default(), seed);
     thread::Builder::new().name("cyrus".to_owned()).spawn(move || {
-        while let Some((told, quirks)) = changes.blocking_recv() {
+        while let Some((change, quirks)) = changes.blocking_recv() {
             let Some(figures) = Weak::upgrade(&figures) else { return };
             client.set_lossy(quirks.has(Quirk::CyrusLostDatagrams));
-            client.changed(&told.name, told.status);
+            client.changed(&change.name, change.status);
             let mut outcome = Ok(());
             while let Some(datagram) = client.poll_output() {
                 outcome = outcome.and(socket.send_to(&datagram, &path).map(drop));
