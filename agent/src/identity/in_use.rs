@@ -92,11 +92,11 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Remembers which ends were spoken of, so that each step is told once.
+/// Remembers which ends were reported, so that each step is reported once.
 #[derive(Debug, Default)]
-pub struct Told(Vec<(Role, Thumbprint, Urgency)>);
+pub struct ReportedEndings(Vec<(Role, Thumbprint, Urgency)>);
 
-impl Told {
+impl ReportedEndings {
     /// Those of `endings` that are news.
     pub fn news(&mut self, endings: Vec<Ending>) -> Vec<Ending> {
         let key = |ending: &Ending| (ending.role, ending.thumbprint, ending.urgency);
@@ -159,11 +159,11 @@ mod tests {
     #[test]
     fn an_end_is_told_once_at_60_30_and_7_days_and_when_it_is_over() {
         let (in_use, _) = three();
-        let mut told = Told::default();
+        let mut reported = ReportedEndings::default();
         let mut days = Vec::new();
         for hour in 0..=24 * 62 {
             let now = before_end(DAY * 61).after(Duration::from_hours(hour));
-            days.extend(told.news(in_use.endings(now)).into_iter().map(|it| (it.role, it.days_left)));
+            days.extend(reported.news(in_use.endings(now)).into_iter().map(|it| (it.role, it.days_left)));
         }
         assert_eq!(days, [59, 29, 6, 0].map(|days| (Role::Current, days)));
     }

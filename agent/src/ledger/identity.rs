@@ -5,7 +5,7 @@ use crate::identity::auth_config::AuthConfig;
 use crate::identity::auth_config::{self, Refusal};
 use crate::identity::certificate::Certificate;
 use crate::identity::certificate::StoredCertificate;
-use crate::identity::in_use::{Ending, InUse, Told};
+use crate::identity::in_use::{Ending, InUse, ReportedEndings};
 use crate::identity::key::PrivateKey;
 use crate::store::{Store, StoreError};
 use crate::time::{Moment, Now, UnixMs};
@@ -34,7 +34,7 @@ pub(super) struct Identity {
     config: AuthConfig,
     in_use: InUse,
     signer: Option<Arc<Signer>>,
-    told: Told,
+    reported: ReportedEndings,
     /// Why the current certificate cannot sign.
     current_trouble: Option<String>,
     /// Why the next one does not take its place.
@@ -49,7 +49,7 @@ impl Identity {
             config: AuthConfig::default(),
             in_use: InUse::default(),
             signer: None,
-            told: Told::default(),
+            reported: ReportedEndings::default(),
             current_trouble: None,
             next_trouble: None,
             tried_at: Moment::START,
@@ -136,7 +136,7 @@ impl Identity {
 
     /// Logs certificates whose end came nearer, each step once.
     pub(super) fn warn(&mut self, now: UnixMs) {
-        for ending in self.told.news(self.in_use.endings(now)) {
+        for ending in self.reported.news(self.in_use.endings(now)) {
             tracing::warn!(role = %ending.role, thumbprint = %ending.thumbprint, "{ending}");
         }
     }

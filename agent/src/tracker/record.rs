@@ -106,10 +106,10 @@ enum Phase {
     Aside(Moment),
     /// Nothing, since the relay was throttling it: until then.
     Throttled(Moment),
-    /// The batch in flight tells it this count.
-    Told { count: u32, is_in_doubt: bool },
+    /// The batch in flight sends it this count.
+    Sent { count: u32, is_in_doubt: bool },
     /// Nothing, but it spoke for itself while a batch of its mailbox was in flight: which of the two came last nobody
-    /// knows. Of a device that is told something since, `is_in_doubt` says the same.
+    /// knows. Of a device that was sent something since, `is_in_doubt` says the same.
     Crossed,
 }
 
@@ -275,10 +275,10 @@ impl Record {
         for device in &mut *self.devices {
             let is_due = device.is_due(&known, now);
             device.phase = match device.phase {
-                Phase::Told { is_in_doubt, .. } if is_due => Phase::Told { count: unseen, is_in_doubt },
-                Phase::Told { is_in_doubt: true, .. } => Phase::Crossed,
-                Phase::Told { is_in_doubt: false, .. } => Phase::Rest,
-                before if is_due => Phase::Told { count: unseen, is_in_doubt: before == Phase::Crossed },
+                Phase::Sent { is_in_doubt, .. } if is_due => Phase::Sent { count: unseen, is_in_doubt },
+                Phase::Sent { is_in_doubt: true, .. } => Phase::Crossed,
+                Phase::Sent { is_in_doubt: false, .. } => Phase::Rest,
+                before if is_due => Phase::Sent { count: unseen, is_in_doubt: before == Phase::Crossed },
                 before => before,
             };
             if is_due {
@@ -324,7 +324,7 @@ impl Record {
     fn land(&mut self, mut settle: impl FnMut(&mut Device, u32)) {
         for device in &mut *self.devices {
             let (count, is_in_doubt) = match device.phase {
-                Phase::Told { count, is_in_doubt } => (Some(count), is_in_doubt),
+                Phase::Sent { count, is_in_doubt } => (Some(count), is_in_doubt),
                 Phase::Crossed => (None, true),
                 Phase::Rest | Phase::Aside(_) | Phase::Throttled(_) => continue,
             };
@@ -394,7 +394,7 @@ impl Record {
 
     /// The devices with what each is known to show now: nothing, while something is in flight to it.
     pub fn devices(&self) -> impl Iterator<Item = (&Recipient, Option<u32>)> {
-        let is_certain = |device: &Device| !matches!(device.phase, Phase::Told { .. } | Phase::Crossed);
+        let is_certain = |device: &Device| !matches!(device.phase, Phase::Sent { .. } | Phase::Crossed);
         let shown = move |device: &Device| device.shown.filter(|_| is_certain(device));
         self.devices.iter().map(move |device| (&device.recipient, shown(device)))
     }
@@ -427,7 +427,7 @@ impl Device {
     fn held_until(&self, known: &Known, now: Now) -> Option<Moment> {
         let held = match self.phase {
             Phase::Aside(until) | Phase::Throttled(until) => Some(until),
-            Phase::Rest | Phase::Told { .. } | Phase::Crossed => {
+            Phase::Rest | Phase::Sent { .. } | Phase::Crossed => {
                 known.first_zero_until().filter(|_| self.shown.is_none())
             }
         };

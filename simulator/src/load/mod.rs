@@ -1,18 +1,18 @@
 //! Load tests: peers in this process, the agent beside it, users who do what a plan says, and a report.
 //!
 //! The generator is an open model: latencies count from when a change was due, so a slow agent is not spared by a
-//! generator that waits for it. Here are the options and the agent's configuration; `course` tells what happens in
+//! generator that waits for it. Here are the options and the agent's configuration; `runner` says what happens in
 //! which order.
 
 mod agent;
-mod course;
 mod dict;
 mod host;
 mod ledger;
+mod notifier;
 mod notify;
 mod plan;
 mod report;
-mod notifier;
+mod runner;
 mod traffic;
 mod usage;
 
@@ -176,7 +176,7 @@ fn positive(text: &str) -> Result<f64, String> {
 /// Runs a load test, prints its report to `out`, and says whether every badge was true in the end.
 pub fn run(args: &Args, out: &mut impl Write) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(course::run(args))?;
+    let report = runtime.block_on(runner::run(args))?;
     write!(out, "{report}")?;
     if let Some(path) = &args.json {
         let json = serde_json::to_string_pretty(&report)?;

@@ -1,7 +1,7 @@
 //! `/control/events`: what changes, as Server-Sent Events, so that the page need not ask.
 //!
-//! Nothing is queued: ten times a second each watcher is told what differs from what it was told last. A slow one is
-//! told less often and misses nothing but numbers that were overwritten.
+//! Nothing is queued: ten times a second each watcher is sent what differs from what it was sent last. A slow one is
+//! sent less often and misses nothing but numbers that were overwritten.
 
 use super::control::view;
 use super::control::{faults, quirks, record, token_service};
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After so long without one a comment keeps the connection alive.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
-/// Batches told at once; older ones can be had from `/control/notifications`.
+/// Batches sent at once; older ones can be had from `/control/notifications`.
 const BATCHES_AT_ONCE: usize = 20;
 /// Events under way to one watcher.
 const UNDER_WAY_MAX: usize = 16;
@@ -37,7 +37,7 @@ pub(super) async fn stream(State(world): State<Arc<World>>) -> impl IntoResponse
 }
 
 async fn watch(world: Arc<World>, sender: mpsc::Sender<Bytes>) {
-    let mut told = Told::default();
+    let mut sent = SentVersions::default();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut quiet_since = clock::now();
@@ -46,7 +46,7 @@ async fn watch(world: Arc<World>, sender: mpsc::Sender<Bytes>) {
             _ = look.tick() => {}
             () = sender.closed() => return,
         }
-        let mut events = told.catch_up(&world);
+        let mut events = sent.catch_up(&world);
         if events.is_empty() && clock::now().since(quiet_since) > SILENCE_MAX {
             events.push(":\n\n".to_owned());
         }
@@ -59,9 +59,9 @@ async fn watch(world: Arc<World>, sender: mpsc::Sender<Bytes>) {
     }
 }
 
-/// What one watcher was told.
+/// What one watcher was sent.
 #[derive(Default)]
-struct Told {
+struct SentVersions {
     devices: u64,
     batches: u64,
     mailboxes: Vec<u32>,
@@ -69,7 +69,7 @@ struct Told {
     relay: Value,
 }
 
-impl Told {
+impl SentVersions {
     fn catch_up(&mut self, world: &World) -> Vec<String> {
         let mut events = Vec::new();
         let mut tell = |name: &str, value: &Value| events.push(format!("event: {name}\ndata: {value}\n\n"));
@@ -108,8 +108,8 @@ impl Told {
             let account = AccountId(n as u32);
             let version = store.version(account);
             match self.mailboxes.get_mut(n) {
-                Some(told) if *told == version => continue,
-                Some(told) => *told = version,
+                Some(sent) if *sent == version => continue,
+                Some(sent) => *sent = version,
                 None => self.mailboxes.push(version),
             }
             changed.extend(view::mailbox(&store, account));

@@ -42,10 +42,10 @@ pub struct MaildirSource {
     worker: Worker,
 }
 
-/// What the thread is told, and what it tells.
+/// What the thread is asked for, and what it reports.
 #[derive(Debug)]
 struct Shared {
-    told: Mutex<Told>,
+    requests: Mutex<Requests>,
     wake: EventFd,
     is_stopping: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -53,7 +53,7 @@ struct Shared {
 
 /// What was asked of the source and not taken up yet: bounded by the mailboxes there are.
 #[derive(Debug, Default)]
-struct Told {
+struct Requests {
     /// In their order: watching and not watching a mailbox undo each other.
     changes: Vec<Input>,
     asked: HashSet<MailboxId>,
@@ -74,7 +74,7 @@ pub fn start(
 ) -> Result<MaildirSource, StartError> {
     let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let shared = Arc::new(Shared {
-        told: Mutex::default(),
+        requests: Mutex::default(),
         wake: EventFd::new().map_err(failed)?,
         is_stopping: AtomicBool::new(false),
         failure: Mutex::default(),
@@ -114,7 +114,7 @@ impl Running for MaildirSource {
     }
 
     fn ask(&self, mailbox: MailboxId) {
-        self.shared.told.lock().asked.insert(mailbox);
+        self.shared.requests.lock().asked.insert(mailbox);
         self.shared.wake.signal();
     }
 
@@ -132,7 +132,7 @@ impl Running for MaildirSource {
 
 impl MaildirSource {
     fn change(&self, input: Input) {
-        self.shared.told.lock().changes.push(input);
+        self.shared.requests.lock().changes.push(input);
         self.shared.wake.signal();
     }
 
@@ -194,8 +194,8 @@ impl Looking {
     /// All that came in since the last time.
     fn take_in(&mut self) {
         let now = self.clock.now().moment;
-        let told = std::mem::take(&mut *self.shared.told.lock());
-        for input in told.changes.into_iter().chain(told.asked.into_iter().map(Input::Ask)) {
+        let requests = std::mem::take(&mut *self.shared.requests.lock());
+        for input in requests.changes.into_iter().chain(requests.asked.into_iter().map(Input::Ask)) {
             self.watcher.handle(now, input);
         }
         if let Ok(notifier) = &mut self.notifier {

@@ -25,7 +25,7 @@ const BURSTS_MAX: usize = 16;
 const READS_MAX: usize = 3;
 
 /// Where a Maildir that is not there is waited for.
-pub(super) struct Awaited {
+pub(super) struct FolderWait {
     /// The folder's watch, and the entry that must appear in it.
     pub(super) at: Option<(WatchId, OsString)>,
     /// It appeared while this was found out: no event will come.
@@ -70,11 +70,11 @@ impl Notifier {
     }
 
     /// Watches the deepest folder above this Maildir's `new/` and `cur/` that there is. They may appear at any moment
-    /// meanwhile: what came before the watch was there gives no event, and [`Awaited`] says so.
-    pub(super) fn await_folder(&mut self, maildir: &Path) -> Awaited {
+    /// meanwhile: what came before the watch was there gives no event, and [`FolderWait`] says so.
+    pub(super) fn await_folder(&mut self, maildir: &Path) -> FolderWait {
         let Some(missing) = ["new", "cur"].map(|name| maildir.join(name)).into_iter().find(|it| !it.is_dir())
         else {
-            return Awaited { at: None, is_there: true };
+            return FolderWait { at: None, is_there: true };
         };
         let mut steps = missing.ancestors().zip(missing.ancestors().skip(1));
         let at = steps.find(|(_, above)| above.is_dir()).and_then(|(entry, above)| {
@@ -83,7 +83,7 @@ impl Notifier {
             Some((watch.ok()?, entry.file_name()?.to_owned(), entry))
         });
         let is_there = at.as_ref().is_some_and(|(.., entry)| entry.is_dir());
-        Awaited { at: at.map(|(watch, name, _)| (watch, name)), is_there }
+        FolderWait { at: at.map(|(watch, name, _)| (watch, name)), is_there }
     }
 
     fn watch(&mut self, folder: &Path, mask: WatchMask) -> io::Result<WatchId> {

@@ -1,4 +1,4 @@
-//! The course of a load test: bring everything up, watch until every icon is true, keep quiet, do the plan, wait
+//! Runs a load test: bring everything up, watch until every icon is true, keep quiet, do the plan, wait
 //! until every icon is true again, count.
 
 use super::agent::{Admin, Agent, Daemon, write_private};
@@ -34,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const FIRST_TRUTH_MAX: Duration = Duration::from_mins(1);
 
 /// Everything that runs during a load test.
-struct Stage {
+struct LoadTest {
     host: Arc<Host>,
     running: Running,
     agent: Agent,
@@ -46,20 +46,20 @@ struct Stage {
 
 /// Runs a load test.
 pub(super) async fn run(args: &Args) -> Result<LoadReport> {
-    let mut stage = Stage::set(args).await?;
-    let empty = stage.daemon.usage()?;
+    let mut test = LoadTest::start(args).await?;
+    let empty = test.daemon.usage()?;
     let mut report = blank(args);
     report.agent.rss_empty_bytes = empty.rss_bytes;
-    stage.watch(args, &mut report).await?;
-    stage.keep_quiet(args, &mut report).await?;
-    stage.load(args, &mut report).await?;
-    stage.finish(args, &mut report).await?;
+    test.watch(args, &mut report).await?;
+    test.keep_quiet(args, &mut report).await?;
+    test.load(args, &mut report).await?;
+    test.finish(args, &mut report).await?;
     Ok(report)
 }
 
-impl Stage {
+impl LoadTest {
     /// Peers, a configured agent with the relay's trust, and its daemon, which watches nothing yet.
-    async fn set(args: &Args) -> Result<Self> {
+    async fn start(args: &Args) -> Result<Self> {
         let host = Host::new(args.mailboxes as usize, args.devices_per_mailbox as usize);
         let (folder, temporary) = folder(args.folder.as_deref())?;
         let running = serve::start(serve_options(args, &host, &folder)).await?;
