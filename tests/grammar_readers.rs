@@ -18,7 +18,7 @@ use mailbadge::identity::certificate::Certificate;
 use mailbadge::identity::key::PrivateKey;
 use mailbadge::identity::metadata::Document;
 use mailbadge::source::cyrus;
-use mailbadge::source::doveadm::answer::{Reader, Said};
+use mailbadge::source::doveadm::answer::{AnswerPart, Reader};
 use mailbadge::source::dovecot::dict::{Conversation, Step};
 use mailbadge::source::imap::{self, Login};
 use mailbadge::time::{Moment, UnixMs};
@@ -137,8 +137,8 @@ fn an_answer_of_doveadm_is_read() {
         let (mut reader, mut counted, mut tags) = (Reader::default(), Vec::new(), Vec::new());
         for piece in answer.chunks(7) {
             let taken = reader.read(piece, |said| match said {
-                Said::OfUser(user, counts) => counted.push((user, counts.unseen)),
-                Said::Tag(tag) => tags.push(tag),
+                AnswerPart::OfUser(user, counts) => counted.push((user, counts.unseen)),
+                AnswerPart::Tag(tag) => tags.push(tag),
                 _ => {}
             });
             assert!(taken.is_ok(), "{}", answer.escape_ascii());

@@ -8,7 +8,7 @@ use crate::batcher::{Batcher, Departure};
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, Notification, Rejection, SubscriptionKey};
 use crate::forwarder::answer::{Answer, Disposition, Failure, disposition};
-use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, Outbox, Room, Settlement};
+use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, NextBatch, Outbox, Settlement};
 use crate::forwarder::wire::{self, Stamp};
 use crate::https::Response;
 use crate::time::{ClockOffset, Moment, Now};
@@ -316,12 +316,12 @@ impl Flow {
 
     fn depart(&mut self, token: Option<Arc<SecretString>>, serial: u64, now: Now) -> Option<Post> {
         loop {
-            let (notifications, repeats) = match self.outbox.room(now.moment) {
-                Room::Closed => return None,
-                Room::Again(Group { mailboxes, repeats }) => {
+            let (notifications, repeats) = match self.outbox.next_batch(now.moment) {
+                NextBatch::Nothing => return None,
+                NextBatch::Again(Group { mailboxes, repeats }) => {
                     (self.tracker.take_again(&mailboxes, now), repeats)
                 }
-                Room::Fresh { max } => {
+                NextBatch::Fresh { max } => {
                     let decision = self.batcher.decide(self.tracker.ready(), max, now.moment);
                     if decision != Departure::Now {
                         return None;

@@ -9,7 +9,7 @@ use crate::config::is_dns_domain;
 use crate::https::url::Url;
 use crate::identity::partner::AuthServer;
 use crate::identity::{auth_config, issue};
-use crate::store::{Kept, Store};
+use crate::store::{Store, UpsertOutcome};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -121,9 +121,9 @@ fn auth_server(
     let server = AuthServer { name: AUTH_SERVER.to_owned(), metadata_url, document: None, fetched_at: None };
     let before = store.auth_servers()?.into_iter().find(|it| it.name.eq_ignore_ascii_case(AUTH_SERVER));
     let (line, word) = match store.keep_auth_server(&server)? {
-        Kept::Created => ("Creating AuthServer Config...", "Created"),
-        Kept::Corrected => ("AuthServer Config already exists.", "Corrected"),
-        Kept::Unchanged => ("AuthServer Config already exists.", "Unchanged"),
+        UpsertOutcome::Created => ("Creating AuthServer Config...", "Created"),
+        UpsertOutcome::Corrected => ("AuthServer Config already exists.", "Corrected"),
+        UpsertOutcome::Unchanged => ("AuthServer Config already exists.", "Unchanged"),
     };
     say(context, line)?;
     if let Some(before) = before.filter(|it| it.metadata_url != server.metadata_url) {

@@ -2,7 +2,7 @@
 
 use super::sheet::{Section, Sheet};
 use super::value::Spelling;
-use crate::source::kind::{Around, Common, Configured, Kind};
+use crate::source::kind::{Common, ConfigContext, Configured, Kind};
 use crate::source::names::{self, Names};
 use crate::source::registry;
 use std::collections::HashSet;
@@ -33,14 +33,16 @@ pub(super) fn all<'d>(
         return Vec::new();
     };
     let is_reporting = |table| kind_of(table).is_some_and(|kind| kind.abilities.reports_changes);
-    let around =
-        Around { has_reports: tables.iter().any(|(_, table)| is_reporting(table)), watches_all: watch_all };
+    let context = ConfigContext {
+        has_reports: tables.iter().any(|(_, table)| is_reporting(table)),
+        watches_all: watch_all,
+    };
     let mut names = HashSet::new();
     let mut sources = Vec::new();
     for (start, table) in tables {
         let line = sheet.line(start);
         let section = sheet.section("source", line, Some(table));
-        sources.extend(one(section, organization, around, &mut names));
+        sources.extend(one(section, organization, context, &mut names));
     }
     sources
 }
@@ -53,7 +55,7 @@ fn kind_of<'d>(table: &'d DeTable<'d>) -> Option<&'static Kind> {
 fn one(
     mut section: Section,
     organization: &str,
-    around: Around,
+    context: ConfigContext,
     names: &mut HashSet<String>,
 ) -> Option<Arc<dyn Configured>> {
     let kind = section.spelled("kind", None, &Spelling::kind())?;
@@ -67,7 +69,7 @@ fn one(
     }
     // Where a word is wrong the sheet has the fault; the other keys are read all the same.
     let spelled = spelled_names(&mut section, organization).unwrap_or_default();
-    let source = (kind.read)(&mut section, Common { name: name.into(), names: spelled }, around);
+    let source = (kind.read)(&mut section, Common { name: name.into(), names: spelled }, context);
     section.finish();
     source
 }

@@ -48,9 +48,9 @@ pub struct Group {
 
 /// What may leave now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum NextBatch {
     /// Nothing.
-    Closed,
+    Nothing,
     /// This group, before anything else.
     Again(Group),
     /// A batch of ready mailboxes.
@@ -154,13 +154,13 @@ impl Outbox {
     }
 
     /// Whether something may leave, and what.
-    pub fn room(&mut self, now: Moment) -> Room {
+    pub fn next_batch(&mut self, now: Moment) -> NextBatch {
         if self.opens_at(now).is_none_or(|at| at > now) {
-            return Room::Closed;
+            return NextBatch::Nothing;
         }
         match self.again.pop_front() {
-            Some(group) => Room::Again(group),
-            None => Room::Fresh { max: self.limit },
+            Some(group) => NextBatch::Again(group),
+            None => NextBatch::Fresh { max: self.limit },
         }
     }
 

@@ -6,7 +6,7 @@ use crate::admin::{MailboxesStatus, UnknownMailbox, some_of};
 use crate::event::MailboxId;
 use crate::ledger::LedgerSnapshot;
 use crate::time::{Moment, Now};
-use crate::tracker::assurance::{Bulletin, Census};
+use crate::tracker::assurance::{Census, UnknownLog};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the log has said, and when it was last looked at.
 #[derive(Default)]
-pub(super) struct Log(Mutex<(Option<Moment>, Bulletin)>);
+pub(super) struct Log(Mutex<(Option<Moment>, UnknownLog)>);
 
 impl Daemon {
     /// Whose count is unknown or unconfirmed now.
@@ -57,19 +57,19 @@ impl Daemon {
 
     /// Logs which mailboxes became unknown and which are known again; at most so often.
     pub(super) fn log_unknown(&self, now: Now) {
-        let (looked_at, bulletin) = &mut *self.census_log.0.lock();
+        let (looked_at, unknown_log) = &mut *self.census_log.0.lock();
         if !is_due(looked_at, now.moment) {
             return;
         }
         let census = self.census(now);
-        let Some(noticed) = bulletin.look(&census) else { return };
+        let Some(changes) = unknown_log.look(&census) else { return };
         let unknown = census.unknown;
-        if !noticed.begun.is_empty() {
-            let named = some_of(&self.named(&noticed.begun), noticed.begun.len() as u64);
+        if !changes.begun.is_empty() {
+            let named = some_of(&self.named(&changes.begun), changes.begun.len() as u64);
             tracing::warn!(unknown, "mailboxes not read in time, so that their counts are unknown: {named}");
         }
-        if !noticed.ended.is_empty() {
-            let named = some_of(&self.tracker.names_of(first(&noticed.ended)), noticed.ended.len() as u64);
+        if !changes.ended.is_empty() {
+            let named = some_of(&self.tracker.names_of(first(&changes.ended)), changes.ended.len() as u64);
             tracing::info!(unknown, "mailboxes known again, or not subscribed any more: {named}");
         }
     }

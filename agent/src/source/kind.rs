@@ -36,7 +36,7 @@ pub struct Kind {
 }
 
 /// Reads the keys of a `[[source]]` that only its kind has. `None` where it cannot be used: the keys carry the faults.
-pub type Read = fn(&mut dyn Keys, Common, Around) -> Option<Arc<dyn Configured>>;
+pub type Read = fn(&mut dyn Keys, Common, ConfigContext) -> Option<Arc<dyn Configured>>;
 
 /// What the sources of a kind can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub struct Common {
 
 /// What a source must know of the rest of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Around {
+pub struct ConfigContext {
     /// A source of the configuration reports every change ([`Abilities::reports_changes`]).
     pub has_reports: bool,
     /// `watch-all`: sources look for mailboxes that nobody subscribed to.

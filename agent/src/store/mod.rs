@@ -76,7 +76,7 @@ pub trait Store: Send + Sync {
     fn auth_servers(&self) -> Result<Vec<AuthServer>, StoreError>;
     /// Keeps this auth server under its name; says what that changed. Where it brings no document, the one that is
     /// there stays as long as the URL does.
-    fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError>;
+    fn keep_auth_server(&self, server: &AuthServer) -> Result<UpsertOutcome, StoreError>;
     /// Keeps a document that was fetched `at` then from the URL of this auth server. False: the one of that name is
     /// gone or has another URL by now, and nothing was written.
     fn keep_auth_document(&self, of: &AuthServer, document: &[u8], at: UnixMs) -> Result<bool, StoreError>;
@@ -140,7 +140,7 @@ impl ProxyChange {
 
 /// What keeping something changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum UpsertOutcome {
     /// There was none of that name.
     Created,
     /// The one of that name was different.

@@ -11,7 +11,7 @@ mod process;
 mod proxy;
 mod subscription;
 
-use super::{Kept, Proxy, ProxyChange, Store, StoreError, keys, owner_only, schema};
+use super::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome, keys, owner_only, schema};
 use crate::event::SubscriptionKey;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::certificate::StoredCertificate;
@@ -184,7 +184,7 @@ impl Store for SqliteStore {
         self.read(auth_server::list)
     }
 
-    fn keep_auth_server(&self, server: &AuthServer) -> Result<Kept, StoreError> {
+    fn keep_auth_server(&self, server: &AuthServer) -> Result<UpsertOutcome, StoreError> {
         self.write(|db| auth_server::keep(db, server))
     }
 

@@ -220,11 +220,11 @@ fn an_auth_server_is_created_corrected_or_left() {
     let (_dir, store) = fresh();
     // What is kept, what that changed, what is kept of its document.
     let rows = [
-        (auth_server("a.b", None), Kept::Created, None),
-        (auth_server("a.b", Some("one")), Kept::Unchanged, Some("one")),
-        (auth_server("a.b", None), Kept::Unchanged, Some("one")),
-        (auth_server("c.d", None), Kept::Corrected, None),
-        (auth_server("a.b", Some("two")), Kept::Corrected, Some("two")),
+        (auth_server("a.b", None), UpsertOutcome::Created, None),
+        (auth_server("a.b", Some("one")), UpsertOutcome::Unchanged, Some("one")),
+        (auth_server("a.b", None), UpsertOutcome::Unchanged, Some("one")),
+        (auth_server("c.d", None), UpsertOutcome::Corrected, None),
+        (auth_server("a.b", Some("two")), UpsertOutcome::Corrected, Some("two")),
     ];
     for (server, expected, document) in rows {
         assert_eq!(store.keep_auth_server(&server).unwrap(), expected, "{server:?}");
@@ -236,7 +236,7 @@ fn an_auth_server_is_created_corrected_or_left() {
         );
     }
     let shouted = AuthServer { name: "MICROSOFTSTS".to_owned(), ..auth_server("a.b", None) };
-    assert_eq!(store.keep_auth_server(&shouted).unwrap(), Kept::Unchanged);
+    assert_eq!(store.keep_auth_server(&shouted).unwrap(), UpsertOutcome::Unchanged);
     assert_eq!(store.auth_servers().unwrap().len(), 1, "names differ in more than case");
     assert!(store.remove_auth_server("microsoftsts").unwrap());
     assert!(!store.remove_auth_server("MicrosoftSts").unwrap());

@@ -149,33 +149,33 @@ impl Census {
 
 /// What the log has said of unknown mailboxes.
 #[derive(Debug, Default)]
-pub struct Bulletin {
+pub struct UnknownLog {
     listed: Vec<MailboxId>,
     unknown: usize,
 }
 
 /// What changed since the last look.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Noticed {
+pub struct UnknownChanges {
     /// Mailboxes that became unknown.
     pub begun: Vec<MailboxId>,
     /// Mailboxes that are known again.
     pub ended: Vec<MailboxId>,
 }
 
-impl Bulletin {
+impl UnknownLog {
     /// What of this census is worth a line, once; `None` where nothing changed.
-    pub fn look(&mut self, census: &Census) -> Option<Noticed> {
+    pub fn look(&mut self, census: &Census) -> Option<UnknownChanges> {
         let gone = |from: &[MailboxId], others: &[MailboxId]| -> Vec<MailboxId> {
             from.iter().copied().filter(|mailbox| others.binary_search(mailbox).is_err()).collect()
         };
-        let news = Noticed {
+        let changes = UnknownChanges {
             begun: gone(&census.listed_unknown, &self.listed),
             ended: gone(&self.listed, &census.listed_unknown),
         };
         self.listed.clone_from(&census.listed_unknown);
         self.unknown = census.unknown;
-        (!news.begun.is_empty() || !news.ended.is_empty()).then_some(news)
+        (!changes.begun.is_empty() || !changes.ended.is_empty()).then_some(changes)
     }
 
     /// How many were unknown at the last look.

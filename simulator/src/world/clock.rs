@@ -1,4 +1,4 @@
-//! Virtual time: a clock that only the story moves, and the agenda of what is to come.
+//! Virtual time: a clock that only the story moves, and the queue of events to come.
 
 use crate::peers::unix_time::UnixMicros;
 use std::collections::BTreeMap;
@@ -48,18 +48,18 @@ impl Clock {
 
 /// What is to happen: by time, and in the order of its being noted where the time is the same.
 #[derive(Debug)]
-pub struct Agenda<E> {
+pub struct EventQueue<E> {
     entries: BTreeMap<(u64, u64), E>,
     noted: u64,
 }
 
-impl<E> Default for Agenda<E> {
+impl<E> Default for EventQueue<E> {
     fn default() -> Self {
         Self { entries: BTreeMap::new(), noted: 0 }
     }
 }
 
-impl<E> Agenda<E> {
+impl<E> EventQueue<E> {
     /// Notes what is to happen at this microsecond.
     pub fn note(&mut self, micros: u64, event: E) {
         self.noted += 1;
@@ -89,12 +89,12 @@ mod tests {
 
     #[test]
     fn events_come_by_time_and_then_in_the_order_of_their_noting() {
-        let mut agenda = Agenda::default();
+        let mut queue = EventQueue::default();
         for (at, name) in [(5, "late"), (3, "first"), (3, "second")] {
-            agenda.note(at, name);
+            queue.note(at, name);
         }
-        let all: Vec<_> = std::iter::from_fn(|| agenda.take(4)).collect();
-        assert_eq!((all, agenda.next()), (vec!["first", "second"], Some(5)));
+        let all: Vec<_> = std::iter::from_fn(|| queue.take(4)).collect();
+        assert_eq!((all, queue.next()), (vec!["first", "second"], Some(5)));
     }
 
     #[test]

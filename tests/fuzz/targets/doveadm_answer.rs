@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mailbadge::source::doveadm::answer::{Reader, Said};
+use mailbadge::source::doveadm::answer::{AnswerPart, Reader};
 
-fn read(pieces: [&[u8]; 2]) -> (Vec<Said>, bool, bool) {
+fn read(pieces: [&[u8]; 2]) -> (Vec<AnswerPart>, bool, bool) {
     let (mut reader, mut all) = (Reader::default(), Vec::new());
     let is_taken = pieces.iter().all(|piece| reader.read(piece, |said| all.push(said)).is_ok());
     (all, is_taken, reader.is_over())

@@ -10,7 +10,7 @@ use mailbadge::event::SubscriptionKey;
 use mailbadge::identity::auth_config::AuthConfig;
 use mailbadge::identity::certificate::StoredCertificate;
 use mailbadge::identity::partner::{AuthServer, PartnerApplication};
-use mailbadge::store::{Kept, Proxy, ProxyChange, Store, StoreError};
+use mailbadge::store::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome};
 use mailbadge::subscription::{Added, NewSubscription, Subscription};
 use mailbadge::time::UnixMs;
 use mailbadge_sim::world::Seed;
@@ -409,8 +409,8 @@ impl Store for MemoryStore {
         self.read(|_| Vec::new())
     }
 
-    fn keep_auth_server(&self, _server: &AuthServer) -> Result<Kept, StoreError> {
-        self.read(|_| Kept::Unchanged)
+    fn keep_auth_server(&self, _server: &AuthServer) -> Result<UpsertOutcome, StoreError> {
+        self.read(|_| UpsertOutcome::Unchanged)
     }
 
     fn keep_auth_document(

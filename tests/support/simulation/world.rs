@@ -20,7 +20,7 @@ use mailbadge_sim::peers::mail_store::Status;
 use mailbadge_sim::play::checker::Limits;
 use mailbadge_sim::play::{Check, Checker};
 use mailbadge_sim::world::network::Latency;
-use mailbadge_sim::world::{Agenda, Clock, Fingerprint, Network, Weather};
+use mailbadge_sim::world::{Clock, EventQueue, Fingerprint, Network, Weather};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ impl Event {
 pub struct World {
     plan: Plan,
     clock: Clock,
-    agenda: Agenda<Event>,
+    agenda: EventQueue<Event>,
     rng: fastrand::Rng,
     /// For how long the agent's relay loop is held up.
     held_up: fastrand::Rng,
@@ -173,7 +173,7 @@ impl World {
             Weather { cut: plan.weather.cut / 5, slow: plan.weather.slow, ..Weather::default() };
         let mut world = Self {
             clock: Clock::default(),
-            agenda: Agenda::default(),
+            agenda: EventQueue::default(),
             rng: plan.seed.stream("world"),
             held_up: plan.seed.stream("held up"),
             names,

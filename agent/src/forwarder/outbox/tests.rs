@@ -51,7 +51,7 @@ fn accepted_batches_leave_all_slots_open() {
     let mut outbox = outbox();
     let settlement = send(&mut outbox, 2, 0, Disposition::Acknowledged { rejected: Vec::new() });
     assert_eq!(settlement.acknowledged.len(), 2);
-    assert_eq!(outbox.room(at(0).moment), Room::Fresh { max: 8 });
+    assert_eq!(outbox.next_batch(at(0).moment), NextBatch::Fresh { max: 8 });
     assert_eq!(outbox.last().unwrap().outcome, "accepted");
 }
 
@@ -61,7 +61,7 @@ fn no_more_batches_fly_than_allowed() {
     for _ in 0..2 {
         outbox.depart(notifications(0..1), None, SERIAL, at(0).moment);
     }
-    assert_eq!((outbox.room(at(0).moment), outbox.flying()), (Room::Closed, 2));
+    assert_eq!((outbox.next_batch(at(0).moment), outbox.flying()), (NextBatch::Nothing, 2));
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn a_relay_that_names_the_wait_is_left_alone_exactly_that_long() {
     let exactly = Duration::from_secs(17);
     let settlement = send(&mut outbox, 2, 0, Disposition::Wait { exactly, cause: cause() });
     assert_eq!((settlement.refused.len(), wait(&outbox, 0)), (2, Some(exactly)));
-    assert_eq!(outbox.room(at(16_999).moment), Room::Closed);
-    assert_eq!(outbox.room(at(17_000).moment), Room::Fresh { max: 8 });
+    assert_eq!(outbox.next_batch(at(16_999).moment), NextBatch::Nothing);
+    assert_eq!(outbox.next_batch(at(17_000).moment), NextBatch::Fresh { max: 8 });
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn after_trouble_one_batch_tries_until_one_is_accepted() {
     send(&mut outbox, 1, 0, Disposition::Retry { cause: cause() });
     let later = at(2_000).moment;
     let trying = outbox.depart(notifications(0..1), None, SERIAL, later);
-    assert_eq!(outbox.room(later), Room::Closed);
+    assert_eq!(outbox.next_batch(later), NextBatch::Nothing);
     outbox.settle(trying.attempt, Disposition::Acknowledged { rejected: Vec::new() }, SERIAL, at(2_100));
-    assert_eq!((outbox.room(later), outbox.trouble()), (Room::Fresh { max: 8 }, None));
+    assert_eq!((outbox.next_batch(later), outbox.trouble()), (NextBatch::Fresh { max: 8 }, None));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_batch_accepted_meanwhile_does_not_cut_short_the_wait_another_one_was_told()
     let exactly = Duration::from_secs(30);
     outbox.settle(first.attempt, Disposition::Wait { exactly, cause: cause() }, SERIAL, at(10));
     outbox.settle(second.attempt, Disposition::Acknowledged { rejected: Vec::new() }, SERIAL, at(20));
-    assert_eq!((outbox.room(at(20).moment), wait(&outbox, 10)), (Room::Closed, Some(exactly)));
+    assert_eq!((outbox.next_batch(at(20).moment), wait(&outbox, 10)), (NextBatch::Nothing, Some(exactly)));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn the_first_401_repeats_the_same_mailboxes_under_the_same_id_with_a_new_token()
     let settlement = outbox.settle(departed.attempt, unauthorized(), SERIAL, at(1));
     assert_eq!(settlement.unauthorized, Some((SERIAL, vec!["Bearer".to_owned()])));
     assert_eq!((settlement.refused.len(), outbox.is_empty()), (0, false));
-    let Room::Again(group) = outbox.room(at(1).moment) else { panic!("no group") };
+    let NextBatch::Again(group) = outbox.next_batch(at(1).moment) else { panic!("no group") };
     assert_eq!(group.mailboxes, [MailboxId(0), MailboxId(1)]);
     let again = outbox.depart(notifications(0..2), group.repeats, SERIAL + 1, at(2).moment);
     assert_eq!(again.request_id, departed.request_id);
@@ -155,7 +155,7 @@ fn a_401_for_a_token_that_was_replaced_meanwhile_is_only_sent_again() {
     let departed = outbox.depart(notifications(0..1), None, SERIAL, at(0).moment);
     let settlement = outbox.settle(departed.attempt, unauthorized(), SERIAL + 1, at(1));
     assert_eq!(settlement.unauthorized, None);
-    assert!(matches!(outbox.room(at(1).moment), Room::Again(_)) && !outbox.is_halted());
+    assert!(matches!(outbox.next_batch(at(1).moment), NextBatch::Again(_)) && !outbox.is_halted());
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn one_bad_notification_is_found_by_halves_and_the_others_arrive() {
         let settlement = outbox.settle(departed.attempt, answer, SERIAL, at(posts));
         arrived.extend(settlement.acknowledged.iter().map(|n| n.mailbox.0));
         found.extend(settlement.bad.iter().map(|n| n.mailbox));
-        while let Room::Again(group) = outbox.room(at(posts).moment) {
+        while let NextBatch::Again(group) = outbox.next_batch(at(posts).moment) {
             waiting.push(group.mailboxes.iter().flat_map(|m| notifications(m.0..m.0 + 1)).collect());
         }
     }

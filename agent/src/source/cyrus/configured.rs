@@ -3,7 +3,7 @@
 use super::{Settings, driver};
 use crate::source::examination::{Examiner, Finding};
 use crate::source::keys::Keys;
-use crate::source::kind::{Abilities, Around, Common, Configured, Kind, Running, StartError, Wiring};
+use crate::source::kind::{Abilities, Common, ConfigContext, Configured, Kind, Running, StartError, Wiring};
 use crate::source::names::Names;
 use crate::source::socket_file::{self, IS_OPEN_TO_ALL};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub static KIND: Kind = Kind {
     examine_host: |_, _| None,
 };
 
-fn read(keys: &mut dyn Keys, common: Common, _: Around) -> Option<Arc<dyn Configured>> {
+fn read(keys: &mut dyn Keys, common: Common, _: ConfigContext) -> Option<Arc<dyn Configured>> {
     let listen = keys.socket_path("listen", "/run/mailbadge/cyrus.sock");
     let mode = keys.mode("mode", "0660");
     Some(Arc::new(Settings { name: common.name, listen: listen?, mode: mode?, names: common.names }))

@@ -29,7 +29,7 @@ pub struct Counts {
 
 /// What a piece of an answer completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum AnswerPart {
     /// A row that names its user: one of all users.
     OfUser(String, Counts),
     /// A row that names none: its response's tag, which follows, says whose it is.
@@ -45,7 +45,7 @@ pub enum Said {
 /// Something else than doveadm's answer. The text is for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what answers there is not doveadm: expected [[\"doveadmResponse\",[…],\"…\"]]")]
-pub struct Strange;
+pub struct NotDoveadm;
 
 /// Reads one answer.
 #[derive(Debug, Default)]
@@ -74,8 +74,8 @@ impl Reader {
     /// Takes the next piece; tells what it completed.
     ///
     /// # Errors
-    /// [`Strange`]: reading on makes no sense.
-    pub fn read(&mut self, piece: &[u8], mut tell: impl FnMut(Said)) -> Result<(), Strange> {
+    /// [`NotDoveadm`]: reading on makes no sense.
+    pub fn read(&mut self, piece: &[u8], mut tell: impl FnMut(AnswerPart)) -> Result<(), NotDoveadm> {
         piece.iter().try_for_each(|byte| self.take(*byte, &mut tell))
     }
 
@@ -84,7 +84,7 @@ impl Reader {
         self.is_over
     }
 
-    fn take(&mut self, byte: u8, tell: &mut impl FnMut(Said)) -> Result<(), Strange> {
+    fn take(&mut self, byte: u8, tell: &mut impl FnMut(AnswerPart)) -> Result<(), NotDoveadm> {
         let Some(value) = &mut self.value else { return self.between(byte) };
         match value.take(byte) {
             Progress::Open => Ok(()),
@@ -97,10 +97,10 @@ impl Reader {
     }
 
     /// A byte outside of any value.
-    fn between(&mut self, byte: u8) -> Result<(), Strange> {
+    fn between(&mut self, byte: u8) -> Result<(), NotDoveadm> {
         match byte {
             b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
-            _ if self.is_over => Err(Strange),
+            _ if self.is_over => Err(NotDoveadm),
             // The mark of byte order.
             0xEF | 0xBB | 0xBF if self.depth == 0 => Ok(()),
             b'[' if self.depth < DEPTH_MAX => {
@@ -122,12 +122,12 @@ impl Reader {
                 self.value = Some(value);
                 Ok(())
             }
-            _ => Err(Strange),
+            _ => Err(NotDoveadm),
         }
     }
 
     /// A value is whole: a row, or one of the three things in a response.
-    fn end(&mut self, tell: &mut impl FnMut(Said)) -> Result<(), Strange> {
+    fn end(&mut self, tell: &mut impl FnMut(AnswerPart)) -> Result<(), NotDoveadm> {
         let Some(Value { bytes, .. }) = self.value.take() else { return Ok(()) };
         if self.depth == DEPTH_MAX {
             tell(row(&bytes));
@@ -138,19 +138,19 @@ impl Reader {
             return Ok(());
         }
         if bytes.first() == Some(&b'{') {
-            tell(Said::Failed(failure(&bytes)));
+            tell(AnswerPart::Failed(failure(&bytes)));
             return Ok(());
         }
         let text = match serde_json::from_slice(&bytes) {
             Ok(Json::String(text)) => Some(text),
             Ok(Json::Number(number)) if self.texts > 0 => Some(number.to_string()),
             _ if self.texts > 0 => None,
-            _ => return Err(Strange),
+            _ => return Err(NotDoveadm),
         };
         if self.texts == 1
             && let Some(tag) = text
         {
-            tell(Said::Tag(tag));
+            tell(AnswerPart::Tag(tag));
         }
         self.texts = self.texts.saturating_add(1);
         Ok(())
@@ -195,12 +195,12 @@ impl Value {
 }
 
 /// doveadm writes every value as a text; whatever a row holds besides is passed over.
-fn row(bytes: &[u8]) -> Said {
-    let Some(row) = Members::read(bytes) else { return Said::Skipped };
+fn row(bytes: &[u8]) -> AnswerPart {
+    let Some(row) = Members::read(bytes) else { return AnswerPart::Skipped };
     match (counts(&row), row.text("username")) {
-        (Some(counts), Some(user)) => Said::OfUser(user, counts),
-        (Some(counts), None) if !row.has("username") => Said::OfQuestion(counts),
-        _ => Said::Skipped,
+        (Some(counts), Some(user)) => AnswerPart::OfUser(user, counts),
+        (Some(counts), None) if !row.has("username") => AnswerPart::OfQuestion(counts),
+        _ => AnswerPart::Skipped,
     }
 }
 

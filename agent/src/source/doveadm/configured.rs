@@ -5,7 +5,7 @@ use crate::https::url::Url;
 use crate::source::examination::{Examiner, Finding};
 use crate::source::keys::Keys;
 use crate::source::kind::{
-    Abilities, Around, Common, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
+    Abilities, Common, ConfigContext, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
 };
 use crate::source::names::Names;
 use crate::source::sweep;
@@ -20,7 +20,7 @@ pub static KIND: Kind = Kind {
     examine_host: |_, _| None,
 };
 
-fn read(keys: &mut dyn Keys, common: Common, around: Around) -> Option<Arc<dyn Configured>> {
+fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<Arc<dyn Configured>> {
     let expected =
         "an address like \"https://mail.fabrikam.com:8080/doveadm/v1\", with plain http to loopback only";
     let url = keys.spelled("url", None, expected, |text| Url::parse(text).ok());
@@ -37,7 +37,7 @@ fn read(keys: &mut dyn Keys, common: Common, around: Around) -> Option<Arc<dyn C
         credential: credential?,
         sweep_interval,
         timeout,
-        is_searching: around.watches_all,
+        is_searching: context.watches_all,
     }))
 }
 

@@ -6,8 +6,8 @@ pub use trial::{EVERYONE_PATIENCE, count_of, users};
 
 pub(super) use trial::examine;
 
-use super::answer::{Counts, Reader, Said};
-use super::rounds::{Input, Lane, Output, Rounds, Trouble};
+use super::answer::{AnswerPart, Counts, Reader};
+use super::rounds::{Input, Output, QuestionKind, Rounds, Trouble};
 use super::{Credential, Error, Settings, question};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 /// From a question about single mailboxes to the end of its answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_mins(1);
-/// Questions under way at once: one of each lane.
+/// Questions under way at once: one of each kind.
 const CONCURRENCY: usize = 2;
 /// Bytes of a refusal's text that are looked at.
 const TEXT_MAX: usize = 1024;
@@ -133,10 +133,10 @@ impl Shared {
         let now = self.clock.now().moment;
         let mut rounds = self.rounds.lock();
         rounds.handle(now, input);
-        let standing = rounds.standing();
+        let coverage = rounds.coverage();
         drop(rounds);
-        self.counters.watched.set(standing.read as u64);
-        self.counters.waiting.set((standing.mailboxes - standing.read) as u64);
+        self.counters.watched.set(coverage.read as u64);
+        self.counters.waiting.set((coverage.mailboxes - coverage.read) as u64);
         if !is_row {
             self.rhythm.wake();
         }
@@ -152,13 +152,13 @@ impl Shared {
 
     /// Puts one question, to the end of its answer.
     async fn put(self: Arc<Self>, output: Output) {
-        let (lane, body, limit) = match output {
-            Output::AskEveryone => (Lane::Everyone, question::of_everyone(), self.settings.timeout),
-            Output::AskThese(users) => (Lane::ByName, question::of_these(&users), ANSWER_WAIT),
+        let (kind, body, limit) = match output {
+            Output::AskEveryone => (QuestionKind::Everyone, question::of_everyone(), self.settings.timeout),
+            Output::AskThese(users) => (QuestionKind::ByName, question::of_these(&users), ANSWER_WAIT),
         };
         let mut listener = Listener {
             shared: &self,
-            lane,
+            kind,
             asked_at: self.clock.now().moment,
             held: None,
             rows: 0,
@@ -173,15 +173,15 @@ impl Shared {
         }
         let result = match (asked, why) {
             (Err(trouble), _) => Err(trouble),
-            (Ok(()), Some(why)) if lane == Lane::Everyone => Err(Trouble::Unanswered(why)),
+            (Ok(()), Some(why)) if kind == QuestionKind::Everyone => Err(Trouble::Unanswered(why)),
             (Ok(()), _) => Ok(rows),
         };
-        self.tell(Input::Ended(lane, result));
+        self.tell(Input::Ended(kind, result));
     }
 
     /// Counts of a mailbox have arrived.
-    fn observe(&self, lane: Lane, mailbox: MailboxId, counts: Counts, asked_at: Moment) {
-        let Some(is_sweep) = self.rounds.lock().is_sweep(lane, mailbox) else {
+    fn observe(&self, kind: QuestionKind, mailbox: MailboxId, counts: Counts, asked_at: Moment) {
+        let Some(is_sweep) = self.rounds.lock().is_sweep(kind, mailbox) else {
             return self.counters.unknown.one();
         };
         let Counts { unseen, uid_validity, modseq } = counts;
@@ -205,7 +205,7 @@ impl std::fmt::Debug for Shared {
 /// Who takes in one answer.
 struct Listener<'a> {
     shared: &'a Shared,
-    lane: Lane,
+    kind: QuestionKind,
     asked_at: Moment,
     /// A row, or a failure, whose tag has not come yet.
     held: Option<Result<Counts, String>>,
@@ -215,34 +215,38 @@ struct Listener<'a> {
 }
 
 impl Listener<'_> {
-    fn hear(&mut self, said: Said) {
-        match (said, self.lane) {
-            (Said::OfUser(user, counts), Lane::Everyone) => {
+    fn hear(&mut self, said: AnswerPart) {
+        match (said, self.kind) {
+            (AnswerPart::OfUser(user, counts), QuestionKind::Everyone) => {
                 self.rows += 1;
                 match self.shared.observer.find(&self.shared.settings.names.mailbox(&user)) {
-                    Some(mailbox) => self.shared.observe(self.lane, mailbox, counts, self.asked_at),
+                    Some(mailbox) => self.shared.observe(self.kind, mailbox, counts, self.asked_at),
                     None => self.shared.counters.unknown.one(),
                 }
             }
-            (Said::OfUser(_, counts) | Said::OfQuestion(counts), Lane::ByName) => {
+            (AnswerPart::OfUser(_, counts) | AnswerPart::OfQuestion(counts), QuestionKind::ByName) => {
                 self.held = Some(Ok(counts));
             }
-            (Said::OfQuestion(_), Lane::Everyone) | (Said::Skipped, _) => self.shared.counters.skipped.one(),
-            (Said::Failed(why), _) => {
+            (AnswerPart::OfQuestion(_), QuestionKind::Everyone) | (AnswerPart::Skipped, _) => {
+                self.shared.counters.skipped.one()
+            }
+            (AnswerPart::Failed(why), _) => {
                 self.why = Some(why.clone());
                 self.held = Some(Err(why));
             }
-            (Said::Tag(tag), _) => self.end(&tag),
+            (AnswerPart::Tag(tag), _) => self.end(&tag),
         }
     }
 
     /// A response has ended.
     fn end(&mut self, tag: &str) {
         let held = self.held.take();
-        let Some(mailbox) = question::mailbox(tag).filter(|_| self.lane == Lane::ByName) else { return };
+        let Some(mailbox) = question::mailbox(tag).filter(|_| self.kind == QuestionKind::ByName) else {
+            return;
+        };
         self.rows += 1;
         match held {
-            Some(Ok(counts)) => self.shared.observe(self.lane, mailbox, counts, self.asked_at),
+            Some(Ok(counts)) => self.shared.observe(self.kind, mailbox, counts, self.asked_at),
             Some(Err(why)) => self.shared.tell(Input::Missed(mailbox, why)),
             None => self.shared.tell(Input::Missed(mailbox, "no count in the answer".to_owned())),
         }
@@ -278,7 +282,7 @@ impl Channel {
         &self,
         body: String,
         limit: Duration,
-        mut hear: impl FnMut(Said) + Send,
+        mut hear: impl FnMut(AnswerPart) + Send,
     ) -> Result<(), Trouble> {
         let request = Request {
             method: Method::POST,

@@ -28,7 +28,7 @@ const ROUND: MailboxId = MailboxId(0);
 
 /// Which kind of question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum QuestionKind {
     /// About all users.
     Everyone,
     /// About some, by name.
@@ -61,13 +61,13 @@ pub enum Input {
     Corrected,
     /// An answer says that this mailbox cannot be read, and why.
     Missed(MailboxId, String),
-    /// The question of this lane is over; where all is well, with how many rows.
-    Ended(Lane, Result<usize, Trouble>),
+    /// The question of this kind is over; where all is well, with how many rows.
+    Ended(QuestionKind, Result<usize, Trouble>),
     /// The moment of [`Rounds::poll_timeout`] has come.
     Timeout,
 }
 
-/// What is to be done; each is answered by [`Input::Ended`] of its lane.
+/// What is to be done; each is answered by [`Input::Ended`] of its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Ask for all users.
@@ -105,9 +105,9 @@ enum Stage {
     Remainder,
 }
 
-/// How the mailboxes stand, for metrics.
+/// How many mailboxes are read, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Coverage {
     /// All of them.
     pub mailboxes: usize,
     /// Those that were read, and could be when asked last.
@@ -119,7 +119,7 @@ pub struct Standing {
 pub struct Rounds {
     /// By mailbox id: ids are given out without gaps, and most mailboxes are watched.
     entries: Vec<Option<Entry>>,
-    standing: Standing,
+    coverage: Coverage,
     asked: VecDeque<MailboxId>,
     swept: VecDeque<MailboxId>,
     /// All users are asked for even where nobody is watched, since rows of strangers make them watched.
@@ -151,7 +151,7 @@ impl Rounds {
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             entries: Vec::new(),
-            standing: Standing::default(),
+            coverage: Coverage::default(),
             asked: VecDeque::new(),
             swept: VecDeque::new(),
             is_searching,
@@ -182,8 +182,8 @@ impl Rounds {
             Input::Read(mailbox) => self.read(mailbox),
             Input::Corrected => self.sweep.corrected(),
             Input::Missed(mailbox, why) => self.miss(mailbox, why),
-            Input::Ended(Lane::Everyone, result) => self.everyone_ended(result, now),
-            Input::Ended(Lane::ByName, result) => self.these_ended(result, now),
+            Input::Ended(QuestionKind::Everyone, result) => self.everyone_ended(result, now),
+            Input::Ended(QuestionKind::ByName, result) => self.these_ended(result, now),
             Input::Timeout => {}
         }
         self.wake(now);
@@ -204,11 +204,11 @@ impl Rounds {
         Some(next.max(self.retry_at))
     }
 
-    /// Whether anybody wants this mailbox; then, whether what an answer of this lane finds changed only the sweep found.
-    pub fn is_sweep(&self, lane: Lane, mailbox: MailboxId) -> Option<bool> {
+    /// Whether anybody wants this mailbox; then, whether what an answer of this kind finds changed only the sweep found.
+    pub fn is_sweep(&self, kind: QuestionKind, mailbox: MailboxId) -> Option<bool> {
         let entry = self.entry(mailbox)?;
         let is_asked = |(one, is_sweep): &(MailboxId, bool)| *one == mailbox && !is_sweep;
-        let is_asked_for = lane == Lane::ByName && self.flying.iter().flatten().any(is_asked);
+        let is_asked_for = kind == QuestionKind::ByName && self.flying.iter().flatten().any(is_asked);
         Some(entry.read_in > 0 && !is_asked_for)
     }
 
@@ -227,9 +227,9 @@ impl Rounds {
         Some(format!("{name} cannot be read: {why}"))
     }
 
-    /// How the mailboxes stand.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    /// How many mailboxes are read.
+    pub fn coverage(&self) -> Coverage {
+        self.coverage
     }
 
     fn entry(&self, mailbox: MailboxId) -> Option<&Entry> {
@@ -249,7 +249,7 @@ impl Rounds {
         let Some(free) = self.entries.get_mut(index).filter(|entry| entry.is_none()) else { return };
         let came_in = self.round;
         *free = Some(Entry { name, queue: Queue::None, came_in, read_in: 0, is_missed: false });
-        self.standing.mailboxes += 1;
+        self.coverage.mailboxes += 1;
         let is_covered = self.round == 0 || (self.round == 1 && self.stage == Stage::Everyone);
         if !is_covered {
             self.enqueue(mailbox, Queue::Asked);
@@ -258,8 +258,8 @@ impl Rounds {
 
     fn unwatch(&mut self, mailbox: MailboxId) {
         let Some(entry) = self.entries.get_mut(mailbox.0 as usize).and_then(Option::take) else { return };
-        self.standing.mailboxes -= 1;
-        self.standing.read -= usize::from(entry.is_covered());
+        self.coverage.mailboxes -= 1;
+        self.coverage.read -= usize::from(entry.is_covered());
         if entry.queue != Queue::None {
             self.asked.retain(|waiting| *waiting != mailbox);
             self.swept.retain(|waiting| *waiting != mailbox);
@@ -287,7 +287,7 @@ impl Rounds {
         let Some(entry) = self.entry_mut(mailbox) else { return };
         let was = entry.is_covered();
         (entry.read_in, entry.is_missed) = (round, false);
-        self.standing.read += usize::from(!was);
+        self.coverage.read += usize::from(!was);
         if self.missed.as_ref().is_some_and(|(missed, _)| *missed == mailbox) {
             self.missed = None;
         }
@@ -297,7 +297,7 @@ impl Rounds {
         let Some(entry) = self.entry_mut(mailbox) else { return };
         let was = entry.is_covered();
         entry.is_missed = true;
-        self.standing.read -= usize::from(was);
+        self.coverage.read -= usize::from(was);
         self.missed.get_or_insert((mailbox, why));
     }
 
@@ -364,7 +364,7 @@ impl Rounds {
 
     /// There is nobody to ask for.
     fn is_idle(&self) -> bool {
-        self.standing.mailboxes == 0 && !self.is_searching
+        self.coverage.mailboxes == 0 && !self.is_searching
     }
 
     /// So many wait to be asked by name that it is cheaper to ask for all.
@@ -404,7 +404,7 @@ impl Rounds {
         self.round += 1;
         self.began_at = now;
         let is_barred = self.unanswered.as_ref().is_some_and(|(_, until)| *until > now);
-        let is_waste = !self.is_searching && self.standing.mailboxes.saturating_mul(NAME_COST) < self.users;
+        let is_waste = !self.is_searching && self.coverage.mailboxes.saturating_mul(NAME_COST) < self.users;
         if is_barred || is_waste {
             return self.ask_for_the_rest(now);
         }

@@ -5,7 +5,7 @@ use super::{Login, MAILBOX, Mechanism, Settings, Tls, TokenFrom, TokenLogin, Wat
 use crate::source::examination::{Examiner, Finding};
 use crate::source::keys::Keys;
 use crate::source::kind::{
-    Abilities, Around, Common, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
+    Abilities, Common, ConfigContext, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
 };
 use crate::source::names::Names;
 use crate::source::names::rulebook::Lookup;
@@ -53,7 +53,7 @@ const LOGIN: &[(&str, LoginKind)] = &[
     ("password", LoginKind::Password),
 ];
 
-fn read(keys: &mut dyn Keys, common: Common, around: Around) -> Option<Arc<dyn Configured>> {
+fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<Arc<dyn Configured>> {
     let host = keys.required_text("host");
     let tls = keys.choice("tls", "implicit", TLS);
     let default_port = if matches!(tls, Some(Tls::Implicit)) { 993 } else { 143 };
@@ -83,7 +83,7 @@ fn read(keys: &mut dyn Keys, common: Common, around: Around) -> Option<Arc<dyn C
         extra_roots,
         login: login?,
         // Beside a source that reports every change it only sweeps (adr/0010).
-        watch: if around.has_reports && watch == Watch::Auto { Watch::SweepOnly } else { watch },
+        watch: if context.has_reports && watch == Watch::Auto { Watch::SweepOnly } else { watch },
         poll_interval,
         login_rate,
         sweep_interval,

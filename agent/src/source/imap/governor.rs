@@ -272,7 +272,7 @@ impl Governor {
         let wait = room_wait(back_off.failures, &mut self.rng);
         back_off.wait(now, wait);
         back_off.refused_at = None;
-        self.doubt(mailbox, Doubt::Room, text, is_new, now);
+        self.doubt(mailbox, Doubt::ServerCapacity, text, is_new, now);
     }
 
     fn doubt(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, is_new: bool, now: Moment) {

@@ -6,7 +6,7 @@ use super::{Settings, driver};
 use crate::source::examination::{Examiner, Finding};
 use crate::source::keys::Keys;
 use crate::source::kind::{
-    Abilities, Around, Common, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
+    Abilities, Common, ConfigContext, Configured, Cost, Kind, Pace, Running, StartError, Wiring,
 };
 use crate::source::names::Names;
 use crate::source::names::rulebook::Lookup;
@@ -25,13 +25,13 @@ pub static KIND: Kind = Kind {
 const SEPARATORS: &[(&str, Separator)] =
     &[(":", Separator::Colon), (";", Separator::Semicolon), ("!", Separator::ExclamationMark)];
 
-fn read(keys: &mut dyn Keys, common: Common, around: Around) -> Option<Arc<dyn Configured>> {
+fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<Arc<dyn Configured>> {
     let expected = "an absolute path with {user}, or with {local-part} and perhaps {domain}, like \"/var/mail/{user}/Maildir\"";
     let path = keys.spelled("path", None, expected, Template::parse);
     let separator = keys.choice("flag-separator", ":", SEPARATORS);
     let range = Duration::from_secs(1)..=Duration::from_hours(168);
     let sweep_interval = keys.duration("sweep-interval", "15m", range);
-    let (Common { name, names }, is_searching) = (common, around.watches_all);
+    let (Common { name, names }, is_searching) = (common, context.watches_all);
     let (path, separator) = (path?, separator?);
     Some(Arc::new(Settings { name, path, separator, names, sweep_interval, is_searching }))
 }

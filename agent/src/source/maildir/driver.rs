@@ -287,17 +287,17 @@ impl Looking {
     }
 
     fn count(&self) {
-        let standing = self.watcher.standing();
-        self.counters.watched.set(standing.watched as u64);
-        self.counters.waiting.set((standing.mailboxes - standing.watched) as u64);
+        let coverage = self.watcher.coverage();
+        self.counters.watched.set(coverage.watched as u64);
+        self.counters.waiting.set((coverage.mailboxes - coverage.watched) as u64);
     }
 
     /// What keeps mailboxes from being watched; the log is told when it begins.
     fn tell(&self) {
-        let standing = self.watcher.standing();
-        let failure = self.failure(standing.unwatched, standing.mailboxes).or_else(|| {
-            let why = standing.failure?;
-            Some(format!("{} Maildirs cannot be read; one of them: {why}", standing.failed))
+        let coverage = self.watcher.coverage();
+        let failure = self.failure(coverage.unwatched, coverage.mailboxes).or_else(|| {
+            let why = coverage.failure?;
+            Some(format!("{} Maildirs cannot be read; one of them: {why}", coverage.failed))
         });
         let mut known = self.shared.failure.lock();
         if let (None, Some(failure)) = (&*known, &failure) {

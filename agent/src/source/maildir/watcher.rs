@@ -87,9 +87,9 @@ struct Entry {
     rests_until: Moment,
 }
 
-/// How the mailboxes of a source stand, for metrics and readiness.
+/// How many mailboxes of a source are read, for metrics and readiness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Coverage {
     /// All of them.
     pub mailboxes: usize,
     /// Those whose folders are watched.
@@ -183,10 +183,10 @@ impl Watcher {
         rested.into_iter().chain(self.sweep.poll_timeout()).min()
     }
 
-    /// How the mailboxes stand.
-    pub fn standing(&self) -> Standing {
+    /// How many mailboxes are read.
+    pub fn coverage(&self) -> Coverage {
         let first = self.failed.first().and_then(|mailbox| self.entries.get(mailbox));
-        Standing {
+        Coverage {
             mailboxes: self.entries.len(),
             watched: self.watched,
             unwatched: self.unwatched,

@@ -2,7 +2,7 @@
 
 use super::subscription::{instant, milliseconds};
 use crate::identity::partner::AuthServer;
-use crate::store::Kept;
+use crate::store::UpsertOutcome;
 use crate::time::UnixMs;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -14,13 +14,13 @@ pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<AuthServer>> {
     select.query_map([], server)?.collect()
 }
 
-pub(super) fn keep(db: &Connection, server: &AuthServer) -> rusqlite::Result<Kept> {
+pub(super) fn keep(db: &Connection, server: &AuthServer) -> rusqlite::Result<UpsertOutcome> {
     let Some(before) = find(db, &server.name)? else {
         db.execute(
             "INSERT INTO auth_server (name, metadata_url, document, fetched_at_ms) VALUES (?1, ?2, ?3, ?4)",
             params![server.name, server.metadata_url, server.document, server.fetched_at.map(milliseconds)],
         )?;
-        return Ok(Kept::Created);
+        return Ok(UpsertOutcome::Created);
     };
     let is_url_same = before.metadata_url == server.metadata_url;
     let (document, fetched_at) = match &server.document {
@@ -31,7 +31,7 @@ pub(super) fn keep(db: &Connection, server: &AuthServer) -> rusqlite::Result<Kep
         "UPDATE auth_server SET metadata_url = ?2, document = ?3, fetched_at_ms = ?4 WHERE name = ?1",
         params![before.name, server.metadata_url, document, fetched_at.map(milliseconds)],
     )?;
-    Ok(if is_url_same { Kept::Unchanged } else { Kept::Corrected })
+    Ok(if is_url_same { UpsertOutcome::Unchanged } else { UpsertOutcome::Corrected })
 }
 
 pub(super) fn keep_document(

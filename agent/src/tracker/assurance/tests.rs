@@ -87,10 +87,10 @@ fn the_log_says_once_that_a_mailbox_is_unknown_and_once_that_it_is_known_again()
         listed_unknown: ids.iter().copied().map(MailboxId).collect(),
         ..Census::default()
     };
-    let mut bulletin = Bulletin::default();
+    let mut unknown_log = UnknownLog::default();
     let mut look = |ids: &[u32]| {
         let numbers = |ids: Vec<MailboxId>| ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
-        bulletin.look(&census(ids)).map(|news| (numbers(news.begun), numbers(news.ended)))
+        unknown_log.look(&census(ids)).map(|changes| (numbers(changes.begun), numbers(changes.ended)))
     };
     assert_eq!(look(&[]), None);
     assert_eq!(look(&[1, 3]), Some((vec![1, 3], vec![])));

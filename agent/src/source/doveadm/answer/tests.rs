@@ -14,7 +14,9 @@ fn counts(unseen: u32, uid_validity: u32, modseq: u64) -> Counts {
 }
 
 /// All that is said, and whether the answer came to its end.
-fn read_in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec<Said>, bool), Strange> {
+fn read_in_pieces<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(Vec<AnswerPart>, bool), NotDoveadm> {
     let (mut reader, mut all) = (Reader::default(), Vec::new());
     for piece in pieces {
         reader.read(piece, |said| all.push(said))?;
@@ -22,18 +24,18 @@ fn read_in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(Vec
     Ok((all, reader.is_over()))
 }
 
-fn read(answer: &str) -> Result<(Vec<Said>, bool), Strange> {
+fn read(answer: &str) -> Result<(Vec<AnswerPart>, bool), NotDoveadm> {
     read_in_pieces([answer.as_bytes()])
 }
 
-fn tag(text: &str) -> Said {
-    Said::Tag(text.to_owned())
+fn tag(text: &str) -> AnswerPart {
+    AnswerPart::Tag(text.to_owned())
 }
 
 #[test]
 fn rows_failures_and_tags_are_told_in_their_order_wherever_the_answer_is_cut() {
-    let of = |user: &str, counts| Said::OfUser(user.to_owned(), counts);
-    let failed = |why: &str| Said::Failed(why.to_owned());
+    let of = |user: &str, counts| AnswerPart::OfUser(user.to_owned(), counts);
+    let failed = |why: &str| AnswerPart::Failed(why.to_owned());
     let cases = [
         (
             MEASURED,
@@ -46,7 +48,7 @@ fn rows_failures_and_tags_are_told_in_their_order_wherever_the_answer_is_cut() {
         (
             MEASURED_BY_NAME,
             vec![
-                Said::OfQuestion(counts(1, 9, 8)),
+                AnswerPart::OfQuestion(counts(1, 9, 8)),
                 tag("7"),
                 failed("exit code 75"),
                 tag("8"),
@@ -96,10 +98,11 @@ fn a_row_that_cannot_be_understood_costs_that_row_alone() {
     let good = r#"{"username":"u\"2\\","unseen":3}"#;
     for row in rows {
         let (said, _) = read(&format!(r#"[["doveadmResponse",[{row} , {good}],"t"]]"#)).unwrap();
-        let expected = [Said::Skipped, Said::OfUser("u\"2\\".to_owned(), counts(3, 0, 0)), tag("t")];
+        let expected =
+            [AnswerPart::Skipped, AnswerPart::OfUser("u\"2\\".to_owned(), counts(3, 0, 0)), tag("t")];
         // A quote too many swallows what follows it, up to the next.
         if row.contains("\"\"}") {
-            assert_eq!(said.first(), Some(&Said::Skipped), "{row:.80}");
+            assert_eq!(said.first(), Some(&AnswerPart::Skipped), "{row:.80}");
         } else {
             assert_eq!(said, expected, "{row:.80}");
         }
@@ -118,12 +121,12 @@ fn a_count_is_read_whatever_stands_beside_it() {
     for row in rows {
         let (said, is_over) =
             read(&format!("\u{feff} [ [\"doveadmResponse\" , [{row}] , 7, \"x\", null, {{}}]]")).unwrap();
-        let expected = [Said::OfUser("u1".to_owned(), counts(1, 0, 0)), tag("7")];
+        let expected = [AnswerPart::OfUser("u1".to_owned(), counts(1, 0, 0)), tag("7")];
         assert!(is_over && said.starts_with(&expected), "{row}: {said:?}");
     }
     assert_eq!(
         read(r#"[["error",{"type":"exitCode","exitCode":"67"},null]]"#).unwrap().0,
-        [Said::Failed("there is no such user".to_owned())]
+        [AnswerPart::Failed("there is no such user".to_owned())]
     );
 }
 
@@ -156,7 +159,7 @@ fn a_cut_answer_is_not_over_and_what_is_no_answer_of_doveadms_is_told() {
 fn a_million_users_are_read_one_row_at_a_time() {
     let (mut reader, mut users, mut unseen) = (Reader::default(), 0_u32, 0_u64);
     let mut tell = |said| {
-        if let Said::OfUser(_, counts) = said {
+        if let AnswerPart::OfUser(_, counts) = said {
             users += 1;
             unseen += u64::from(counts.unseen);
         }
@@ -201,7 +204,7 @@ proptest! {
             "uidvalidity": validity.to_string(), "highestmodseq": modseq.to_string(),
         });
         let (said, is_over) = read(&serde_json::json!([["doveadmResponse", [row], "t"]]).to_string()).unwrap();
-        prop_assert_eq!(said, vec![Said::OfUser(user, counts(unseen, validity, modseq)), tag("t")]);
+        prop_assert_eq!(said, vec![AnswerPart::OfUser(user, counts(unseen, validity, modseq)), tag("t")]);
         prop_assert!(is_over);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ANSWER_WAIT, Channel};
 use crate::event::MailboxId;
-use crate::source::doveadm::answer::Said;
+use crate::source::doveadm::answer::AnswerPart;
 use crate::source::doveadm::rounds::Trouble;
 use crate::source::doveadm::{Settings, question};
 use crate::source::examination::{Condition, Examiner, Finding};
@@ -59,9 +59,9 @@ pub async fn count_of(settings: &Settings, mailbox: &str) -> Result<u32, String>
     let user = settings.names.server(mailbox).into();
     let (mut counted, mut failed) = (None, None);
     let heard = |said| match said {
-        Said::OfUser(_, counts) | Said::OfQuestion(counts) => counted = Some(counts.unseen),
-        Said::Failed(why) => failed = Some(why),
-        Said::Skipped | Said::Tag(_) => {}
+        AnswerPart::OfUser(_, counts) | AnswerPart::OfQuestion(counts) => counted = Some(counts.unseen),
+        AnswerPart::Failed(why) => failed = Some(why),
+        AnswerPart::Skipped | AnswerPart::Tag(_) => {}
     };
     channel.ask(question::of_these(&[(MailboxId(0), user)]), ANSWER_WAIT, heard).await.map_err(text)?;
     counted.ok_or_else(|| failed.unwrap_or_else(|| "no count in the answer".to_owned()))
@@ -75,9 +75,9 @@ pub async fn users(settings: &Settings) -> Result<Option<usize>, String> {
     let channel = Channel::new(settings).map_err(|error| error.to_string())?;
     let (mut users, mut failed) = (0, None);
     let heard = |said| match said {
-        Said::OfUser(..) => users += 1,
-        Said::Failed(why) => failed = Some(why),
-        Said::OfQuestion(_) | Said::Skipped | Said::Tag(_) => {}
+        AnswerPart::OfUser(..) => users += 1,
+        AnswerPart::Failed(why) => failed = Some(why),
+        AnswerPart::OfQuestion(_) | AnswerPart::Skipped | AnswerPart::Tag(_) => {}
     };
     match channel.ask(question::of_everyone(), EVERYONE_PATIENCE, heard).await {
         Ok(()) => failed.map_or(Ok(Some(users)), Err),

@@ -49,7 +49,7 @@ impl Bench {
     /// Rows of these mailboxes, and the end, in an answer about all.
     fn answer_everyone(&mut self, mailboxes: impl IntoIterator<Item = u32>, users: usize) {
         mailboxes.into_iter().for_each(|id| self.tell(Input::Read(MailboxId(id))));
-        self.tell(Input::Ended(Lane::Everyone, Ok(users)));
+        self.tell(Input::Ended(QuestionKind::Everyone, Ok(users)));
     }
 
     fn answer_these(&mut self, outputs: &[Output]) {
@@ -57,7 +57,7 @@ impl Bench {
         for id in &read {
             self.tell(Input::Read(MailboxId(*id)));
         }
-        self.tell(Input::Ended(Lane::ByName, Ok(read.len())));
+        self.tell(Input::Ended(QuestionKind::ByName, Ok(read.len())));
     }
 }
 
@@ -81,7 +81,7 @@ fn a_thousand_mailboxes_are_read_by_one_question_and_again_within_the_interval()
     assert_eq!(bench.asked(), [], "whoever came meanwhile is covered");
     bench.pass(Duration::from_secs(3));
     bench.answer_everyone(0..1000, 1000);
-    assert_eq!(bench.rounds.standing(), Standing { mailboxes: 1000, read: 1000 });
+    assert_eq!(bench.rounds.coverage(), Coverage { mailboxes: 1000, read: 1000 });
     assert_eq!(bench.wait(), [Output::AskEveryone]);
     let waited = bench.now.since(began);
     assert!(waited <= INTERVAL && waited >= INTERVAL * 8 / 10, "{waited:?}");
@@ -94,9 +94,9 @@ fn nobody_is_asked_while_nobody_is_watched() {
     bench.answer_everyone([0], 1);
     bench.tell(Input::Unwatch(MailboxId(0)));
     assert_eq!((bench.rounds.poll_timeout(), bench.asked()), (None, vec![]));
-    assert_eq!(bench.rounds.is_sweep(Lane::Everyone, MailboxId(0)), None, "a late row is of no use");
+    assert_eq!(bench.rounds.is_sweep(QuestionKind::Everyone, MailboxId(0)), None, "a late row is of no use");
     bench.tell(Input::Read(MailboxId(0)));
-    assert_eq!(bench.rounds.standing(), Standing::default());
+    assert_eq!(bench.rounds.coverage(), Coverage::default());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_source_that_looks_for_mailboxes_asks_for_all_and_those_that_it_found_are_re
         bench.tell(Input::Watch(MailboxId(id), "found".into()));
     }
     bench.pass(Duration::from_secs(1));
-    bench.tell(Input::Ended(Lane::Everyone, Ok(1000)));
+    bench.tell(Input::Ended(QuestionKind::Everyone, Ok(1000)));
     let (mut by_name, since) = (0, bench.now);
     loop {
         let asked = bench.wait();
@@ -123,7 +123,7 @@ fn a_source_that_looks_for_mailboxes_asks_for_all_and_those_that_it_found_are_re
     let waited = bench.now.since(since);
     assert!(by_name < 500 && waited <= Duration::from_secs(2), "{by_name} by name, {waited:?}");
     bench.answer_everyone(0..1000, 1000);
-    assert_eq!(bench.rounds.standing().read, 1000);
+    assert_eq!(bench.rounds.coverage().read, 1000);
     let before = bench.now;
     assert_eq!(bench.wait(), [Output::AskEveryone], "all, since there may be new ones");
     assert!(bench.now.since(before) > INTERVAL / 2);
@@ -136,7 +136,7 @@ fn a_source_that_looks_for_mailboxes_asks_for_all_and_those_that_it_found_are_re
 fn where_no_row_is_of_a_watched_mailbox_no_second_round_follows_at_once() {
     let mut bench = Bench::new(1000);
     bench.wait();
-    bench.tell(Input::Ended(Lane::Everyone, Ok(1000)));
+    bench.tell(Input::Ended(QuestionKind::Everyone, Ok(1000)));
     for _ in 0..10 {
         let asked = bench.wait();
         assert_eq!(these(&asked).len(), 100);
@@ -173,20 +173,20 @@ fn a_mailbox_without_a_row_is_asked_by_name_and_one_that_cannot_be_read_is_told_
     assert_eq!(these(&asked), [2, 4]);
     bench.tell(Input::Read(MailboxId(2)));
     bench.tell(Input::Missed(MailboxId(4), "there is no such user".to_owned()));
-    bench.tell(Input::Ended(Lane::ByName, Ok(2)));
-    assert_eq!(bench.rounds.standing(), Standing { mailboxes: 5, read: 4 });
+    bench.tell(Input::Ended(QuestionKind::ByName, Ok(2)));
+    assert_eq!(bench.rounds.coverage(), Coverage { mailboxes: 5, read: 4 });
     assert_eq!(bench.rounds.remark().as_deref(), Some("u4 cannot be read: there is no such user"));
     assert_eq!(bench.rounds.failure(), None, "the others are read");
     assert_eq!(bench.wait(), [Output::AskEveryone], "the round is over");
     bench.answer_everyone(0..5, 5);
-    assert_eq!((bench.rounds.standing().read, bench.rounds.remark()), (5, None));
+    assert_eq!((bench.rounds.coverage().read, bench.rounds.remark()), (5, None));
 }
 
 #[test]
 fn where_all_cannot_be_asked_for_everyone_is_asked_by_name_and_all_are_tried_again_hours_later() {
     let mut bench = Bench::new(250);
     bench.wait();
-    bench.tell(Input::Ended(Lane::Everyone, Err(Trouble::Unanswered("exit code 75".to_owned()))));
+    bench.tell(Input::Ended(QuestionKind::Everyone, Err(Trouble::Unanswered("exit code 75".to_owned()))));
     let since = bench.now;
     for (round, name) in (0..3).flat_map(|round| [(round, 100), (round, 100), (round, 50)]) {
         let asked = bench.wait();
@@ -194,7 +194,7 @@ fn where_all_cannot_be_asked_for_everyone_is_asked_by_name_and_all_are_tried_aga
         assert_eq!(bench.asked(), [], "one at a time");
         bench.answer_these(&asked);
     }
-    assert_eq!(bench.rounds.standing().read, 250);
+    assert_eq!(bench.rounds.coverage().read, 250);
     assert!(bench.rounds.remark().expect("it should be known").contains("exit code 75"));
     assert_eq!(bench.rounds.failure(), None);
     loop {
@@ -236,13 +236,17 @@ fn questions_of_others_are_asked_by_name_beside_a_round_and_gathered() {
     bench.wait();
     bench.tell(Input::Ask(MailboxId(7)));
     assert_eq!(these(&bench.asked()), [7]);
-    assert_eq!(bench.rounds.is_sweep(Lane::ByName, MailboxId(7)), Some(false), "somebody had told of it");
+    assert_eq!(
+        bench.rounds.is_sweep(QuestionKind::ByName, MailboxId(7)),
+        Some(false),
+        "somebody had told of it"
+    );
     for id in (0..150).chain(0..150) {
         bench.tell(Input::Ask(MailboxId(id)));
     }
     assert_eq!(bench.asked(), [], "one question at a time");
     bench.tell(Input::Read(MailboxId(7)));
-    bench.tell(Input::Ended(Lane::ByName, Ok(1)));
+    bench.tell(Input::Ended(QuestionKind::ByName, Ok(1)));
     assert_eq!(bench.asked(), [], "it rests");
     let asked = bench.wait();
     assert_eq!(these(&asked), (0..100).collect::<Vec<_>>());
@@ -252,7 +256,7 @@ fn questions_of_others_are_asked_by_name_beside_a_round_and_gathered() {
     bench.tell(Input::Ask(MailboxId(120)));
     bench.answer_these(&asked);
     assert_eq!(these(&bench.wait()), [120], "asked after its question was sent");
-    bench.tell(Input::Ended(Lane::ByName, Ok(0)));
+    bench.tell(Input::Ended(QuestionKind::ByName, Ok(0)));
     bench.answer_everyone(0..300, 300);
     bench.tell(Input::Watch(MailboxId(300), "new".into()));
     assert_eq!(these(&bench.wait()), [300], "a new mailbox is read at once");
@@ -265,7 +269,7 @@ fn nothing_is_asked_of_a_server_that_is_down_but_now_and_then() {
     let end = bench.now.after(Duration::from_hours(1));
     while bench.now < end {
         assert_eq!(bench.wait(), [Output::AskEveryone]);
-        bench.tell(Input::Ended(Lane::Everyone, Err(unreachable())));
+        bench.tell(Input::Ended(QuestionKind::Everyone, Err(unreachable())));
         bench.tell(Input::Ask(MailboxId(1)));
         assert_eq!(bench.asked(), [], "not now");
         assert_eq!(bench.rounds.failure(), Some("gone"));
@@ -274,7 +278,7 @@ fn nothing_is_asked_of_a_server_that_is_down_but_now_and_then() {
     assert!((25..80).contains(&tries), "{tries} in an hour");
     bench.wait();
     bench.answer_everyone(0..3, 3);
-    assert_eq!((bench.rounds.failure(), bench.rounds.standing().read), (None, 3));
+    assert_eq!((bench.rounds.failure(), bench.rounds.coverage().read), (None, 3));
 }
 
 #[test]
@@ -283,7 +287,7 @@ fn a_refused_credential_is_tried_a_dozen_times_an_hour_or_two() {
     let (mut tries, end) = (0, bench.now.after(Duration::from_hours(1)));
     while bench.now < end {
         bench.wait();
-        bench.tell(Input::Ended(Lane::Everyone, Err(Trouble::Refused("401".to_owned()))));
+        bench.tell(Input::Ended(QuestionKind::Everyone, Err(Trouble::Refused("401".to_owned()))));
         tries += 1;
     }
     assert!((12..=25).contains(&tries), "{tries} in an hour");
@@ -296,12 +300,12 @@ fn what_was_asked_by_name_when_the_server_went_down_is_asked_again() {
     bench.answer_everyone([0], 1);
     assert_eq!(these(&bench.wait()), [1, 2]);
     bench.tell(Input::Ask(MailboxId(0)));
-    bench.tell(Input::Ended(Lane::ByName, Err(unreachable())));
+    bench.tell(Input::Ended(QuestionKind::ByName, Err(unreachable())));
     let asked = bench.wait();
     assert_eq!(these(&asked), [0, 1, 2]);
-    assert_eq!(bench.rounds.is_sweep(Lane::ByName, MailboxId(0)), Some(false));
+    assert_eq!(bench.rounds.is_sweep(QuestionKind::ByName, MailboxId(0)), Some(false));
     bench.answer_these(&asked);
-    assert_eq!((bench.rounds.failure(), bench.rounds.standing().read), (None, 3));
+    assert_eq!((bench.rounds.failure(), bench.rounds.coverage().read), (None, 3));
     assert_eq!(bench.wait(), [Output::AskEveryone]);
 }
 
@@ -309,10 +313,14 @@ fn what_was_asked_by_name_when_the_server_went_down_is_asked_again() {
 fn only_what_a_sweep_finds_of_a_mailbox_that_was_read_before_is_a_correction() {
     let mut bench = Bench::new(2);
     bench.wait();
-    assert_eq!(bench.rounds.is_sweep(Lane::Everyone, MailboxId(0)), Some(false), "it is the first reading");
+    assert_eq!(
+        bench.rounds.is_sweep(QuestionKind::Everyone, MailboxId(0)),
+        Some(false),
+        "it is the first reading"
+    );
     bench.answer_everyone([0, 1], 2);
-    assert_eq!(bench.rounds.is_sweep(Lane::Everyone, MailboxId(0)), Some(true));
-    assert_eq!(bench.rounds.is_sweep(Lane::Everyone, MailboxId(9)), None);
+    assert_eq!(bench.rounds.is_sweep(QuestionKind::Everyone, MailboxId(0)), Some(true));
+    assert_eq!(bench.rounds.is_sweep(QuestionKind::Everyone, MailboxId(9)), None);
 }
 
 #[test]
@@ -336,6 +344,6 @@ fn a_mailbox_unwatched_while_it_waits_or_is_asked_for_ends_no_round_too_late() {
     bench.tell(Input::Ask(MailboxId(3)));
     bench.tell(Input::Unwatch(MailboxId(3)));
     bench.tell(Input::Read(MailboxId(1)));
-    bench.tell(Input::Ended(Lane::ByName, Ok(1)));
+    bench.tell(Input::Ended(QuestionKind::ByName, Ok(1)));
     assert_eq!(bench.wait(), [Output::AskEveryone]);
 }

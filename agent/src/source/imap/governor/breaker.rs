@@ -31,8 +31,8 @@ pub(super) enum Doubt {
     Credential,
     /// The shared credential, although the server's words may blame the mailbox.
     Mailbox,
-    /// The server's room: it says so, or ends the connection during the log-in.
-    Room,
+    /// The server's capacity: it says so, or ends the connection during the log-in.
+    ServerCapacity,
 }
 
 /// A log-in that did not work.
@@ -108,11 +108,11 @@ impl Breaker {
                 // It was on its way when the first one was refused.
                 return;
             }
-            let is_evidence = is_new || (doubt == Doubt::Room && open.is_several);
+            let is_evidence = is_new || (doubt == Doubt::ServerCapacity && open.is_several);
             (is_several, times) = (open.is_several, open.times + u32::from(is_evidence));
         }
         let wait = match doubt {
-            Doubt::Room => room_wait(times, rng),
+            Doubt::ServerCapacity => room_wait(times, rng),
             _ => refused_wait(times + first_wait(doubt, is_proven)),
         };
         let until = now.after(wait);
@@ -126,7 +126,7 @@ impl Breaker {
         let open = self.0.as_ref()?;
         let text = &open.text;
         match open.doubt {
-            Doubt::Room if open.is_several => {
+            Doubt::ServerCapacity if open.is_several => {
                 Some(format!("the server turns log-ins away, which are tried less and less often: {text}"))
             }
             Doubt::Credential if open.is_several || !is_anyone_in => Some(stopped(text)),
@@ -143,7 +143,7 @@ fn stopped(text: &str) -> String {
 /// Which of [`REFUSED_WAITS`] is the first.
 const fn first_wait(doubt: Doubt, is_proven: bool) -> u32 {
     match (doubt, is_proven) {
-        (_, true) | (Doubt::Room, _) => 0,
+        (_, true) | (Doubt::ServerCapacity, _) => 0,
         (Doubt::Mailbox, false) => 1,
         (Doubt::Credential, false) => 2,
     }

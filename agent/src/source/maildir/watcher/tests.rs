@@ -103,7 +103,7 @@ fn a_missing_maildir_is_looked_at_when_its_entry_appears_and_its_watch_is_kept_w
     assert_eq!(wanted(&mut watcher), (vec![], vec![WatchId(10)]));
     watcher.handle(at(13), Input::Looked(TWO, watched(13), FAST));
     assert_eq!(wanted(&mut watcher), (vec![], vec![WatchId(9)]));
-    assert_eq!((watcher.standing().watched, watcher.awaited.len()), (2, 0));
+    assert_eq!((watcher.coverage().watched, watcher.awaited.len()), (2, 0));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn folders_that_go_are_looked_for_and_their_watches_given_back() {
     watcher.handle(at(10), Input::Gone(WatchId(2)));
     assert_eq!(wanted(&mut watcher), (vec![ONE], vec![WatchId(1), WatchId(2)]));
     watcher.handle(at(11), Input::Looked(ONE, missing(9, "u1"), FAST));
-    assert_eq!(watcher.standing().watched, 0);
+    assert_eq!(watcher.coverage().watched, 0);
     watcher.handle(at(12), Input::Gone(WatchId(9)));
     assert_eq!(wanted(&mut watcher), (vec![ONE, TWO], vec![WatchId(9)]));
     assert!(watcher.awaited.is_empty() && watcher.folders.is_empty());
@@ -137,14 +137,14 @@ fn an_unwatched_mailbox_leaves_nothing() {
     // A look that was under way comes back.
     watcher.handle(at(11), Input::Looked(ONE, watched(5), FAST));
     assert_eq!(wanted(&mut watcher).1, [WatchId(5), WatchId(6)]);
-    assert_eq!((watcher.standing(), watcher.poll_timeout()), (Standing::default(), None));
+    assert_eq!((watcher.coverage(), watcher.poll_timeout()), (Coverage::default(), None));
 }
 
 #[test]
 fn everyone_is_swept_within_the_interval_with_or_without_a_watch() {
     let mut watcher = looked(Look::Unwatched, Look::Failed("denied".into()));
-    let standing = watcher.standing();
-    assert_eq!((standing.unwatched, standing.failed, standing.failure.as_deref()), (1, 1, Some("denied")));
+    let coverage = watcher.coverage();
+    assert_eq!((coverage.unwatched, coverage.failed, coverage.failure.as_deref()), (1, 1, Some("denied")));
     watcher.handle(at(1).after(INTERVAL), Input::Timeout);
     let mut swept = Vec::new();
     while let Some(Output::Look(mailbox, _, is_sweep)) = watcher.poll_output() {
@@ -155,15 +155,15 @@ fn everyone_is_swept_within_the_interval_with_or_without_a_watch() {
     assert_eq!(swept, [ONE, TWO]);
     watcher.handle(at(2).after(INTERVAL), Input::Looked(ONE, watched(1), FAST));
     watcher.handle(at(2).after(INTERVAL), Input::Looked(TWO, Look::Failed("denied".into()), FAST));
-    let standing = watcher.standing();
-    assert_eq!((standing.watched, standing.unwatched, standing.failed), (1, 0, 1));
+    let coverage = watcher.coverage();
+    assert_eq!((coverage.watched, coverage.unwatched, coverage.failed), (1, 0, 1));
     assert!(watcher.poll_timeout() <= Some(at(2).after(INTERVAL * 2)));
 }
 
 #[test]
 fn mailboxes_that_lead_to_one_maildir_stir_together_and_the_last_one_releases_its_watches() {
     let mut watcher = looked(watched(1), watched(1));
-    assert_eq!(watcher.standing().watched, 2);
+    assert_eq!(watcher.coverage().watched, 2);
     watcher.handle(at(10), Input::Stirred(WatchId(2), name("m")));
     assert_eq!(wanted(&mut watcher), (vec![ONE, TWO], vec![]));
     for mailbox in [ONE, TWO] {
@@ -190,7 +190,7 @@ fn mailboxes_that_lead_to_one_maildir_lose_and_find_it_together() {
         [],
         "a link that now leads elsewhere leaves the other one its watches"
     );
-    assert_eq!(watcher.standing().watched, 2);
+    assert_eq!(watcher.coverage().watched, 2);
 }
 
 #[test]
