@@ -4,11 +4,11 @@
 //! store. Each room's `Settings` are filled here. Secrets come from files that only their owner can read.
 
 mod advice;
+mod config_file;
 mod keys;
 mod names;
 mod secret;
 mod sections;
-mod sheet;
 mod sources;
 mod trust;
 mod value;
@@ -25,7 +25,7 @@ use crate::identity::auth_config::AuthConfig;
 use crate::identity::principal::Principal;
 use crate::source::kind::Configured;
 use crate::{admin, endpoint, subscription};
-use sheet::Sheet;
+use config_file::ConfigFile;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -232,16 +232,12 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 }
 
 fn read(text: &str, base: &Path) -> Result<Config, Vec<Fault>> {
-    let mut sheet = Sheet::new(text, base);
+    let mut file = ConfigFile::new(text, base);
     let document = DeTable::parse(text).map_err(|error| {
-        let line = sheet.line(error.span().map_or(0, |span| span.start));
+        let line = file.line(error.span().map_or(0, |span| span.start));
         let what = error.message().lines().collect::<Vec<_>>().join("; ");
         vec![Fault { line, key: String::new(), what, is_permission: false }]
     })?;
-    let config = sections::config(&mut sheet, document.get_ref());
-    if sheet.faults.is_empty() {
-        Ok(Config { settings: sheet.settings, ..config })
-    } else {
-        Err(sheet.faults)
-    }
+    let config = sections::config(&mut file, document.get_ref());
+    if file.faults.is_empty() { Ok(Config { settings: file.settings, ..config }) } else { Err(file.faults) }
 }

@@ -6,12 +6,12 @@
 
 mod census;
 mod endpoint;
-mod handed;
 mod health;
 mod ledger;
 mod mailbox;
 mod observer;
 mod relay;
+mod socket_activation;
 mod sources;
 mod watchdog;
 
@@ -31,11 +31,11 @@ use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
-use handed::Handed;
 use health::Troubles;
 use observer::DaemonObserver;
 use parking_lot::Mutex;
 use relay::Relay;
+use socket_activation::ActivatedSockets;
 use sources::Sources;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub enum RunError {
     Source(#[from] StartError),
     /// Sockets of the service manager.
     #[error(transparent)]
-    Handed(#[from] handed::Error),
+    SocketActivation(#[from] socket_activation::Error),
     /// An endpoint.
     #[error(transparent)]
     Listen(#[from] crate::listen::driver::Error),
@@ -135,7 +135,7 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
 async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let daemon = open(config, clock, Handed::take_over()?)?;
+    let daemon = open(config, clock, ActivatedSockets::take_over()?)?;
     let health: Arc<dyn admin::Health> = Arc::<Daemon>::clone(&daemon);
     let admin_settings = daemon.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
@@ -173,7 +173,7 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
 }
 
 /// Opens the store and puts the rooms together; nothing runs yet.
-fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, RunError> {
+fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc<Daemon>, RunError> {
     let now = clock.now();
     let store = SqliteStore::open(&config.state_dir, now.unix)?;
     let lock = lock(&config.state_dir)?;
@@ -196,7 +196,7 @@ fn open(config: Config, clock: Clock, handed: Handed) -> Result<Arc<Daemon>, Run
     let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
     let pulses = Arc::new(Pulses::default());
-    let sources = Sources::new(Arc::clone(&observer), clock, handed, Arc::clone(&pulses));
+    let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
     Ok(Arc::new(Daemon {
         clock,
         started_at: now.unix,

@@ -45,7 +45,7 @@ const LISTED: &[(&str, &str)] = &[
     ("agent/src/config/secret.rs", "reads the files of secrets"),
     ("agent/src/config/sections.rs", "reads the file of trusted roots"),
     ("agent/src/run.rs", "starts and ends all parts of the daemon, and takes its signals"),
-    ("agent/src/run/handed.rs", "takes sockets from the service manager"),
+    ("agent/src/run/socket_activation.rs", "takes sockets from the service manager"),
     ("agent/src/run/ledger.rs", "ticks, and calls the store where a thread may wait for the disk"),
     ("agent/src/run/relay.rs", "carries out what the flow asks for"),
     ("agent/src/run/watchdog.rs", "reports to the service manager"),

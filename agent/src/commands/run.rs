@@ -23,7 +23,7 @@ fn failure(error: RunError) -> Failure {
         RunError::Store(error) => return error.into(),
         RunError::AlreadyRunning { .. } => Exit::Unavailable,
         RunError::Source(ref error) if error.is_configuration() => Exit::Config,
-        RunError::Forwarder(_) | RunError::Handed(_) => Exit::Config,
+        RunError::Forwarder(_) | RunError::SocketActivation(_) => Exit::Config,
         _ => Exit::Io,
     };
     Failure { exit, error: Some(error.into()) }

@@ -1,8 +1,8 @@
 //! A table of the file as [`Keys`], with which a kind of source reads what only it has.
 
+use super::config_file::Section;
 use super::secret;
 use super::sections::ca_file;
-use super::sheet::Section;
 use super::value::Spelling;
 use crate::source::keys::{CaFile, Keys, ListenAddress, Take};
 use crate::store::owner_only;

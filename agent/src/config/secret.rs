@@ -1,7 +1,7 @@
 //! Keys that name a file whose first line is a secret: only its owner may read it. The line's end, of whatever kind, and a
 //! mark of byte order before it are not the secret's; every other character is.
 
-use super::sheet::Section;
+use super::config_file::Section;
 use crate::source::keys::Keys;
 use secrecy::SecretString;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Which keys the configuration has, their defaults and limits: product.md §3.1, a function a table.
 
-use super::sheet::{Section, Sheet};
+use super::config_file::{ConfigFile, Section};
 use super::value::Spelling;
 use super::{Auth, Config, Relay, sources};
 use crate::identity::certificate::Certificate;
@@ -20,9 +20,9 @@ const CA_FILE_SIZE_MAX: u64 = 4 * 1024 * 1024;
 /// The most connections that an endpoint may be given: each may hold 8 KiB of a head.
 const CONNECTIONS_MAX: u32 = 10_000;
 
-/// Reads the whole document. Where the sheet has faults afterwards the result is worth nothing.
-pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Config {
-    let mut root = sheet.section("", 1, Some(document));
+/// Reads the whole document. Where the file has faults afterwards the result is worth nothing.
+pub(super) fn config<'d>(file: &mut ConfigFile<'d>, document: &'d DeTable<'d>) -> Config {
+    let mut root = file.section("", 1, Some(document));
     let organization = root.spelled("organization", None, &Spelling::domain()).unwrap_or_default();
     let state_dir = root.path_or("state-dir", "/var/lib/mailbadge");
     let watch_all = root.yes_or_no("watch-all", false);
@@ -30,14 +30,14 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
     let sources = root.table("source");
     root.finish();
     let [auth_table, relay_table, subscriptions_table, count_table, admin_table] = tables;
-    let auth = auth(open(sheet, "auth", auth_table), &organization);
-    let relay = relay(open(sheet, "relay", relay_table));
-    let sources = sources::all(sheet, sources, &organization, watch_all);
-    let (subscriptions, endpoint) = subscriptions(open(sheet, "subscriptions", subscriptions_table));
-    count(open(sheet, "count", count_table));
-    let admin = admin(open(sheet, "admin", admin_table));
+    let auth = auth(open(file, "auth", auth_table), &organization);
+    let relay = relay(open(file, "relay", relay_table));
+    let sources = sources::all(file, sources, &organization, watch_all);
+    let (subscriptions, endpoint) = subscriptions(open(file, "subscriptions", subscriptions_table));
+    count(open(file, "count", count_table));
+    let admin = admin(open(file, "admin", admin_table));
     Config {
-        noticed: std::mem::take(&mut sheet.noticed),
+        noticed: std::mem::take(&mut file.noticed),
         organization,
         state_dir,
         watch_all,
@@ -53,13 +53,13 @@ pub(super) fn config<'d>(sheet: &mut Sheet<'d>, document: &'d DeTable<'d>) -> Co
 
 /// One table by its name; what stands there and is no table is a fault.
 fn open<'s, 'd>(
-    sheet: &'s mut Sheet<'d>,
+    file: &'s mut ConfigFile<'d>,
     name: &'static str,
     found: Option<(usize, &'d DeValue<'d>)>,
 ) -> Section<'s, 'd> {
     let (line, value) = found.map_or((1, None), |(line, value)| (line, Some(value)));
     let table = value.and_then(DeValue::as_table);
-    let mut section = sheet.section(name, line, table);
+    let mut section = file.section(name, line, table);
     if value.is_some() && table.is_none() {
         section.refuse("", format!("expected a table: [{name}]"));
     }

@@ -1,6 +1,6 @@
 //! The keys that every `[[source]]` has; a kind reads its own.
 
-use super::sheet::{Section, Sheet};
+use super::config_file::{ConfigFile, Section};
 use super::value::Spelling;
 use crate::source::kind::{Common, ConfigContext, Configured, Kind};
 use crate::source::names::{self, Names};
@@ -15,7 +15,7 @@ const SOURCES_MAX: usize = 255;
 /// Reads them all; `organization` is the domain that rules for names mean unless they say another, `watch_all` whether
 /// sources look for mailboxes.
 pub(super) fn all<'d>(
-    sheet: &mut Sheet<'d>,
+    file: &mut ConfigFile<'d>,
     found: Option<(usize, &'d DeValue<'d>)>,
     organization: &str,
     watch_all: bool,
@@ -27,8 +27,7 @@ pub(super) fn all<'d>(
     let Some(tables) = tables.filter(|tables| {
         tables.len() <= SOURCES_MAX && Some(tables.len()) == value.as_array().map(|list| list.len())
     }) else {
-        sheet
-            .section("source", line, None)
+        file.section("source", line, None)
             .refuse("", format!("expected [[source]] tables, {SOURCES_MAX} at most"));
         return Vec::new();
     };
@@ -40,8 +39,8 @@ pub(super) fn all<'d>(
     let mut names = HashSet::new();
     let mut sources = Vec::new();
     for (start, table) in tables {
-        let line = sheet.line(start);
-        let section = sheet.section("source", line, Some(table));
+        let line = file.line(start);
+        let section = file.section("source", line, Some(table));
         sources.extend(one(section, organization, context, &mut names));
     }
     sources
@@ -67,7 +66,7 @@ fn one(
             format!("another source is called {name:?} already; give each a name of its own"),
         );
     }
-    // Where a word is wrong the sheet has the fault; the other keys are read all the same.
+    // Where a word is wrong the file has the fault; the other keys are read all the same.
     let spelled = spelled_names(&mut section, organization).unwrap_or_default();
     let source = (kind.read)(&mut section, Common { name: name.into(), names: spelled }, context);
     section.finish();

@@ -1,8 +1,8 @@
 //! Starts, stops and exchanges sources as the configuration says.
 
 use super::RunError;
-use super::handed::Handed;
 use super::observer::DaemonObserver;
+use super::socket_activation::ActivatedSockets;
 use super::watchdog::Pulses;
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, Observer, SourceId};
@@ -25,7 +25,7 @@ struct Started {
 pub(super) struct Sources {
     observer: Arc<DaemonObserver>,
     clock: Clock,
-    handed: Handed,
+    activated: ActivatedSockets,
     pulses: Arc<Pulses>,
     started: Arc<RunningSources>,
     ids_given: usize,
@@ -49,10 +49,10 @@ impl Sources {
     pub(super) fn new(
         observer: Arc<DaemonObserver>,
         clock: Clock,
-        handed: Handed,
+        activated: ActivatedSockets,
         pulses: Arc<Pulses>,
     ) -> Self {
-        Self { observer, clock, handed, pulses, started: Arc::default(), ids_given: 0 }
+        Self { observer, clock, activated, pulses, started: Arc::default(), ids_given: 0 }
     }
 
     /// Where they are listed.
@@ -68,7 +68,7 @@ impl Sources {
         mailboxes: &[(MailboxId, Arc<str>)],
     ) -> Result<(), RunError> {
         let waited_for = wanted.iter().filter(|source| source.kind().abilities.is_waited_for);
-        self.handed.are_claimed(&waited_for.map(|source| source.name()).collect::<Vec<_>>())?;
+        self.activated.are_claimed(&waited_for.map(|source| source.name()).collect::<Vec<_>>())?;
         let dropped: Vec<Started> =
             self.started.0.lock().extract_if(.., |source| !wanted.contains(&source.settings)).collect();
         self.show_pulses();
@@ -115,7 +115,7 @@ impl Sources {
             return Ok(None);
         }
         let failed = |reason| StartError::System { name: settings.name().into(), reason };
-        self.handed.socket(settings.name()).map_err(failed)
+        self.activated.socket(settings.name()).map_err(failed)
     }
 
     /// Has a source watch these mailboxes, and registers it with the observer as one that can be asked.

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 /// What one file says, with everything that is wrong with it.
 #[derive(Debug)]
-pub(super) struct Sheet<'d> {
+pub(super) struct ConfigFile<'d> {
     text: &'d str,
     /// Relative paths start here: the folder of the file.
     base: &'d Path,
@@ -29,7 +29,7 @@ pub(super) struct Sheet<'d> {
 /// One table of the file, possibly absent.
 #[derive(Debug)]
 pub(super) struct Section<'s, 'd> {
-    sheet: &'s mut Sheet<'d>,
+    file: &'s mut ConfigFile<'d>,
     /// `relay`, `source.main`; empty for the top level.
     name: String,
     /// Line of the table's head, for keys that are missing.
@@ -45,7 +45,7 @@ struct Placed<'d> {
     value: &'d DeValue<'d>,
 }
 
-impl<'d> Sheet<'d> {
+impl<'d> ConfigFile<'d> {
     pub(super) fn new(text: &'d str, base: &'d Path) -> Self {
         Self { text, base, faults: Vec::new(), noticed: Vec::new(), settings: Vec::new() }
     }
@@ -62,7 +62,7 @@ impl<'d> Sheet<'d> {
         line: usize,
         table: Option<&'d DeTable<'d>>,
     ) -> Section<'s, 'd> {
-        Section { sheet: self, name: name.into(), line, table, asked: Vec::new() }
+        Section { file: self, name: name.into(), line, table, asked: Vec::new() }
     }
 }
 
@@ -126,13 +126,13 @@ impl<'d> Section<'_, 'd> {
     /// A path that may be left out; a relative one starts at the file's folder.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         let given = self.optional(key, &Spelling::text())?;
-        Some(self.sheet.base.join(given))
+        Some(self.file.base.join(given))
     }
 
     /// A path with a default.
     pub(super) fn path_or(&mut self, key: &'static str, default: &str) -> PathBuf {
         let given = self.text(key, default);
-        self.sheet.base.join(given)
+        self.file.base.join(given)
     }
 
     /// A span of time with its unit.
@@ -214,20 +214,20 @@ impl<'d> Section<'_, 'd> {
     /// What is odd about a key's value and does not stop anything.
     pub(super) fn notice(&mut self, key: &str, what: String) {
         let key = format!("{}.{key}", self.name);
-        self.sheet.noticed.push(Advice { key, what });
+        self.file.noticed.push(Advice { key, what });
     }
 
     /// As [`Section::refuse`], where it is a matter of permission.
     pub(super) fn forbid(&mut self, key: &'static str, what: impl Into<String>) {
         self.refuse(key, what);
-        if let Some(fault) = self.sheet.faults.last_mut() {
+        if let Some(fault) = self.file.faults.last_mut() {
             fault.is_permission = true;
         }
     }
 
     /// Under which name its keys are shown, those read before included.
     pub(super) fn rename(&mut self, name: String) {
-        for setting in self.sheet.settings.iter_mut().filter(|setting| setting.section == self.name) {
+        for setting in self.file.settings.iter_mut().filter(|setting| setting.section == self.name) {
             setting.section.clone_from(&name);
         }
         self.name = name;
@@ -242,7 +242,7 @@ impl<'d> Section<'_, 'd> {
     pub(super) fn finish(mut self) {
         for (key, _) in self.table.into_iter().flatten() {
             if !self.asked.contains(&key.get_ref().as_ref()) {
-                let line = self.sheet.line(key.span().start);
+                let line = self.file.line(key.span().start);
                 let what = format!("unknown key; the nearest known one is {}", self.nearest(key.get_ref()));
                 self.fault(line, key.get_ref(), what);
             }
@@ -264,18 +264,18 @@ impl<'d> Section<'_, 'd> {
     }
 
     fn placed(&self, value: &'d Spanned<DeValue<'d>>) -> Placed<'d> {
-        Placed { line: self.sheet.line(value.span().start), value: value.get_ref() }
+        Placed { line: self.file.line(value.span().start), value: value.get_ref() }
     }
 
     fn keep(&mut self, key: &'static str, value: String, is_default: bool) {
-        let settings = &mut self.sheet.settings;
+        let settings = &mut self.file.settings;
         settings.push(Setting { section: self.name.clone(), key, value, is_default });
     }
 
     fn fault(&mut self, line: usize, key: &str, what: String) {
         let dot = if self.name.is_empty() || key.is_empty() { "" } else { "." };
         let key = format!("{}{dot}{key}", self.name);
-        self.sheet.faults.push(Fault { line, key, what, is_permission: false });
+        self.file.faults.push(Fault { line, key, what, is_permission: false });
     }
 }
 

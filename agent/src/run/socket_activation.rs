@@ -42,9 +42,9 @@ pub enum Error {
 
 /// The sockets by name. They stay open here, so that a source may be stopped and started.
 #[derive(Debug, Default)]
-pub(super) struct Handed(HashMap<String, OwnedFd>);
+pub(super) struct ActivatedSockets(HashMap<String, OwnedFd>);
 
-impl Handed {
+impl ActivatedSockets {
     /// Takes what was handed to this process; once, since the environment forgets it.
     pub(super) fn take_over() -> Result<Self, Error> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
