@@ -228,7 +228,7 @@ impl Listener<'_> {
                 self.held = Some(Ok(counts));
             }
             (AnswerPart::OfQuestion(_), QuestionKind::Everyone) | (AnswerPart::Skipped, _) => {
-                self.shared.counters.skipped.one()
+                self.shared.counters.skipped.one();
             }
             (AnswerPart::Failed(why), _) => {
                 self.why = Some(why.clone());

@@ -174,7 +174,7 @@ impl World {
             ConnectionReport::LoggedIn => self.checker.logged_in(mailbox.0 as usize),
             ConnectionReport::Ended(Ending::Done) => self.checker.visited(mailbox.0 as usize),
             ConnectionReport::Ended(_) | ConnectionReport::Unreachable(_) => {
-                self.checker.lost(mailbox.0 as usize)
+                self.checker.lost(mailbox.0 as usize);
             }
             _ => {}
         }
