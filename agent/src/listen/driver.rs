@@ -3,7 +3,7 @@
 mod connection;
 
 use super::Listen;
-use super::crowd::makes_room;
+use super::connection_state::makes_room;
 use super::limits::Limits;
 use crate::time::Moment;
 use crate::time::driver::Clock;

@@ -1,10 +1,10 @@
-//! One connection: HTTP/1.1 over any stream, for as long as its [`State`] allows.
+//! One connection: HTTP/1.1 over any stream, for as long as its [`ConnectionState`] allows.
 //!
 //! hyper's own limit on the time for a head also runs while a kept-alive connection is idle, and it has none for bodies
 //! and answers. So the stream, the service and the answer's body report here what happens, and one timer ends the
 //! connection.
 
-use crate::listen::crowd::State;
+use crate::listen::connection_state::ConnectionState;
 use crate::listen::limits::{HEAD_BYTES, HEADERS, Limits};
 use crate::time::Moment;
 use crate::time::driver::Clock;
@@ -32,20 +32,20 @@ use tokio::time::{Instant, sleep_until};
 /// What a connection's parts report of it.
 pub(super) struct Progress {
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<ConnectionState>,
 }
 
 impl Progress {
     /// Of a connection that is accepted now.
     pub(super) fn accepted(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, state: Mutex::new(State::accepted(clock.now().moment)) })
+        Arc::new(Self { clock, state: Mutex::new(ConnectionState::accepted(clock.now().moment)) })
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> ConnectionState {
         *self.state.lock()
     }
 
-    fn note(&self, event: impl FnOnce(&mut State, Moment)) {
+    fn note(&self, event: impl FnOnce(&mut ConnectionState, Moment)) {
         event(&mut self.state.lock(), self.clock.now().moment);
     }
 
@@ -95,13 +95,13 @@ async fn answer(
     body_bytes: usize,
     request: hyper::Request<Incoming>,
 ) -> Result<hyper::Response<Answer>, Infallible> {
-    progress.note(State::asked);
+    progress.note(ConnectionState::asked);
     let response = if request.body().size_hint().lower() > body_bytes as u64 {
         (StatusCode::PAYLOAD_TOO_LARGE, [(header::CONNECTION, "close")]).into_response()
     } else {
         routes.call(request.map(|body| Limited::new(body, body_bytes))).await?
     };
-    progress.note(State::answering);
+    progress.note(ConnectionState::answering);
     Ok(response.map(|body| Answer { body, progress }))
 }
 
@@ -152,7 +152,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.progress.note(State::received);
+            self.progress.note(ConnectionState::received);
         }
         read
     }
@@ -178,7 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.progress.note(State::flushed);
+            self.progress.note(ConnectionState::flushed);
         }
         flushed
     }

@@ -21,14 +21,14 @@ pub enum Phase {
 
 /// What a connection does, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct State {
+pub struct ConnectionState {
     phase: Phase,
     since: Moment,
     /// All of the answer was handed over to be sent.
     is_answered: bool,
 }
 
-impl State {
+impl ConnectionState {
     /// Of a connection accepted at `now`.
     pub const fn accepted(now: Moment) -> Self {
         Self { phase: Phase::Head, since: now, is_answered: false }
@@ -85,7 +85,7 @@ impl State {
 
 /// Which connection makes room for a new one: the oldest of those that have no request under way; without such, the one
 /// whose peer has left its answer lying longest; without such, the oldest.
-pub fn makes_room<Id>(connections: impl Iterator<Item = (Id, State)>) -> Option<Id> {
+pub fn makes_room<Id>(connections: impl Iterator<Item = (Id, ConnectionState)>) -> Option<Id> {
     // A half head is no request: who sends one and no more must not outlive an idle connection that came later.
     let rank = |phase| if phase == Phase::Head { Phase::Idle } else { phase };
     connections.min_by_key(|(_, state)| (rank(state.phase), state.since)).map(|(id, _)| id)
@@ -109,16 +109,16 @@ mod tests {
     };
 
     /// What happens to a connection, one second after the other.
-    type Event = fn(&mut State, Moment);
+    type Event = fn(&mut ConnectionState, Moment);
 
-    const RECEIVED: Event = State::received;
-    const ASKED: Event = State::asked;
-    const ANSWERING: Event = State::answering;
+    const RECEIVED: Event = ConnectionState::received;
+    const ASKED: Event = ConnectionState::asked;
+    const ANSWERING: Event = ConnectionState::answering;
     const ANSWERED: Event = |state, _| state.answered();
-    const FLUSHED: Event = State::flushed;
+    const FLUSHED: Event = ConnectionState::flushed;
 
-    fn after(events: &[Event]) -> State {
-        let mut state = State::accepted(at(0));
+    fn after(events: &[Event]) -> ConnectionState {
+        let mut state = ConnectionState::accepted(at(0));
         for (second, event) in (1..).zip(events) {
             event(&mut state, at(second));
         }
@@ -162,7 +162,7 @@ mod tests {
         ];
         for (connections, expected) in rows {
             let states = connections.iter().map(|&(phase, since)| {
-                let mut state = State::accepted(at(0));
+                let mut state = ConnectionState::accepted(at(0));
                 state.enter(phase, at(since));
                 state
             });
