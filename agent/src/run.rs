@@ -2,7 +2,7 @@
 //!
 //! Four things run beside each other: the sources in threads and tasks of their own, which call the [`observer`]; the
 //! [`relay`] loop, which drives the flow; the [`Ledger`], which keeps the store in step; the admin endpoint, which only
-//! reads. They meet in the tracker, in the flow behind its lock, and nowhere else.
+//! reads. They meet in the tracker, in the way to the relay behind its lock, and nowhere else.
 
 mod census;
 mod endpoint;
@@ -34,7 +34,7 @@ use crate::tracker::Tracker;
 use health::Troubles;
 use observer::DaemonObserver;
 use parking_lot::Mutex;
-use relay::Relay;
+use relay::RelayWay;
 use socket_activation::ActivatedSockets;
 use sources::Sources;
 use std::fs::File;
@@ -97,8 +97,7 @@ struct Daemon {
     started_at: UnixMs,
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
-    flow: Mutex<Flow>,
-    relay: Mutex<Option<Relay>>,
+    relay: RelayWay,
     ledger: Mutex<Ledger>,
     /// What is in doubt: apart from the ledger, which may be waiting for the disk.
     notes: Arc<dyn Notes>,
@@ -108,7 +107,6 @@ struct Daemon {
     observer: Arc<DaemonObserver>,
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
-    wake_relay: Arc<Notify>,
     closed: watch::Sender<bool>,
     troubles: Troubles,
     /// What the log has said of unknown mailboxes.
@@ -202,8 +200,7 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         started_at: now.unix,
         tracker,
         counters,
-        flow: Mutex::new(flow),
-        relay: Mutex::new(None),
+        relay: RelayWay::new(flow, wake_relay),
         gone: ledger.gone(),
         ledger: Mutex::new(ledger),
         notes,
@@ -212,7 +209,6 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         sources: tokio::sync::Mutex::new(sources),
         pulses,
         config: Mutex::new(config),
-        wake_relay,
         closed: watch::Sender::new(false),
         troubles: Troubles::default(),
         census_log: census::Log::default(),
@@ -254,7 +250,7 @@ impl Daemon {
         tell_manager(&[sd_notify::NotifyState::Reloading]);
         match config::load(path) {
             Ok(config) => {
-                self.flow.lock().set(flow_settings(&config));
+                self.relay.flow().set(flow_settings(&config));
                 let wanted = config.sources.clone();
                 let before = std::mem::replace(&mut *self.config.lock(), config.clone());
                 let is_relay_same = before.relay == config.relay && before.auth == config.auth;
@@ -281,7 +277,7 @@ impl Daemon {
     async fn drain(&self) {
         self.sources.lock().await.stop().await;
         let all_sent = async {
-            while !self.is_sent() {
+            while !self.relay.is_sent() {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
@@ -289,18 +285,6 @@ impl Daemon {
             tracing::warn!("not everything was sent; the rest is compared and sent after the next start");
         }
     }
-
-    /// Nothing in flight, and nothing ready that could go.
-    fn is_sent(&self) -> bool {
-        let flow = self.flow.lock();
-        let can_send = flow.trouble().is_none() && self.relay.lock().is_some();
-        is_sent(flow.flying(), flow.is_idle(), can_send)
-    }
-}
-
-/// What is in flight is waited for in any case; what is ready, only where it could go.
-fn is_sent(flying: usize, is_idle: bool, can_send: bool) -> bool {
-    flying == 0 && (is_idle || !can_send)
 }
 
 /// Tells the service manager, where there is one.
@@ -335,25 +319,6 @@ impl Signals {
             _ = self.hangup.recv() => Some(path),
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_sent;
-
-    #[test]
-    fn a_stop_waits_for_what_is_in_flight_and_for_what_could_go() {
-        let rows = [
-            (0, true, true, true),
-            (0, false, true, false),
-            (0, false, false, true),
-            (1, true, true, false),
-            (1, false, false, false),
-        ];
-        for (flying, is_idle, can_send, expected) in rows {
-            assert_eq!(is_sent(flying, is_idle, can_send), expected, "{flying} {is_idle} {can_send}");
         }
     }
 }

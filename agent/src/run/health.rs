@@ -126,7 +126,7 @@ impl Health for Daemon {
             let ledger = self.ledger_snapshot.lock();
             (ledger.identity.clone(), ledger.token_services.clone())
         };
-        let flow = self.flow.lock();
+        let flow = self.relay.flow();
         Figures {
             sources: self.sources(|source| SourceFigures { name: source.name, counters: source.counters }),
             flow: Arc::clone(&self.counters),
@@ -166,7 +166,7 @@ impl Daemon {
     }
 
     fn relay_reasons(&self) -> Vec<String> {
-        let flow = self.flow.lock();
+        let flow = self.relay.flow();
         let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}"));
         let mut token = Vec::new();
         if let Some(TokenState::Failed { error, .. }) = flow.token(self.clock.now()) {
@@ -183,7 +183,7 @@ impl Daemon {
 
     fn relay_status(&self) -> RelayStatus {
         let proxy = self.ledger_snapshot.lock().proxy.clone();
-        let flow = self.flow.lock();
+        let flow = self.relay.flow();
         RelayStatus {
             is_enabled: proxy.as_ref().is_some_and(|proxy| proxy.is_enabled),
             uri: proxy.as_ref().map(|proxy| proxy.uri.clone()).unwrap_or_default(),
@@ -202,7 +202,7 @@ impl Daemon {
 
     fn token_status(&self, now: Now) -> TokenStatus {
         let none = |state: &str| TokenStatus { state: state.to_owned(), expires_at: None };
-        let flow = self.flow.lock();
+        let flow = self.relay.flow();
         match flow.token(now) {
             None => none("none: the proxy is disabled"),
             Some(TokenState::Waiting) => none("none yet"),

@@ -80,24 +80,22 @@ impl Daemon {
             Output::Watch(mailbox, name) => self.observer.watch(mailbox, &name),
             Output::Unwatch(mailbox) => self.observer.unwatch(mailbox),
             Output::TokenServicesChanged => {
-                self.flow.lock().handle(Input::TokenServices(ledger.trust().known()), now);
+                self.relay.handle(Input::TokenServices(ledger.trust().known()), now);
             }
             Output::ProxyChanged => self.set_relay(ledger),
             Output::CredentialsChanged => self.set_credentials(ledger, now),
             Output::SignerChanged => {
-                self.flow.lock().handle(Input::CertificateChanged, now);
-                self.wake_relay.notify_one();
+                self.relay.handle(Input::CertificateChanged, now);
             }
         }
     }
 
     /// Tells the flow what can be presented to its relay now.
     fn set_credentials(&self, ledger: &Ledger, now: Now) {
-        let authority = self.relay.lock().as_ref().map(|relay| relay.url.authority());
+        let authority = self.relay.authority();
         let Some((authority, proxy)) = authority.zip(ledger.proxy()) else { return };
         let configured = configured(&self.config.lock(), ledger, proxy, authority);
-        self.flow.lock().handle(Input::Configured(Box::new(configured)), now);
-        self.wake_relay.notify_one();
+        self.relay.handle(Input::Configured(Box::new(configured)), now);
     }
 
     /// Points the flow at the relay that the proxy's state names, or nowhere.
@@ -111,11 +109,7 @@ impl Daemon {
             .as_ref()
             .map(|relay| config.keeper_settings(configured(&config, ledger, proxy, relay.url.authority())));
         tracing::info!(enabled = settings.is_some(), uri = proxy.uri, "proxy");
-        let mut flow = self.flow.lock();
-        *self.relay.lock() = relay;
-        flow.handle(Input::Relay(settings), self.clock.now());
-        drop(flow);
-        self.wake_relay.notify_one();
+        self.relay.lead_to(relay, settings, self.clock.now());
     }
 
     /// Signs with the current certificate, where it is fit to; the ledger goes on meanwhile.

@@ -1,19 +1,24 @@
-//! Drives the [`Flow`](crate::flow::Flow): sends what it says, tells it what came back.
+//! The way to the relay: drives the [`Flow`], sends what it asks for, hands it the answers. A further way out has a file
+//! like this one, a machine, a lock and a waker of its own, and shares nothing with this one but tracker, notes and store
+//! (adr/0042).
 
 use super::Daemon;
-use crate::flow::{Input, Output, Post};
+use crate::flow::{Flow, Input, Output, Post};
 use crate::forwarder::answer::Failure;
 use crate::forwarder::driver::{self as forwarder, Bearer, Client};
 use crate::forwarder::url::RelayUrl;
 use crate::forwarder::wire::EMPTY_BATCH;
 use crate::https::driver::Client as HttpsClient;
 use crate::ledger::depart;
+use crate::time::Now;
 use crate::token::driver::{fetch_document, request_token};
 use crate::token::exchange::TokenRequest;
+use crate::token::keeper;
 use crate::token::refresh::Fetch;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
@@ -29,12 +34,72 @@ pub(super) struct Relay {
     pub(super) url: Arc<RelayUrl>,
 }
 
+/// The relay's machine, where it sends to, and what wakes its loop.
+pub(super) struct RelayWay {
+    flow: Mutex<Flow>,
+    /// `None` while the proxy is disabled.
+    relay: Mutex<Option<Relay>>,
+    wake: Arc<Notify>,
+}
+
+impl RelayWay {
+    /// A way that leads nowhere yet.
+    pub(super) fn new(flow: Flow, wake: Arc<Notify>) -> Self {
+        Self { flow: Mutex::new(flow), relay: Mutex::default(), wake }
+    }
+
+    /// The machine, to look at or to set.
+    pub(super) fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock()
+    }
+
+    /// The relay's host and port, as tokens name it.
+    pub(super) fn authority(&self) -> Option<String> {
+        self.relay.lock().as_ref().map(|relay| relay.url.authority())
+    }
+
+    /// Hands the machine what comes from elsewhere in the daemon, and wakes its loop.
+    pub(super) fn handle(&self, input: Input, now: Now) {
+        self.flow.lock().handle(input, now);
+        self.wake.notify_one();
+    }
+
+    /// From now on batches go to this relay, or nowhere.
+    pub(super) fn lead_to(&self, relay: Option<Relay>, settings: Option<keeper::Settings>, now: Now) {
+        // Both under one lock: a token made for one relay must never go to another.
+        let mut flow = self.flow.lock();
+        *self.relay.lock() = relay;
+        flow.handle(Input::Relay(settings), now);
+        drop(flow);
+        self.wake.notify_one();
+    }
+
+    /// What the machine wants done next, and the relay to do it with.
+    fn next(&self, now: Now) -> Option<(Output, Option<Relay>)> {
+        let mut flow = self.flow.lock();
+        let output = flow.poll_output(now)?;
+        Some((output, self.relay.lock().clone()))
+    }
+
+    /// Nothing in flight, and nothing ready that could go.
+    pub(super) fn is_sent(&self) -> bool {
+        let flow = self.flow.lock();
+        let can_send = flow.trouble().is_none() && self.relay.lock().is_some();
+        is_sent(flow.flying(), flow.is_idle(), can_send)
+    }
+}
+
+/// What is in flight is waited for in any case; what is ready, only where it could go.
+fn is_sent(flying: usize, is_idle: bool, can_send: bool) -> bool {
+    flying == 0 && (is_idle || !can_send)
+}
+
 /// Runs until the daemon ends. Never waits for a request: each is a task of its own that reports back.
 pub(super) async fn drive(daemon: Arc<Daemon>) {
     let (sender, mut inputs) = mpsc::channel(INPUTS_MAX);
     loop {
         step(&daemon, &sender);
-        let timeout = daemon.flow.lock().poll_timeout(daemon.clock.now());
+        let timeout = daemon.relay.flow().poll_timeout(daemon.clock.now());
         let wake = async {
             match timeout {
                 Some(moment) => sleep_until(daemon.clock.instant(moment).into()).await,
@@ -43,9 +108,9 @@ pub(super) async fn drive(daemon: Arc<Daemon>) {
         };
         tokio::select! {
             Some(input) = inputs.recv() => {
-                daemon.flow.lock().handle(input, daemon.clock.now());
+                daemon.relay.flow().handle(input, daemon.clock.now());
             }
-            () = daemon.wake_relay.notified() => {}
+            () = daemon.relay.wake.notified() => {}
             () = wake => {}
             () = daemon.until_closed() => return,
         }
@@ -54,13 +119,7 @@ pub(super) async fn drive(daemon: Arc<Daemon>) {
 
 /// Carries out everything the flow wants done now.
 fn step(daemon: &Arc<Daemon>, sender: &mpsc::Sender<Input>) {
-    loop {
-        // Both under one lock: a token made for one relay must never go to another.
-        let (output, relay) = {
-            let mut flow = daemon.flow.lock();
-            (flow.poll_output(daemon.clock.now()), daemon.relay.lock().clone())
-        };
-        let Some(output) = output else { return };
+    while let Some((output, relay)) = daemon.relay.next(daemon.clock.now()) {
         match (output, relay) {
             (Output::Forget { mailbox, key }, _) => daemon.gone.push(mailbox, key),
             (Output::Sign(claims), _) => {
@@ -164,6 +223,20 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stop_waits_for_what_is_in_flight_and_for_what_could_go() {
+        let rows = [
+            (0, true, true, true),
+            (0, false, true, false),
+            (0, false, false, true),
+            (1, true, true, false),
+            (1, false, false, false),
+        ];
+        for (flying, is_idle, can_send, expected) in rows {
+            assert_eq!(is_sent(flying, is_idle, can_send), expected, "{flying} {is_idle} {can_send}");
+        }
+    }
 
     #[test]
     fn without_a_relay_every_question_is_answered_as_one_that_never_left() {
