@@ -97,7 +97,7 @@ const FLOOD: u32 = 40;
 fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation: Generation) {
     let cloud = Cloud::start();
     let host = Host::beside(generation);
-    let shipped = include_str!("../packaging/cyrus/imapd.conf");
+    let shipped = include_str!("../../packaging/cyrus/imapd.conf");
     let socket = host.cyrus_socket().display().to_string();
     let cyrus = Cyrus::start(generation, 1, &shipped.replace("/run/mailbadge/cyrus.sock", &socket));
     // The supervisor hands a socket over, as the shipped units do: Dovecot's, which nobody uses here.
@@ -149,13 +149,13 @@ fn a_socket_that_no_source_is_called_after_is_refused_by_name() {
 }
 
 /// The units as they are shipped.
-const SERVICE: &str = include_str!("../packaging/systemd/mailbadge.service");
-const SOCKET: &str = include_str!("../packaging/systemd/mailbadge-dict.socket");
+const SERVICE: &str = include_str!("../../packaging/systemd/mailbadge.service");
+const SOCKET: &str = include_str!("../../packaging/systemd/mailbadge-dict.socket");
 
 #[test]
 fn the_shipped_units_agree_with_the_agents_defaults_and_with_dovecots_configuration() {
-    let dovecot = include_str!("../packaging/dovecot/mailbadge-2.3.conf");
-    let settings = include_str!("../mailbadge.toml");
+    let dovecot = include_str!("../../packaging/dovecot/mailbadge-2.3.conf");
+    let settings = include_str!("../../mailbadge.toml");
     let path = "/run/mailbadge/dict.sock";
     assert!(
         SOCKET.contains(&format!("ListenStream={path}\n")) && SOCKET.contains("FileDescriptorName=dovecot\n")

@@ -152,8 +152,8 @@ const SHIPPED_PATH: &str = "/run/mailbadge/dict.sock";
 /// The plugin's configuration as it is shipped.
 fn shipped(generation: Generation) -> &'static str {
     match generation {
-        Generation::Debian12 => include_str!("../packaging/dovecot/mailbadge-2.3.conf"),
-        Generation::Debian13 => include_str!("../packaging/dovecot/mailbadge-2.4.conf"),
+        Generation::Debian12 => include_str!("../../packaging/dovecot/mailbadge-2.3.conf"),
+        Generation::Debian13 => include_str!("../../packaging/dovecot/mailbadge-2.4.conf"),
     }
 }
 

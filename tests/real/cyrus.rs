@@ -37,7 +37,7 @@ static MEASURING: RwLock<()> = RwLock::new(());
 
 /// What `packaging/cyrus` ships, with this socket.
 fn shipped(socket: &Path) -> String {
-    let text = include_str!("../packaging/cyrus/imapd.conf");
+    let text = include_str!("../../packaging/cyrus/imapd.conf");
     let moved = text.replace("/run/mailbadge/cyrus.sock", &socket.display().to_string());
     assert_ne!(text, moved, "it names the socket");
     moved
