@@ -14,6 +14,7 @@ pub mod grammar;
 pub mod host;
 pub mod imap_client;
 pub mod lmtp;
+pub mod machine;
 pub mod process;
 pub mod recorder;
 mod requirement;
