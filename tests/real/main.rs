@@ -1,5 +1,5 @@
-//! Every source against real Dovecots and real Cyruses of both generations: after each change every device shows STATUS's
-//! count. What takes the machine for itself to measure is in `harm`, `watching` and `whole_path`.
+//! Every source against real Dovecots and real Cyruses of both generations: after each change every device shows
+//! STATUS's count. What takes the machine for itself to measure is in `harm`, `watching` and `whole_path`.
 
 mod cyrus;
 mod doveadm;

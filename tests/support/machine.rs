@@ -1,7 +1,6 @@
-//! Whose turn it is on the machine. Tests of one binary run side by side on threads: one that measures, or that takes what
-//! others need (processor, descriptors, memory), asks for the machine alone, the others of its binary share it.
-//!
-//! For one process: cargo runs one test binary after the other.
+//! Whose turn it is on the machine. Tests of one binary run side by side on threads of one process. One that measures,
+//! or that takes what others need (processor, descriptors, memory), asks for the machine alone; the others of its
+//! binary share it. A lock within the process is enough, since cargo runs one test binary after the other.
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 

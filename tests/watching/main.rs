@@ -1,5 +1,5 @@
-//! How soon a real Dovecot reports over IMAP: mailboxes that are watched for long, that sleep, and that come back all at
-//! once, each within its limit.
+//! A real Dovecot reports over IMAP within the limits that we name: for mailboxes that are watched for long, that
+//! sleep, and that come back all at once.
 
 mod crowd;
 mod hibernation;
