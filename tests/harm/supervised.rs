@@ -12,7 +12,7 @@ use support::generation::Generation;
 use support::host::{Host, badges};
 use support::lmtp::LmtpClient;
 use support::machine;
-use support::process::{signal, wait_until};
+use support::process::{freeze, signal, wait_until};
 use support::supervisor::Supervisor;
 
 /// Longest wait for a badge on a busy machine.
@@ -84,7 +84,7 @@ fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_los
 fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s(generation: Generation) {
     let _alone = machine::alone();
     let mut scene = Scene::new(generation);
-    signal(scene.supervisor.pid(), "STOP").expect("its pid is ours");
+    freeze(scene.supervisor.pid()).expect("its pid is ours");
     let took = scene.deliver();
     println!("a delivery to a frozen agent took {took:?}");
     assert!(took < FROZEN_MAX, "{took:?}");
@@ -128,7 +128,7 @@ fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation
     println!("Cyrus delivered in {healthy:?} with a healthy agent, and right after a kill in {killed:?}");
     assert!(median(killed.clone()).saturating_sub(healthy) < KILLED_MAX, "{killed:?}");
     shows(2 * ROUNDS);
-    signal(supervisor.pid(), "STOP").expect("its pid is ours");
+    freeze(supervisor.pid()).expect("its pid is ours");
     let frozen = deliver(FLOOD);
     let longest = frozen.iter().max().expect("some");
     println!("with a frozen agent the longest of {FLOOD} deliveries took {longest:?}");
