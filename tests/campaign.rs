@@ -6,7 +6,6 @@
 
 use mailbadge_sim::peers::device::App;
 use mailbadge_sim::peers::fault::{Kind, Peer};
-use parking_lot::Mutex;
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -16,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::campaign::{LIMIT, Scene};
 use support::host::Host;
+use support::machine;
 use support::process::{try_until, wait_until};
 use support::required;
 use support::tmpfs::Tmpfs;
@@ -28,9 +28,6 @@ const SHORT: (u64, u64) = (20_000, 5);
 const CHANGES: u64 = 3_000;
 /// How long a fault lasts, at least.
 const FAULT: Duration = Duration::from_millis(1500);
-
-/// One at a time: each wants the machine.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// How many changes and kills, and whether that is the long campaign.
 fn size() -> (u64, u64, bool) {
@@ -50,7 +47,7 @@ fn row(fault: &str, scene: &Scene, took: Duration) -> String {
 
 #[test]
 fn killed_again_and_again_no_badge_is_wrong_and_no_acknowledged_subscription_is_lost() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     let (changes, kills, _) = size();
     let mut scene = Scene::new(MAILBOXES);
     let names = scene.names().to_vec();
@@ -120,7 +117,7 @@ fn faults(is_long: bool) -> Vec<(&'static str, Kind)> {
 
 #[test]
 fn every_fault_of_the_relay_is_outlived() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     let (_, _, is_long) = size();
     let mut scene = Scene::new(MAILBOXES);
     scene.host.start();
@@ -176,7 +173,7 @@ fn token_faults(is_long: bool) -> Vec<(&'static str, Kind)> {
 
 #[test]
 fn every_fault_of_the_token_service_is_outlived() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     let (_, _, is_long) = size();
     let mut scene = Scene::by_token_service(MAILBOXES, TOKEN_LIFE);
     scene.host.start();
@@ -199,7 +196,7 @@ fn every_fault_of_the_token_service_is_outlived() {
 
 #[test]
 fn on_a_full_disk_counts_go_on_subscriptions_are_refused_and_after_a_kill_all_is_true() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     let host = Host::new();
     let Some(disk) = Tmpfs::mount(&host.folder().join("state"), 2) else { return };
     let mut scene = Scene::with(host, MAILBOXES);
@@ -232,7 +229,7 @@ type Harm = fn(&File, u64);
 
 #[test]
 fn a_damaged_database_is_refused_and_left_as_it_is() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     let mut scene = Scene::new(MAILBOXES);
     scene.host.start();
     scene.meanwhile(CHANGES, |_, _, _| ());
@@ -267,7 +264,7 @@ const DESCRIPTORS: (u32, usize) = (40, 100);
 
 #[test]
 fn without_descriptors_the_agent_lives_on_and_is_right_once_it_has_some() {
-    let _alone = ALONE.lock();
+    let _alone = machine::alone();
     if !required("prlimit") {
         return;
     }

@@ -5,7 +5,7 @@
 use mailbadge::time::driver::Clock;
 use mailbadge_sim::peers::device::{App, Arrival, Device, DeviceListener};
 use mailbadge_sim::peers::unix_time::UnixMicros;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use support::generation::Generation;
 use support::host::{Host, device_id};
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
+use support::machine;
 use support::script::Scene;
 use support::{required, wait_until};
 
@@ -25,9 +26,6 @@ const MAILBOXES: u32 = 50;
 
 /// How long a count may take to its devices; far above what it takes.
 const LIMIT: Duration = Duration::from_secs(90);
-
-/// Held for reading by tests that only need the machine, for writing by the one that measures.
-static MEASURING: RwLock<()> = RwLock::new(());
 
 fn names() -> Vec<String> {
     (1..=MAILBOXES).map(|number| format!("u{number}")).collect()
@@ -40,7 +38,7 @@ fn scene<'a>(cloud: &'a Cloud, dovecot: &Dovecot, host: &'a Host) -> Scene<'a> {
 }
 
 fn every_step_reaches_every_device(generation: Generation, dict: bool, format: Format) {
-    let _others = MEASURING.read();
+    let _others = machine::shared();
     let cloud = Cloud::start();
     let mut host = Host::beside(generation);
     let dict_address = dict.then(|| host.dict());
@@ -136,7 +134,7 @@ fn killed_at_random_moments_under_load_the_agent_loses_nothing_and_repeats_the_l
     if !required("dovecot") {
         return;
     }
-    let _others = MEASURING.read();
+    let _others = machine::shared();
     let (cloud, mut host, dovecot) = dict_and_sweep(Generation::Debian12);
     let repetitions = Arc::new(Repetitions::default());
     cloud.set_listener(Arc::clone(&repetitions) as Arc<dyn DeviceListener>);
@@ -173,7 +171,7 @@ fn all_badges_are_true_after_relay_certificate_and_mail_server_went_and_came() {
     if !required("dovecot") {
         return;
     }
-    let _others = MEASURING.read();
+    let _others = machine::shared();
     let (cloud, mut host, mut dovecot) = dict_and_sweep(Generation::Debian12);
     let deliver = |dovecot: &Dovecot, step: usize| {
         let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
@@ -228,7 +226,7 @@ fn delays(cloud: &Cloud, lmtp: &mut LmtpClient, deliveries: u32) -> Vec<Duration
 
 /// Prints what docs/performance.md tells; how fast a machine is, is nothing to fail for.
 fn each_delivery_reaches_the_device_and_the_delays_are_told(generation: Generation) {
-    let _alone = MEASURING.write();
+    let _alone = machine::alone();
     for (kind, deliveries) in TIMED {
         let is_dict = kind == "dovecot";
         let cloud = Cloud::start();

@@ -1,4 +1,6 @@
-//! What tests, benches and the demo share: private mail servers, processes that end with the test, waiting for a condition.
+//! The library of the root package `proof`, which owns what shows that the promises hold: tests, benches, the demo and
+//! the simulation. Here is what these share: private mail servers, processes that end with their test, waiting for a
+//! condition, the simulation itself.
 
 mod account;
 pub mod browser;
@@ -14,6 +16,7 @@ pub mod grammar;
 pub mod host;
 pub mod imap_client;
 pub mod lmtp;
+pub mod machine;
 pub mod process;
 pub mod recorder;
 mod requirement;

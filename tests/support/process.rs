@@ -45,6 +45,23 @@ pub fn signal(pid: u32, name: &str) -> io::Result<()> {
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("cannot send {name} to {pid}"))) }
 }
 
+/// Stops a process (STOP) and waits until all its threads have stopped. The signal alone returns before that: on a busy
+/// machine a thread may still take something up, which is lost when the process is killed.
+pub fn freeze(pid: u32) -> io::Result<()> {
+    signal(pid, "STOP")?;
+    wait_until("every thread to be stopped", PATIENCE, || has_stopped(pid).then_some(()));
+    Ok(())
+}
+
+/// Whether each thread is in the state `T` of proc_pid_stat(5), which follows the program's name.
+fn has_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 /// A process of ours. When dropped it is asked to end, and killed where it does not.
 #[derive(Debug)]
 pub struct Running {

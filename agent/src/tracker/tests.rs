@@ -103,7 +103,8 @@ fn the_relay_loop_is_woken_for_the_first_and_for_a_full_batch() {
     assert_eq!(woken.load(Ordering::Relaxed), 2);
 }
 
-/// Found by told_quirks: a first 0 waited for two seconds in a table that nobody looked at before the next change.
+/// Found by `tests/quirks/told.rs`: a first 0 waited for two seconds in a table that nobody looked at before the next
+/// change.
 #[test]
 fn the_relay_loop_is_woken_when_the_next_wake_comes_sooner_and_not_for_what_comes_later() {
     let tracker = Tracker::default();

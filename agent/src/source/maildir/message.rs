@@ -1,5 +1,5 @@
 //! Which entries of a Maildir are unseen messages, by their names alone, as Dovecot counts them on the same files
-//! (`tests/maildir_names.rs`).
+//! (`tests/grammar/maildir.rs`).
 //!
 //! A message lies in `new/` until a mail program has taken notice of it, then in `cur/` with its flags behind `:2,`;
 //! `S` is `\Seen`, in either folder. Names that start with a dot, or hold a line feed, are no messages; folders, index files

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 use support::cloud::Cloud;
 use support::host::{Host, badges};
+use support::machine;
 use support::process::wait_until;
 
 /// Longest wait for a thing to happen on a busy machine.
@@ -68,6 +69,7 @@ fn is_ended(stream: &mut UnixStream) -> bool {
 
 #[test]
 fn half_lines_at_the_dict_socket_cost_no_delivery_and_little_memory_and_end_in_time() {
+    let _alone = machine::alone();
     let cloud = Cloud::start();
     let mut host = Host::new();
     host.configure(&cloud, &format!("{}connections-max = 200\n", host.dovecot_source()));

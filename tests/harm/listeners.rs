@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 use support::cloud::Cloud;
 use support::host::{Host, badges};
+use support::machine;
 use support::process::{try_until, wait_until};
 
 /// Longest wait for a thing to happen on a busy machine.
@@ -104,6 +105,7 @@ fn wait_end(stream: &mut (impl Read + ?Sized)) {
 
 #[test]
 fn connections_held_to_the_admin_socket_take_no_descriptor_from_the_mail_server() {
+    let _alone = machine::alone();
     let scene = Scene::new();
     scene.limit_descriptors(DESCRIPTORS);
     let mut held = scene.hold_admin(HELD);
@@ -125,6 +127,7 @@ fn connections_held_to_the_admin_socket_take_no_descriptor_from_the_mail_server(
 
 #[test]
 fn where_descriptors_are_short_the_admin_socket_gives_way() {
+    let _alone = machine::alone();
     let scene = Scene::new();
     scene.deliver(1);
     scene.limit_descriptors(scene.descriptors() + SPARE);
@@ -137,6 +140,7 @@ fn where_descriptors_are_short_the_admin_socket_gives_way() {
 
 #[test]
 fn half_requests_leave_no_memory_behind_and_keep_nobody_waiting() {
+    let _alone = machine::alone();
     let scene = Scene::new();
     let endpoint = scene.endpoint();
     let half = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(60_000));
@@ -177,6 +181,7 @@ fn get(endpoint: &str, path: &str) -> String {
 
 #[test]
 fn neither_socket_speaks_http_2() {
+    let _alone = machine::alone();
     let scene = Scene::new();
     // The preface (RFC 9113 §3.4) and an empty SETTINGS frame.
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";

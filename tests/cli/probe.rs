@@ -131,7 +131,7 @@ fn a_probe_succeeds_and_names_every_trouble() {
     assert_eq!(behind.code, 0, "{}", behind.out);
     relay.control("fault clear");
 
-    fs::write(relay.host.path("other-ca.pem"), include_str!("../fixtures/config/files/ca.pem")).unwrap();
+    fs::write(relay.host.path("other-ca.pem"), include_str!("../../fixtures/config/files/ca.pem")).unwrap();
     relay.trust("other-ca.pem");
     relay.fails_with("Trust", "relay.ca-file");
     relay.trust("simulator/ca.pem");

@@ -86,7 +86,7 @@ fn check_says_valid_advises_and_prints_every_default() {
     {
         assert!(printed.lines().any(|found| found == line), "{line} is not in {printed}");
     }
-    host.configure(include_str!("../fixtures/config/good/product.toml"));
+    host.configure(include_str!("../../fixtures/config/good/product.toml"));
     for (name, mode) in [("ca.pem", 0o644), ("imap.password", 0o600)] {
         fs::copy(format!("fixtures/config/files/{name}"), host.path(name)).unwrap();
         fs::set_permissions(host.path(name), Permissions::from_mode(mode)).unwrap();
@@ -247,7 +247,7 @@ fn status_says_how_to_start_a_daemon_that_does_not_run() {
 
 #[test]
 fn status_shows_what_the_daemon_answers_and_refuses_what_is_not_one() {
-    let answer = include_str!("../fixtures/status/answer.json");
+    let answer = include_str!("../../fixtures/status/answer.json");
     let (host, _server) = answered_by(&format!("HTTP/1.0 200 OK\r\n\r\n{answer}"));
     let ended = host.run("status");
     assert_eq!(ended.code, 0, "{}", ended.err);

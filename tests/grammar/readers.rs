@@ -3,7 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-#[path = "grammar_readers/rules.rs"]
 mod rules;
 
 use base64::Engine;
@@ -32,9 +31,9 @@ use std::os::unix::fs::PermissionsExt;
 use support::command_line::Host;
 use support::grammar::{Grammar, mutated, written};
 
-const CERTIFICATE: &str = include_str!("../fixtures/certificates/agent.cert.pem");
-const KEY: &str = include_str!("../fixtures/certificates/agent.key.pem");
-const CHAIN: &str = include_str!("../fixtures/certificates/sts.cert.pem");
+const CERTIFICATE: &str = include_str!("../../fixtures/certificates/agent.cert.pem");
+const KEY: &str = include_str!("../../fixtures/certificates/agent.key.pem");
+const CHAIN: &str = include_str!("../../fixtures/certificates/sts.cert.pem");
 const NOW: UnixMs = UnixMs(1_795_420_800_000);
 
 /// One grammar, drawn from to the letter or mutated.

@@ -4,24 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
-#[path = "tidy/arrows.rs"]
 mod arrows;
-#[path = "tidy/documents.rs"]
 mod documents;
-#[path = "tidy/drivers.rs"]
 mod drivers;
-#[path = "tidy/planted.rs"]
 mod planted;
-#[path = "tidy/shape.rs"]
 mod shape;
-#[path = "tidy/toy_source.rs"]
 mod toy_source;
 
-#[path = "tidy/imports.rs"]
 mod imports;
-#[path = "tidy/modules.rs"]
 mod modules;
-#[path = "tidy/sources.rs"]
 mod sources;
 
 use sources::{none, read};

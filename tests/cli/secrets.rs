@@ -39,8 +39,8 @@ use support::process::{program, spawn_agent, wait_until};
 /// Longest wait for a thing to happen on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-const KEY: &str = include_str!("../fixtures/certificates/agent.key.pem");
-const CERTIFICATE: &str = include_str!("../fixtures/certificates/agent.cert.pem");
+const KEY: &str = include_str!("../../fixtures/certificates/agent.key.pem");
+const CERTIFICATE: &str = include_str!("../../fixtures/certificates/agent.cert.pem");
 
 /// `doveadm_api_key`, and how it stands in a request.
 const API_KEY: [&str; 2] = ["planted-api-key", "cGxhbnRlZC1hcGkta2V5"];
@@ -225,7 +225,7 @@ fn deliver(store: &mut MailStore) {
 fn check_story(story: &Story) {
     let folder = story.host.folder();
     place(folder, "both.pem", &format!("{CERTIFICATE}{KEY}"), 0o600);
-    place(folder, "other.pem", include_str!("../fixtures/certificates/stranger.key.pem"), 0o600);
+    place(folder, "other.pem", include_str!("../../fixtures/certificates/stranger.key.pem"), 0o600);
     place(folder, "open.pem", &format!("{CERTIFICATE}{KEY}"), 0o644);
     let shown = printed(folder, "token --show --config mailbadge.toml").0;
     assert!(find_token(&shown).is_some(), "a token would be found: {shown}");

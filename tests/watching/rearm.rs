@@ -7,6 +7,7 @@ use std::time::Duration;
 use support::dovecot::{Dovecot, Options};
 use support::generation::Generation;
 use support::lmtp::LmtpClient;
+use support::machine;
 use support::wait_until;
 use support::watching::{Watching, settings};
 
@@ -25,6 +26,7 @@ const NEVER_LOOKS: &str = "mailbox_idle_check_interval = 10 mins\n";
 fn every_delivery_between_the_armings_of_one_connection_is_reported_within_two_seconds(
     generation: Generation,
 ) {
+    let _others = machine::shared();
     let extra = NEVER_LOOKS.to_owned();
     let server = Dovecot::start(Options { generation, users: 1, extra, ..Options::default() });
     let settings = settings(server.imap(), Watch::Notify, 100);

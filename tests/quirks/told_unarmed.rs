@@ -1,5 +1,5 @@
 //! What each quirk of those that tell (sources.md §7) does to a reader that knows nothing of it: the same changes, once
-//! told with the quirk and once without. That the agent does better is `told_quirks.rs`'s.
+//! told with the quirk and once without. `told.rs` shows that the agent does better.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use support::command_line::Host;
 
 const HOUR: Duration = Duration::from_hours(1);
-const GOOD: &str = include_str!("../fixtures/metadata/good.json");
+const GOOD: &str = include_str!("../../fixtures/metadata/good.json");
 
 /// A host with a current certificate and a spare one.
 fn with_two() -> (Host, String, String) {
@@ -250,9 +250,9 @@ fn an_auth_server_whose_document_is_none_is_not_added() {
         (GOOD, format!("http://{unused}/"), 69, "no connection"),
         (GOOD, format!("http://{address}/gone"), 69, "the answer is 404"),
         ("<html>", format!("http://{address}/"), 69, "no JSON object"),
-        (include_str!("../fixtures/metadata/bad-no-key.json"), format!("http://{address}/"), 69, "keys"),
+        (include_str!("../../fixtures/metadata/bad-no-key.json"), format!("http://{address}/"), 69, "keys"),
         (
-            include_str!("../fixtures/metadata/bad-no-issuance.json"),
+            include_str!("../../fixtures/metadata/bad-no-issuance.json"),
             format!("http://{address}/"),
             69,
             "issuance",

@@ -1,4 +1,5 @@
-//! The Dovecot dict source against a real Dovecot: every change arrives with STATUS's count, and deliveries wait for nothing.
+//! The Dovecot dict source against a real Dovecot: every change arrives with STATUS's count, and deliveries do not
+//! wait for who takes the counts. What a healthy agent costs them is measured in `harm`.
 //!
 //! Without the rest of the agent: an observer that only records stands in for it.
 
@@ -6,12 +7,10 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{Observer, SourceId};
 use mailbadge::source::dovecot::{DovecotSource, Listen, Settings, start};
 use mailbadge::time::driver::Clock;
-use parking_lot::RwLock;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::sync::Arc;
 use std::time::Duration;
-use support::delivery::costs_next_to_nothing;
-use support::dovecot::{Dovecot, Format, Options, USER_PASSWORD};
+use support::dovecot::{Dovecot, Options, USER_PASSWORD};
 use support::generation::Generation;
 use support::imap_client::ImapClient;
 use support::lmtp::LmtpClient;
@@ -22,9 +21,6 @@ use tempfile::TempDir;
 
 /// How long a change may take to arrive; far above what it takes.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// Held for reading by tests that only need the machine, for writing by the one that measures.
-static MEASURING: RwLock<()> = RwLock::new(());
 
 /// A source on a socket of its own, telling a recorder.
 struct Bench {
@@ -80,7 +76,6 @@ impl Bench {
 }
 
 fn every_change_of_a_mailbox_arrives_with_the_count_of_status(generation: Generation) {
-    let _others = MEASURING.read();
     let bench = Bench::new(generation);
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
@@ -101,7 +96,6 @@ fn every_change_of_a_mailbox_arrives_with_the_count_of_status(generation: Genera
 }
 
 fn a_delivery_does_not_wait_for_an_observer_that_stands_still(generation: Generation) {
-    let _others = MEASURING.read();
     let bench = Bench::new(generation);
     let dovecot = bench.dovecot();
     let mut lmtp = LmtpClient::connect(dovecot.lmtp()).expect("lmtp");
@@ -123,7 +117,6 @@ fn a_delivery_does_not_wait_for_an_observer_that_stands_still(generation: Genera
 fn dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted(
     generation: Generation,
 ) {
-    let _others = MEASURING.read();
     let mut bench = Bench::new(generation);
     bench.stop();
     bench.settings.connections_max = 1;
@@ -152,8 +145,8 @@ const SHIPPED_PATH: &str = "/run/mailbadge/dict.sock";
 /// The plugin's configuration as it is shipped.
 fn shipped(generation: Generation) -> &'static str {
     match generation {
-        Generation::Debian12 => include_str!("../packaging/dovecot/mailbadge-2.3.conf"),
-        Generation::Debian13 => include_str!("../packaging/dovecot/mailbadge-2.4.conf"),
+        Generation::Debian12 => include_str!("../../packaging/dovecot/mailbadge-2.3.conf"),
+        Generation::Debian13 => include_str!("../../packaging/dovecot/mailbadge-2.4.conf"),
     }
 }
 
@@ -168,7 +161,6 @@ fn the_shipped_configuration_reports_each_change_where_the_inbox_namespace_has_a
 }
 
 fn check_shipped(generation: Generation, prefix: &'static str) {
-    let _others = MEASURING.read();
     let mut bench = Bench::new(generation);
     bench.stop();
     bench.settings.mode = 0o660;
@@ -226,25 +218,10 @@ fn group_id(name: &str) -> u32 {
     group.and_then(|group| group.get(2)?.parse().ok()).unwrap_or_else(|| panic!("no group {name}"))
 }
 
-/// With dbox the plugin's own part is small and the difference is ours. With Maildir it is larger, and grows with the
-/// mailbox: the plugin has Dovecot read the whole folder once more in each delivery, whoever listens.
-fn a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99(
-    generation: Generation,
-) {
-    let _alone = MEASURING.write();
-    let bench = Bench::new(generation);
-    let options = Options { format: Format::Sdbox, ..bench.options() };
-    let with = Dovecot::start(Options { dict: Some(bench.dict()), ..options.clone() });
-    let without = Dovecot::start(options);
-    let clients = [&with, &without].map(|dovecot| LmtpClient::connect(dovecot.lmtp()).expect("lmtp"));
-    costs_next_to_nothing(clients, &["u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8"]);
-}
-
 support::each_dovecot! {
     every_change_of_a_mailbox_arrives_with_the_count_of_status,
     a_delivery_does_not_wait_for_an_observer_that_stands_still,
     dovecot_connects_again_after_an_idle_connection_made_place_or_the_source_was_restarted,
     the_shipped_configuration_reports_each_change_through_a_socket_of_mode_0660,
     the_shipped_configuration_reports_each_change_where_the_inbox_namespace_has_a_prefix,
-    a_healthy_listener_costs_a_delivery_no_more_than_a_millisecond_at_the_median_and_at_p99,
 }

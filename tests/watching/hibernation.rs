@@ -12,6 +12,7 @@ use std::time::Duration;
 use support::dovecot::{Dovecot, Options};
 use support::generation::Generation;
 use support::lmtp::LmtpClient;
+use support::machine;
 use support::wait_until;
 use support::watching::{Watching, settings};
 
@@ -37,6 +38,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const ASLEEP_MAX: Duration = Duration::from_millis(400);
 
 fn a_sleeping_session_reports_a_delivery_without_the_servers_half_second(generation: Generation) {
+    let _alone = machine::alone();
     let users = if env::var_os("MAILBADGE_LONG").is_some() { 1000 } else { 8 };
     let extra = HIBERNATING.to_owned();
     let server = Dovecot::start(Options { generation, users, extra, ..Options::default() });

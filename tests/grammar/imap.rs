@@ -2,9 +2,7 @@
 //! everything mutated but the value that is needed. The agent's session reads the right count each time, and hears of every
 //! kind of change. Every alternative of every production is drawn; the last line says how many there are.
 
-#[path = "grammar_imap/peer.rs"]
 mod peer;
-#[path = "grammar_imap/rules.rs"]
 mod rules;
 
 use mailbadge::event::News;

@@ -1,7 +1,7 @@
 //! The agent under each quirk of sources.md §7 that is of a server which tells. Pure machines first: what the tracker
 //! believes in the end is the truth, and what would be believed without the countermeasure is not. Then a running agent
-//! beside a running simulator in which quirks are switched. What they do to a reader that knows nothing of them is
-//! `told_quirks_unarmed.rs`'s.
+//! beside a running simulator in which quirks are switched. `told_unarmed.rs` shows what they do to a reader that knows
+//! nothing of them.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 

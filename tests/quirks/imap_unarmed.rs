@@ -1,5 +1,5 @@
 //! What each quirk of sources.md §7 does to a client that knows nothing of it: the same few commands, once to a server
-//! with the quirk and once to one without. That the agent does better is `imap_quirks.rs`'s.
+//! with the quirk and once to one without. `imap.rs` shows that the agent does better.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 

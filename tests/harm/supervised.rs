@@ -1,5 +1,5 @@
 //! What a delivery by a real Dovecot waits for an agent that is killed or stands still, under a service manager that
-//! keeps its socket and watches it (product.md §1, promise 2). What a healthy one costs is `real_dovecot.rs`'s.
+//! keeps its socket and watches it (product.md §1, promise 2). What a healthy one costs is measured in `healthy.rs`.
 
 #![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
 
@@ -11,7 +11,8 @@ use support::dovecot::{Dovecot, Options};
 use support::generation::Generation;
 use support::host::{Host, badges};
 use support::lmtp::LmtpClient;
-use support::process::{signal, wait_until};
+use support::machine;
+use support::process::{freeze, signal, wait_until};
 use support::supervisor::Supervisor;
 
 /// Longest wait for a badge on a busy machine.
@@ -65,6 +66,7 @@ fn median(mut of: Vec<Duration>) -> Duration {
 fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_loses_no_count(
     generation: Generation,
 ) {
+    let _alone = machine::alone();
     let mut scene = Scene::new(generation);
     let healthy = median((0..ROUNDS).map(|_| scene.deliver()).collect());
     let mut killed = Vec::new();
@@ -80,8 +82,9 @@ fn a_killed_agent_whose_socket_is_kept_costs_a_delivery_less_than_300_ms_and_los
 }
 
 fn a_frozen_agent_is_ended_by_the_watchdog_and_costs_a_delivery_less_than_5_s(generation: Generation) {
+    let _alone = machine::alone();
     let mut scene = Scene::new(generation);
-    signal(scene.supervisor.pid(), "STOP").expect("its pid is ours");
+    freeze(scene.supervisor.pid()).expect("its pid is ours");
     let took = scene.deliver();
     println!("a delivery to a frozen agent took {took:?}");
     assert!(took < FROZEN_MAX, "{took:?}");
@@ -95,9 +98,10 @@ const FLOOD: u32 = 40;
 
 /// Cyrus's socket is the agent's own: what happens while nobody reads it is lost, and read again after the start.
 fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation: Generation) {
+    let _alone = machine::alone();
     let cloud = Cloud::start();
     let host = Host::beside(generation);
-    let shipped = include_str!("../packaging/cyrus/imapd.conf");
+    let shipped = include_str!("../../packaging/cyrus/imapd.conf");
     let socket = host.cyrus_socket().display().to_string();
     let cyrus = Cyrus::start(generation, 1, &shipped.replace("/run/mailbadge/cyrus.sock", &socket));
     // The supervisor hands a socket over, as the shipped units do: Dovecot's, which nobody uses here.
@@ -124,7 +128,7 @@ fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation
     println!("Cyrus delivered in {healthy:?} with a healthy agent, and right after a kill in {killed:?}");
     assert!(median(killed.clone()).saturating_sub(healthy) < KILLED_MAX, "{killed:?}");
     shows(2 * ROUNDS);
-    signal(supervisor.pid(), "STOP").expect("its pid is ours");
+    freeze(supervisor.pid()).expect("its pid is ours");
     let frozen = deliver(FLOOD);
     let longest = frozen.iter().max().expect("some");
     println!("with a frozen agent the longest of {FLOOD} deliveries took {longest:?}");
@@ -136,6 +140,7 @@ fn cyrus_waits_for_no_killed_agent_and_less_than_5_s_for_a_frozen_one(generation
 
 #[test]
 fn a_socket_that_no_source_is_called_after_is_refused_by_name() {
+    let _alone = machine::alone();
     let cloud = Cloud::start();
     let host = Host::new();
     host.configure(&cloud, &(host.dovecot_source() + "name = \"other\"\n"));
@@ -149,13 +154,13 @@ fn a_socket_that_no_source_is_called_after_is_refused_by_name() {
 }
 
 /// The units as they are shipped.
-const SERVICE: &str = include_str!("../packaging/systemd/mailbadge.service");
-const SOCKET: &str = include_str!("../packaging/systemd/mailbadge-dict.socket");
+const SERVICE: &str = include_str!("../../packaging/systemd/mailbadge.service");
+const SOCKET: &str = include_str!("../../packaging/systemd/mailbadge-dict.socket");
 
 #[test]
 fn the_shipped_units_agree_with_the_agents_defaults_and_with_dovecots_configuration() {
-    let dovecot = include_str!("../packaging/dovecot/mailbadge-2.3.conf");
-    let settings = include_str!("../mailbadge.toml");
+    let dovecot = include_str!("../../packaging/dovecot/mailbadge-2.3.conf");
+    let settings = include_str!("../../mailbadge.toml");
     let path = "/run/mailbadge/dict.sock";
     assert!(
         SOCKET.contains(&format!("ListenStream={path}\n")) && SOCKET.contains("FileDescriptorName=dovecot\n")

@@ -124,7 +124,7 @@ fn place(host: &Host, name: &str, mode: u32) {
 fn a_certificate_is_imported_from_one_file_or_two() {
     let host = Host::new();
     let expected: serde_json::Value =
-        serde_json::from_str(include_str!("../fixtures/certificates/certificates.json")).unwrap();
+        serde_json::from_str(include_str!("../../fixtures/certificates/certificates.json")).unwrap();
     place(&host, "agent.cert.pem", 0o644);
     place(&host, "agent.key.pem", 0o600);
     let told = host.json("certificate import agent.cert.pem --key agent.key.pem");

@@ -1,5 +1,5 @@
 //! The IMAP source where a real Dovecot is at its worst: a mailbox whose log was rotated under NOTIFY, and hundreds of
-//! mailboxes whose sessions end in the same instant. Every single change is `real_dovecot_imap.rs`'s.
+//! mailboxes whose sessions end in the same instant. Every single change is tested in `real/imap.rs`.
 
 #![expect(clippy::print_stdout, reason = "figures for docs/performance.md")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
@@ -10,6 +10,7 @@ use std::time::Duration;
 use support::dovecot::{Dovecot, Options};
 use support::generation::Generation;
 use support::lmtp::LmtpClient;
+use support::machine;
 use support::process::try_until;
 use support::watching::{Watching, settings};
 use support::{required, wait_until};
@@ -58,6 +59,7 @@ fn longest_silence(generation: Generation, rearm_interval: Duration, limit: Dura
 fn a_mailbox_past_its_log_rotation_is_never_silent_for_longer_than_the_rearming_period(
     generation: Generation,
 ) {
+    let _others = machine::shared();
     let longest = longest_silence(generation, REARM, REARM + SLACK);
     println!("longest silence {longest:?}, armed again every {REARM:?}");
     assert!(longest.is_some(), "silent for longer than {:?}", REARM + SLACK);
@@ -81,6 +83,7 @@ fn five_hundred_mailboxes_come_back_by_the_configured_rate_and_are_true_within_a
     if !required("dovecot") {
         return;
     }
+    let _alone = machine::alone();
     let mut server = Dovecot::start(Options { users: CROWD, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), Watch::Idle, RATE), CROWD);
     server.stop();

@@ -1,0 +1,5 @@
+//! The daemon as a process: it starts, reloads and stops as a service manager and an administrator expect, and never
+//! reports a count as known that it does not know.
+
+mod life;
+mod unknown;

@@ -1,0 +1,8 @@
+//! The agent does no harm (product.md §1, promise 2): a delivery never waits long for it, be the agent healthy, killed,
+//! frozen or flooded by strangers.
+
+mod healthy;
+mod supervised;
+
+mod listeners;
+mod strangers;
