@@ -112,6 +112,13 @@ impl Reference {
         }
     }
 
+    /// The agent has taken in this device's subscription, whatever else it could not.
+    pub fn learned_of(&mut self, device: &str) {
+        if let Some(device) = self.devices.get_mut(device) {
+            device.learned = device.registration;
+        }
+    }
+
     /// A device is no more.
     pub fn gone(&mut self, device: &str) {
         if let Some(device) = self.devices.get_mut(device) {
@@ -215,8 +222,12 @@ mod tests {
         assert_eq!(reference.registration("phone"), Some(1));
         reference.learned();
         assert_eq!(reference.registration("phone"), Some(2));
+        reference.subscribed("phone", 0, 1000);
+        reference.subscribed("tablet", 0, 1000);
+        reference.learned_of("phone");
+        assert_eq!((reference.registration("phone"), reference.registration("tablet")), (Some(3), Some(0)));
         reference.unsubscribed("phone");
-        assert!(reference.may_be_told("phone", 0) && reference.live().next().is_none());
+        assert!(reference.may_be_told("phone", 0) && !reference.live().any(|(device, _)| device == "phone"));
         reference.learned();
         assert!(!reference.may_be_told("phone", 0));
     }

@@ -37,6 +37,7 @@ impl World {
     /// After a look of the ledger, before which the disk had `refused` so many calls.
     fn ticked(&mut self, refused: u64) {
         if self.disk.refused() > refused {
+            self.learned_in_part();
             self.is_troubled_until = self.clock.elapsed() + bound::READ_AGAIN + 2 * bound::TICK;
         } else {
             self.checker.reference.learned();
@@ -44,6 +45,15 @@ impl World {
         let is_troubled = self.clock.elapsed() < self.is_troubled_until;
         let is_unsaved = self.agent.as_ref().is_some_and(|agent| agent.tracker.unsaved() > 0);
         self.tick_within(if is_troubled || is_unsaved { bound::TICK } else { bound::EXPIRE_EVERY });
+    }
+
+    /// A call was refused in the midst of a look: whom the agent knows by his newest key, it has taken in.
+    fn learned_in_part(&mut self) {
+        let Some(agent) = &self.agent else { return };
+        let known = agent.tracker.devices();
+        for kept in self.disk.subscriptions().iter().filter(|kept| known.contains_key(&kept.key)) {
+            self.checker.reference.learned_of(&kept.record.device_id);
+        }
     }
 
     /// Ends the process where it was killed in the midst of a call. True where it was.
@@ -108,6 +118,10 @@ impl World {
         // shows what he reported.
         let told = std::mem::take(&mut self.told);
         let left = agent.shown().into_iter().filter(|(_, id, known)| known.is_some() || told.contains(id));
+        // Whom it knew no more, since the clock said that he had expired, it may have told something before.
+        for kept in self.disk.subscriptions().iter().filter(|kept| told.contains(&kept.record.device_id)) {
+            self.left.remove(&kept.key);
+        }
         self.left.extend(left.map(|(key, _, known)| (key, known)));
         for key in self.unsent.drain(..) {
             self.left.remove(&key);
