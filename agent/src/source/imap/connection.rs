@@ -51,8 +51,8 @@ pub enum Output {
     Close,
 }
 
-/// What comes before the session's next output.
-#[derive(Debug)]
+/// What comes before the session's next output. It holds no more than a byte: tens of thousands of connections are idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Session,
     /// The verdict on this news.
@@ -61,8 +61,8 @@ enum Next {
     Corrected,
     /// [`ConnectionReport::Read`].
     Read,
-    /// The last report, then [`Output::Close`].
-    Last(Box<ConnectionReport>),
+    /// The roster wanted it to end: [`ConnectionReport::Ended`], then [`Output::Close`].
+    HungUp,
     Close,
     Nothing,
 }
@@ -117,7 +117,7 @@ impl Connection {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input<'_>) {
-        if matches!(self.next, Next::Last(_) | Next::Close | Next::Nothing) {
+        if matches!(self.next, Next::HungUp | Next::Close | Next::Nothing) {
             return;
         }
         match input {
@@ -125,10 +125,12 @@ impl Connection {
                 self.is_open |= matches!(input, exchange::Input::Connected);
                 self.session.handle(now, input);
             }
-            Input::Wish(Wish::HangUp) => self.end(ConnectionReport::Ended(Ending::Done)),
+            Input::Wish(Wish::HangUp) => self.next = Next::HungUp,
             Input::Wish(wish) => self.ask(now, wish == Wish::Sweep),
             Input::Verdict(verdict) => self.judged(verdict),
-            Input::Unreachable(reason) => self.end(ConnectionReport::Unreachable(reason)),
+            Input::Unreachable(reason) => {
+                self.session.handle(now, exchange::Input::Unreachable(&reason));
+            }
         }
     }
 
@@ -143,12 +145,9 @@ impl Connection {
                 Some(Output::Report(ConnectionReport::Corrected))
             }
             Next::Read => Some(Output::Report(ConnectionReport::Read)),
-            Next::Last(report) => {
+            Next::HungUp => {
                 self.next = Next::Close;
-                if *report != ConnectionReport::Ended(Ending::Done) {
-                    counters.connections_lost.one();
-                }
-                Some(Output::Report(*report))
+                Some(Output::Report(ConnectionReport::Ended(Ending::Done)))
             }
             Next::Close => {
                 self.next = Next::Nothing;
@@ -196,12 +195,11 @@ impl Connection {
         };
     }
 
-    fn end(&mut self, report: ConnectionReport) {
-        self.next = Next::Last(Box::new(report));
-    }
-
     fn session_output(&mut self, now: Now, counters: &SourceCounters) -> Option<Output> {
         loop {
+            if self.pushed > 0 && self.session.is_closed() {
+                return Some(Output::Report(ConnectionReport::Pushed(std::mem::take(&mut self.pushed))));
+            }
             let Some(output) = self.session.poll_output() else {
                 // Once everything that came with the news is done: one question answers them all.
                 if !std::mem::take(&mut self.is_unsure) {
@@ -237,8 +235,14 @@ impl Connection {
                 exchange::Output::Watching(method) => Output::Report(ConnectionReport::Watching(method)),
                 exchange::Output::Alert(text) => Output::Report(ConnectionReport::Alert(text)),
                 exchange::Output::Close(ending) => {
-                    self.end(ConnectionReport::Ended(ending));
-                    Output::Report(ConnectionReport::Pushed(self.pushed))
+                    self.next = Next::Close;
+                    counters.connections_lost.add(u64::from(ending != Ending::Done));
+                    Output::Report(ConnectionReport::Ended(ending))
+                }
+                exchange::Output::Unreachable(reason) => {
+                    self.next = Next::Close;
+                    counters.connections_lost.one();
+                    Output::Report(ConnectionReport::Unreachable(reason))
                 }
             });
         }

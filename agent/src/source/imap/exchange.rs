@@ -23,6 +23,8 @@ pub enum Input<'a> {
     Timeout,
     /// The server closed the connection, or it failed.
     Closed,
+    /// There is no connection, or no TLS on it, and why.
+    Unreachable(&'a str),
 }
 
 /// What the machine tells its driver, in order.
@@ -51,6 +53,8 @@ pub enum Output {
     },
     /// An alert of the server, fit for people (RFC 9051 §7.1).
     Alert(String),
+    /// There is no connection, as [`Input::Unreachable`] said; nothing follows.
+    Unreachable(String),
     /// Close the connection: nothing follows, every later input is ignored.
     Close(Ending),
 }

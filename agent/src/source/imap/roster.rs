@@ -48,7 +48,7 @@ pub enum ConnectionReport {
     Corrected,
     /// It brought a reading in answer to a question.
     Read,
-    /// It ends, and brought so many readings that nobody asked for.
+    /// It ends, and brought so many readings more that nobody asked for.
     Pushed(u32),
     /// Its log-in was refused; [`ConnectionReport::Ended`] follows.
     Refused(Refusal, String),

@@ -116,6 +116,7 @@ impl Session {
             }
             Input::Timeout => self.timeout(now),
             Input::Closed => self.closed(),
+            Input::Unreachable(reason) => self.end(Output::Unreachable(reason.to_owned())),
         }
     }
 
@@ -144,7 +145,7 @@ impl Session {
         self.link.traits.server_name()
     }
 
-    /// Whether [`Output::Close`] was said.
+    /// Whether it is over: its last output is queued, or was given out.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
@@ -310,9 +311,13 @@ impl Session {
     }
 
     fn close(&mut self, ending: Ending) {
+        self.end(Output::Close(ending));
+    }
+
+    fn end(&mut self, last: Output) {
         self.phase = Phase::Closed;
         self.link.end();
-        self.link.tell(Output::Close(ending));
+        self.link.tell(last);
     }
 }
 

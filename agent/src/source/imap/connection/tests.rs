@@ -140,7 +140,7 @@ fn a_visit_for_the_sweep_reports_what_it_corrects_and_ends_well() {
         assert_eq!(played.reports, expected);
         played.reports.clear();
         played.says("a3 OK bye\r\n");
-        assert_eq!(played.reports, [ConnectionReport::Pushed(0), ConnectionReport::Ended(Ending::Done)]);
+        assert_eq!(played.reports, [ConnectionReport::Ended(Ending::Done)]);
         assert!(played.is_closed);
         assert_eq!(played.counters.connections_lost.get(), 0);
     }
@@ -198,7 +198,6 @@ fn each_end_is_the_last_thing_that_is_said() {
     let hung_up = vec![ConnectionReport::Ended(Ending::Done)];
     let refused = vec![
         ConnectionReport::Refused(Refusal::Mailbox, "no".into()),
-        ConnectionReport::Pushed(0),
         ConnectionReport::Ended(Ending::Refused),
     ];
     let unreachable = vec![ConnectionReport::Unreachable("refused".into())];
@@ -242,4 +241,9 @@ fn what_goes_by_is_counted() {
 fn an_idle_connection_is_little_more_than_its_session() {
     let more = size_of::<Connection>() - size_of::<Session>();
     assert!(more <= 24, "{more} bytes");
+}
+
+#[test]
+fn an_idle_connection_takes_a_word_more_than_its_session() {
+    assert_eq!(size_of::<Connection>(), size_of::<Session>() + 8);
 }

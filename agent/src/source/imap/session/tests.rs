@@ -150,6 +150,7 @@ fn written(output: &Output) -> String {
         Output::Skipped => "= skipped".into(),
         Output::LoginRefused { refusal, text } => format!("= refused {refusal:?}: {text}"),
         Output::Alert(text) => format!("= alert {text}"),
+        Output::Unreachable(reason) => format!("= unreachable {reason}"),
         Output::Close(ending) => format!("= close {ending}"),
     }
 }
