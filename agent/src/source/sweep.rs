@@ -31,6 +31,8 @@ pub struct Sweep {
     /// By mailbox id: ids are given out without gaps.
     due: Vec<Option<Moment>>,
     order: BTreeSet<(Moment, MailboxId)>,
+    /// Taken, and not read yet.
+    away: BTreeSet<MailboxId>,
 }
 
 impl Sweep {
@@ -43,6 +45,7 @@ impl Sweep {
             rng: fastrand::Rng::with_seed(seed),
             due: Vec::new(),
             order: BTreeSet::new(),
+            away: BTreeSet::new(),
         }
     }
 
@@ -51,7 +54,7 @@ impl Sweep {
         let share = self.rng.u32(800..=990);
         self.set(mailbox, now.after(self.interval / 1000 * share / self.haste));
         self.quiet += 1;
-        if self.haste > 1 && self.quiet >= self.order.len() {
+        if self.haste > 1 && self.quiet >= self.order.len() + self.away.len() {
             (self.haste, self.quiet) = (self.haste / 2, 0);
         }
     }
@@ -78,6 +81,7 @@ impl Sweep {
 
     /// Nobody wants the mailbox any more.
     pub fn remove(&mut self, mailbox: MailboxId) {
+        self.away.remove(&mailbox);
         if let Some(at) = self.due.get_mut(mailbox.0 as usize).and_then(Option::take) {
             self.order.remove(&(at, mailbox));
         }
@@ -87,6 +91,7 @@ impl Sweep {
     pub fn take(&mut self, now: Moment) -> Option<MailboxId> {
         let (_, mailbox) = self.order.first().copied().filter(|(at, _)| *at <= now)?;
         self.remove(mailbox);
+        self.away.insert(mailbox);
         Some(mailbox)
     }
 
@@ -152,6 +157,21 @@ mod tests {
         let waits: Vec<Duration> = (0..4).map(|_| round(&mut sweep)).collect();
         assert!(waits[0] <= INTERVAL / 2 && waits[3] > INTERVAL / 2, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= INTERVAL), "{waits:?}");
+    }
+
+    #[test]
+    fn haste_lasts_for_a_round_of_all_also_of_those_that_are_being_read() {
+        let mut sweep = Sweep::new(INTERVAL, 7);
+        for id in 0..3 {
+            sweep.add(MailboxId(id), Moment::START);
+        }
+        let now = Moment::START.after(INTERVAL);
+        assert_eq!(std::iter::from_fn(|| sweep.take(now)).count(), 3);
+        sweep.corrected();
+        for id in [1, 2, 0] {
+            sweep.read(MailboxId(id), now);
+        }
+        assert_eq!(std::iter::from_fn(|| sweep.take(now.after(INTERVAL / 4))).count(), 3);
     }
 
     #[test]

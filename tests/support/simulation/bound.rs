@@ -4,6 +4,7 @@
 
 use super::cloud;
 use mailbadge_sim::peers::fault::Kind;
+use mailbadge_sim::peers::mail_store::Quirk;
 use mailbadge_sim::play::{Deed, Plan, Telling};
 use mailbadge_sim::world::Weather;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const LEFT_ALONE: Duration = Duration::from_mins(1);
 const BACK_OFF: Duration = Duration::from_mins(1);
 /// The longest time between two attempts at a token.
 const TOKEN_GAP: Duration = Duration::from_mins(1);
+/// For how long no limit of the mail server is supposed after one that did not prove true: mailboxes that it turns away
+/// are named as unknown meanwhile.
+const DOUBTED: Duration = Duration::from_mins(10);
 /// How long a device or a notification that the relay called invalid is put aside (protocol.md §1.6).
 const ASIDE: Duration = Duration::from_hours(1);
 /// Until a service manager has started the agent again, however often that failed.
@@ -60,8 +64,9 @@ pub fn of(plan: &Plan) -> Duration {
     let source = SWEEP + POLL + HOLD;
     let connection = REARM + COMMAND + 2 * (LOGIN_WAIT + COMMAND);
     let relay = cloud::TIMEOUT + LEFT_ALONE + 2 * TOKEN_GAP + BACK_OFF;
+    let full = if plan.deeds.iter().any(|(_, deed)| limits(deed)) { DOUBTED } else { Duration::ZERO };
     let again = if plan.deeds.iter().any(|(_, deed)| puts_aside(deed)) { ASIDE } else { Duration::ZERO };
-    START_AGAIN + connection + source + relay + again
+    START_AGAIN + connection + source + relay + full + again
 }
 
 /// Where nothing fails no count waits for a sweep: it is told, or found by the next visit. But IDLE: what comes and goes
@@ -72,6 +77,11 @@ fn calm(telling: Telling) -> Duration {
         Telling::Idle => SWEEP + HOLD,
         Telling::Poll => POLL + HOLD,
     }
+}
+
+/// Whether the mail server lets in fewer sessions than there are mailboxes from now on.
+fn limits(deed: &Deed) -> bool {
+    matches!(deed, Deed::Quirk(Quirk::ConnectionLimit, true))
 }
 
 /// Whether the relay may call a device or a notification invalid because of this: then nothing is sent to it for
