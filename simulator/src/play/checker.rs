@@ -322,6 +322,11 @@ impl Checker {
         self.haste.asked(mailbox, is_sweep);
     }
 
+    /// Another source has read a mailbox.
+    pub fn read_elsewhere(&mut self, mailbox: usize) {
+        self.haste.read_elsewhere(mailbox);
+    }
+
     /// It has an answer; `is_news`: not what it believed before.
     pub fn is_answered(&mut self, mailbox: usize, is_news: bool) {
         self.haste.answered(mailbox, is_news, self.now);

@@ -9,6 +9,9 @@ use std::time::Duration;
 pub struct Haste {
     /// The sweep asked about these and has no answer yet.
     asked: BTreeSet<usize>,
+    /// Others asked about these before: what the answer says that comes next is no correction, even where the sweep asks as
+    /// well meanwhile.
+    wondered: BTreeSet<usize>,
     /// Since when these wait to be read once more.
     corrected: BTreeMap<usize, Duration>,
 }
@@ -17,14 +20,22 @@ impl Haste {
     /// The agent asks about a mailbox, or connects to read it.
     pub fn asked(&mut self, mailbox: usize, is_sweep: bool) {
         self.corrected.remove(&mailbox);
-        if is_sweep {
+        if !is_sweep {
+            self.wondered.insert(mailbox);
+        } else if !self.wondered.contains(&mailbox) {
             self.asked.insert(mailbox);
         }
+    }
+
+    /// Another source has read the mailbox, which is as good as being asked.
+    pub fn read_elsewhere(&mut self, mailbox: usize) {
+        self.corrected.remove(&mailbox);
     }
 
     /// It has an answer, perhaps to a question that a connection asked by itself; `is_news`: the answer is not what the
     /// agent believed before.
     pub fn answered(&mut self, mailbox: usize, is_news: bool, now: Duration) {
+        self.wondered.remove(&mailbox);
         if self.asked.remove(&mailbox) && is_news {
             self.corrected.insert(mailbox, now);
         } else {
@@ -34,6 +45,7 @@ impl Haste {
 
     /// A connection to the mailbox ended as it should: where it was a visit, the next one is planned from now on.
     pub fn visited(&mut self, mailbox: usize, now: Duration) {
+        self.wondered.remove(&mailbox);
         self.asked.remove(&mailbox);
         if let Some(since) = self.corrected.get_mut(&mailbox) {
             *since = now;
@@ -42,12 +54,14 @@ impl Haste {
 
     /// Nobody waits for this mailbox any more.
     pub fn forget(&mut self, mailbox: usize) {
+        self.wondered.remove(&mailbox);
         self.asked.remove(&mailbox);
         self.corrected.remove(&mailbox);
     }
 
     /// Connections fail: when the agent may log in again is another matter.
     pub fn forget_all(&mut self) {
+        self.wondered.clear();
         self.asked.clear();
         self.corrected.clear();
     }
@@ -100,6 +114,10 @@ mod tests {
         let mut haste = Haste::default();
         haste.asked(3, false);
         haste.answered(3, true, at(1));
+        haste.asked(3, false);
+        haste.asked(3, true);
+        haste.answered(3, true, at(1));
+        assert_eq!(haste.overdue(3, WITHIN, at(99)), None, "others had asked before");
         haste.asked(3, true);
         haste.answered(3, false, at(2));
         haste.answered(3, true, at(3));

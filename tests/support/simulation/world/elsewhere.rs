@@ -66,7 +66,7 @@ impl World {
         let Some(agent) = self.agent.as_mut().filter(|_| is_current) else { return };
         let mailbox = agent::mailbox(mailbox);
         if agent.tracker.has_devices(mailbox) {
-            self.checker.asks(mailbox.0 as usize, false);
+            self.checker.read_elsewhere(mailbox.0 as usize);
             agent.observe_elsewhere(mailbox, super::deeds::reading(status, Some(asked_at)), now);
         }
     }
