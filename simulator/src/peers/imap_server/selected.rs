@@ -16,6 +16,7 @@ pub(super) struct Selected {
     is_read_only: bool,
     uidvalidity: u32,
     modseq: u64,
+    orders: u32,
 }
 
 impl Selected {
@@ -93,8 +94,8 @@ impl Session {
         let permanent = if is_read_only { "" } else { ALL_FLAGS };
         self.tell_selected(mailbox, permanent);
         let Status { uidvalidity, modseq, .. } = mailbox.status();
-        let view = mailbox.messages().to_vec();
-        self.selected = Some(Box::new(Selected { folder, view, is_read_only, uidvalidity, modseq }));
+        let (view, orders) = (mailbox.messages().to_vec(), mailbox.orders());
+        self.selected = Some(Box::new(Selected { folder, view, is_read_only, uidvalidity, modseq, orders }));
         if is_read_only {
             return Answer::ok("[READ-ONLY] Examine completed.");
         }
@@ -144,13 +145,13 @@ impl Session {
         if selected.folder == FolderId::INBOX && self.notify.is_none() {
             self.told_version = step.store.version(account);
         }
-        if status.modseq != selected.modseq {
+        if (mailbox.orders(), status.modseq) != (selected.orders, selected.modseq) {
             let recent = mailbox.recent();
             let (view, news) = catch_up(&selected.view, mailbox.messages(), rules);
             selected.view = view;
             // What may not be told yet must still differ at the next look.
             if rules.tells_expunges && rules.tells_flags {
-                selected.modseq = status.modseq;
+                (selected.orders, selected.modseq) = (mailbox.orders(), status.modseq);
             }
             self.tell(&news, selected.view.len(), recent, status.modseq);
         }

@@ -119,12 +119,22 @@ pub struct Mailbox {
     unseen: u32,
     first_recent: u32,
     modseq: u64,
+    /// How often the order began anew: the same HIGHESTMODSEQ may come twice.
+    orders: u32,
 }
 
 impl Mailbox {
     /// An empty mailbox.
     pub const fn new(uidvalidity: u32) -> Self {
-        Self { messages: Vec::new(), uidnext: 1, uidvalidity, unseen: 0, first_recent: 1, modseq: 1 }
+        Self {
+            messages: Vec::new(),
+            uidnext: 1,
+            uidvalidity,
+            unseen: 0,
+            first_recent: 1,
+            modseq: 1,
+            orders: 0,
+        }
     }
 
     /// Its messages by ascending uid.
@@ -204,10 +214,16 @@ impl Mailbox {
         gone
     }
 
+    /// How often the order of its changes began anew.
+    pub const fn orders(&self) -> u32 {
+        self.orders
+    }
+
     /// What a mailbox looks like whose index files were deleted, or that a backup was restored into: HIGHESTMODSEQ is
     /// lower, UIDVALIDITY the same, or lower too where `is_validity`.
     pub fn order_goes_back(&mut self, is_validity: bool) {
         self.modseq = (self.modseq / 2).max(1);
+        self.orders += 1;
         if is_validity {
             self.uidvalidity = self.uidvalidity.saturating_sub(UIDVALIDITY_STEP_BACK).max(1);
         }
@@ -222,5 +238,6 @@ impl Mailbox {
         self.uidnext = self.messages.len() as u32 + 1;
         self.first_recent = self.uidnext;
         self.modseq = 1;
+        self.orders += 1;
     }
 }
