@@ -1,6 +1,6 @@
 //! What the plan says is done, and how the agent hears of it.
 
-use super::super::agent::{self, EVENTS, signers};
+use super::super::agent::{self, Agent, EVENTS, signers};
 use super::{Event, Kill, World, account, device_id, log};
 use mailbadge::event::{ModSeq, News, Reading, SubscriptionKey, UidValidity};
 use mailbadge::identity::auth_config::AuthConfig;
@@ -193,6 +193,11 @@ impl World {
             return self.checker.reference.gone(&id);
         }
         self.checker.reference.subscribed(&id, mailbox, expires_at.0);
+        // Of whom the agent knows no more, since the relay called him gone: what he reports is believed.
+        let is_known = |agent: &Agent| agent.shown().iter().any(|(_, known, _)| *known == id);
+        if !self.agent.as_ref().is_some_and(is_known) {
+            self.told.remove(&id);
+        }
         self.tick_soon();
     }
 
