@@ -41,9 +41,6 @@ const LISTED: &[(&str, &str)] = &[
     ("agent/src/commands/doctor/counts.rs", "waits between two looks at a running daemon"),
     ("agent/src/commands/doctor/host.rs", "asks for the limit of descriptors"),
     ("agent/src/commands/status.rs", "connects to the daemon"),
-    ("agent/src/config.rs", "reads the configuration file"),
-    ("agent/src/config/secret.rs", "reads the files of secrets"),
-    ("agent/src/config/sections.rs", "reads the file of trusted roots"),
     ("agent/src/run.rs", "starts and ends all parts of the daemon, and takes its signals"),
     ("agent/src/run/socket_activation.rs", "takes sockets from the service manager"),
     ("agent/src/run/ledger.rs", "ticks, and calls the store where a thread may wait for the disk"),
@@ -51,7 +48,6 @@ const LISTED: &[(&str, &str)] = &[
     ("agent/src/run/watchdog.rs", "reports to the service manager"),
     ("agent/src/store/keys.rs", "keeps private keys in files"),
     ("agent/src/store/pages.rs", "keeps the notes of doubt in files"),
-    ("agent/src/store/permission.rs", "reads who may read a file"),
     ("agent/src/store/sqlite.rs", "opens the database"),
     ("agent/src/store/sqlite/create.rs", "makes the database file"),
 ];

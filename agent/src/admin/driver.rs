@@ -1,10 +1,11 @@
 //! The admin endpoint's paths. They answer from [`Health`] and change nothing.
 
-use super::{Health, Settings, mailbox, metrics};
+use super::{Health, Settings, host, mailbox, metrics};
 use crate::listen::driver::{Error, ListenOptions, Server, serve};
 use crate::listen::limits::Limits;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -30,6 +31,17 @@ fn routes(health: Arc<dyn Health>) -> Router {
         .route("/status", get(status))
         .route("/mailbox", get(mailbox::answer))
         .with_state(health)
+        .layer(middleware::from_fn(for_us))
+}
+
+/// Refuses what was sent to another name (RFC 9110 §15.5.20).
+async fn for_us(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(axum::http::HeaderValue::as_bytes);
+    if host::is_ours(host) {
+        return next.run(request).await;
+    }
+    let text = "this endpoint answers to its address and to localhost alone\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 /// 200, or 503 with a reason a line.

@@ -5,6 +5,7 @@
 //! count nobody knows; `/metrics` never names one.
 
 pub mod driver;
+mod host;
 mod mailbox;
 mod metrics;
 

@@ -6,8 +6,10 @@ mod signing;
 
 pub use signing::{Signing, certificate, current, keep, kept, signing};
 
-use super::{Context, Exit, Failure, driver};
+use super::setup::EXPORT_MODE;
+use super::{Context, Exit, Failure};
 use crate::config::{Config, is_dns_domain};
+use crate::files::driver::replace;
 use crate::identity::auth_config::Role;
 use crate::identity::certificate::{Certificate, Thumbprint};
 use crate::identity::issue;
@@ -225,8 +227,7 @@ fn export(
         }
         return Ok(context.screen.bytes(&bytes)?);
     };
-    let failed = |cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    driver::write(&path, &bytes).map_err(failed)?;
+    replace(&path, &bytes, EXPORT_MODE)?;
     let thumbprint = certificate.thumbprint().to_string();
     let text = format!("Exported {thumbprint} to {}", path.display());
     tell(context, &text, &json!({ "Thumbprint": thumbprint, "Exported": path }))

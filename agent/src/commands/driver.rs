@@ -9,14 +9,17 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Writes a whole file; one that is there is replaced.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::write(path, bytes)
-}
-
 /// Makes a folder, with those above it, where it is not there.
 pub(super) fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// From now on nothing of this process is written to disk when it crashes, and no other process of its user looks
+/// inside: its memory holds keys and tokens.
+pub(super) fn forbid_core_dumps() -> io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Whether a stream is a terminal, and `NO_COLOR` is not set.

@@ -24,7 +24,8 @@ pub use screen::Screen;
 
 use crate::config::{self, Config, ConfigError};
 use crate::identity;
-use crate::store::{PermissionError, SqliteStore, StoreError};
+use crate::files::FileError;
+use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use std::io;
@@ -96,8 +97,8 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<PermissionError> for Failure {
-    fn from(error: PermissionError) -> Self {
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
         StoreError::from(error).into()
     }
 }

@@ -20,7 +20,6 @@ use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_platform_verifier::Verifier;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -59,13 +58,13 @@ pub struct Settings {
     pub user_agent: String,
 }
 
-/// The certificate authorities that are trusted besides the system's.
+/// The certificate authorities that are trusted.
 #[derive(Clone, Debug)]
 pub struct Roots {
     /// The key of the configuration that sets them, for errors: `relay.ca-file`.
     pub key: String,
-    /// Their certificates in PEM.
-    pub pem: Option<Vec<u8>>,
+    /// Which they are.
+    pub authorities: Authorities,
 }
 
 /// A request. Its `Host` and `User-Agent` are the client's.
@@ -352,26 +351,18 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
 
 /// TLS 1.2 and 1.3 with the system's roots and the extra ones. The provider is named, lest another one in the tree be
 /// taken.
-fn tls_config(Roots { key, pem }: &Roots) -> Result<ClientConfig, Error> {
-    let unfit = |reason: String| Error::ExtraRoots { key: key.clone(), reason };
-    let extra: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(pem.as_deref().unwrap_or_default()).collect();
-    let extra = extra.map_err(|error| unfit(error.to_string()))?;
-    if pem.is_some() && extra.is_empty() {
-        return Err(unfit(String::from("it holds no certificate")));
-    }
+fn tls_config(Roots { key, authorities }: &Roots) -> Result<ClientConfig, Error> {
     let provider = Arc::new(default_provider());
-    let verifier =
-        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| match (pem, error) {
-            (Some(_), error) => unfit(error.to_string()),
-            (None, rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
-            (None, error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
-        })?;
+    let verifier = authorities.verifier(&provider).map_err(|error| match (authorities.extra.as_slice(), error) {
+        ([], rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
+        ([], error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
+        (_, error) => Error::ExtraRoots { key: key.clone(), reason: error.to_string() },
+    })?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?;
     let mut config =
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -4,8 +4,11 @@
 //! It knows neither relays nor tokens. Nothing here follows a redirect, keeps a cookie or goes through a proxy.
 
 pub mod driver;
+mod authorities;
 pub mod url;
 pub mod json;
+
+pub use authorities::Authorities;
 
 use crate::time::UnixMs;
 use bytes::Bytes;

@@ -1,12 +1,12 @@
 //! Private keys: a file each under `certificates/`, 0600, written whole or not at all.
 
-use super::{PermissionError, StoreError, owner_only};
+use super::StoreError;
+use crate::files::driver::{Trust, owner_only, read as read_file};
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// A PKCS#8 PEM of RSA 8192 takes 6.5 KiB.
 const KEY_SIZE_MAX: u64 = 16 * 1024;
@@ -33,12 +33,10 @@ pub(super) fn write(dir: &Path, thumbprint: &str, key: &SecretString) -> Result<
 /// Reads the key of `thumbprint`; refuses a file that others can read.
 pub(super) fn read(dir: &Path, thumbprint: &str) -> Result<SecretString, StoreError> {
     let path = file_of(dir, thumbprint);
-    owner_only(&path)?;
-    let mut text = Zeroizing::new(String::new());
-    let mut file = File::open(&path).map_err(|cause| PermissionError::Io { path: path.clone(), cause })?;
-    let read = (&mut file).take(KEY_SIZE_MAX).read_to_string(&mut text);
-    read.map_err(|cause| StoreError::Io { path, cause })?;
-    Ok(SecretString::from(text.as_str()))
+    let bytes = read_file(&path, KEY_SIZE_MAX, Trust::Secret)?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|cause| StoreError::Io { path, cause: io::Error::new(io::ErrorKind::InvalidData, cause) })?;
+    Ok(SecretString::from(text))
 }
 
 /// Removes the key of `thumbprint`; one that is gone already is as good.

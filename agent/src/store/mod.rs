@@ -10,16 +10,15 @@ pub mod notes;
 pub mod doubt;
 pub mod pages;
 mod keys;
-mod permission;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
-pub use permission::{PermissionError, owner_only};
 pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
+use crate::files::FileError;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::certificate::StoredCertificate;
 use crate::identity::partner::{AuthServer, PartnerApplication};
@@ -154,7 +153,7 @@ pub enum UpsertOutcome {
 pub enum StoreError {
     /// A file of ours is open to others.
     #[error(transparent)]
-    Permission(#[from] PermissionError),
+    Permission(#[from] FileError),
     /// The operating system refused.
     #[error("{path}: {cause}", path = .path.display())]
     Io {

@@ -11,8 +11,9 @@ mod process;
 mod proxy;
 mod subscription;
 
-use super::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome, keys, owner_only, schema};
+use super::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome, keys, schema};
 use crate::event::SubscriptionKey;
+use crate::files::driver::owner_only;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::certificate::StoredCertificate;
 use crate::identity::partner::{AuthServer, PartnerApplication};

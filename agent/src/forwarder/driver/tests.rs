@@ -118,9 +118,10 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
-fn settings(pem: Option<Vec<u8>>) -> Settings {
+fn settings(extra: Vec<CertificateDer<'static>>) -> Settings {
+    let authorities = Authorities { extra, is_only: false };
     Settings {
-        roots: Roots { key: "relay.ca-file".to_owned(), pem },
+        roots: Roots { key: "relay.ca-file".to_owned(), authorities },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),
@@ -425,10 +426,11 @@ fn a_port_that_speaks_no_tls_is_named_as_that() {
 }
 
 #[test]
-fn a_file_of_roots_without_roots_is_refused() {
-    let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
-    for pem in [Vec::new(), b"no certificate".to_vec(), broken] {
-        let client = Client::new(&settings(Some(pem))).unwrap();
+fn a_root_that_is_none_is_refused() {
+    for is_only in [false, true] {
+        let mut settings = settings(vec![CertificateDer::from(vec![0, 1, 2])]);
+        settings.roots.authorities.is_only = is_only;
+        let client = Client::new(&settings).unwrap();
         let error = client.prepare(&RelayUrl::parse("https://relay.example").unwrap()).unwrap_err();
         assert!(error.to_string().starts_with("relay.ca-file: "), "{error}");
     }

@@ -60,7 +60,7 @@ async fn serve(mut stream: TcpStream, whole: usize, cut: Vec<u8>, heard: Arc<Ato
 
 fn client() -> Client {
     let settings = Settings {
-        roots: Roots { key: String::from("test.ca-file"), pem: None },
+        roots: Roots { key: String::from("test.ca-file"), authorities: Authorities::default() },
         concurrency: 1,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),

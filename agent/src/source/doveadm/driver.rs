@@ -263,7 +263,10 @@ struct Channel {
 impl Channel {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let client = https::driver::Settings {
-            roots: Roots { key: format!("source.{}.ca-file", settings.name), pem: settings.ca_pem.clone() },
+            roots: Roots {
+                key: format!("source.{}.ca-file", settings.name),
+                authorities: settings.authorities.clone(),
+            },
             concurrency: CONCURRENCY,
             timeout: settings.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),

@@ -23,7 +23,6 @@ pub use configured::KIND;
 
 use super::names::Names;
 use capability::Capabilities;
-use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,8 +42,8 @@ pub struct Settings {
     pub tls: Tls,
     /// The name the server's certificate must carry; `host` where it is `None`.
     pub server_name: Option<String>,
-    /// Certificates trusted besides the system's roots (`ca-file`).
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Which certificate authorities are trusted (`ca-file`, `ca-only`).
+    pub authorities: Authorities,
     /// As whom to log in to a mailbox.
     pub login: Login,
     /// How mailboxes are watched.
@@ -71,7 +70,7 @@ impl Settings {
             port: 143,
             tls: Tls::None,
             server_name: None,
-            extra_roots: Vec::new(),
+            authorities: Authorities::default(),
             login,
             watch: Watch::Auto,
             poll_interval: Duration::from_mins(1),

@@ -19,7 +19,7 @@ const DOCUMENT: &str = include_str!("../../../../fixtures/metadata/good.json");
 
 fn client() -> Client {
     Client::new(&Settings {
-        roots: Roots { key: "relay.ca-file".to_owned(), pem: None },
+        roots: Roots { key: "relay.ca-file".to_owned(), authorities: Authorities::default() },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),

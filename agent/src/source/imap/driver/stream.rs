@@ -6,7 +6,6 @@ use crate::source::imap::{Settings, Tls};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::ServerName;
-use rustls_platform_verifier::Verifier;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -191,13 +190,12 @@ fn client_config(settings: &Settings) -> Result<Option<(Arc<ClientConfig>, Serve
         .map_err(|_| Error::ServerName { source_name: source_name.clone(), name })?;
     let failed = |reason| Error::Tls { source_name: source_name.clone(), reason };
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        Verifier::new_with_extra_roots(settings.extra_roots.clone(), provider.clone()).map_err(failed)?;
+    let verifier = settings.authorities.verifier(&provider).map_err(failed)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(Some((Arc::new(config), server)))
 }

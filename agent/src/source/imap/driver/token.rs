@@ -1,14 +1,13 @@
 //! Where access tokens come from: a file that somebody keeps fresh, or a program that prints one. Whose they are and how
 //! they are shown is not decided here.
 
+use crate::files::driver::{Trust, read as read_file};
 use crate::https::json::without_mark;
 use crate::source::imap::{Login, Settings, TOKEN_MAX, TokenFrom};
 use crate::time::Moment;
 use crate::time::driver::Clock;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -73,13 +72,8 @@ impl Tokens {
 }
 
 fn read(path: &Path) -> Result<SecretString, String> {
-    let shown = path.display();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_MAX + 1));
-    let file = File::open(path).map_err(|cause| format!("token-file {shown}: {cause}"))?;
-    file.take(TOKEN_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|cause| format!("token-file {shown}: {cause}"))?;
-    first_line(&bytes).ok_or_else(|| format!("token-file {shown}: expected a line with an access token"))
+    let bytes = read_file(path, TOKEN_MAX as u64, Trust::Secret).map_err(|error| format!("token-file {error}"))?;
+    first_line(&bytes).ok_or_else(|| format!("token-file {}: expected a line with an access token", path.display()))
 }
 
 async fn print(words: &[String]) -> Result<SecretString, String> {
