@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::EncodingKey;
 use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use mailbadge::https::Authorities;
 use mailbadge::source::imap::driver::{ImapSource, check_login, start};
 use mailbadge::source::imap::{Login, Mechanism, Method, Settings, Tls, TokenFrom, TokenLogin, Watch};
 use mailbadge::source::kind::Running;
@@ -307,7 +308,8 @@ fn starttls_and_implicit_tls_reach_only_the_server_whose_certificate_is_right() 
     let check = |tls: Tls, name: &str, roots: Vec<CertificateDer<'static>>| {
         let port = if tls == Tls::Implicit { secured.implicit_port } else { server.imap().port() };
         let plain = settings(server.imap(), Watch::Auto);
-        let settings = Settings { tls, port, server_name: Some(name.into()), extra_roots: roots, ..plain };
+        let authorities = Authorities { extra: roots, is_only: false };
+        let settings = Settings { tls, port, server_name: Some(name.into()), authorities, ..plain };
         runtime.block_on(check_login(settings, "u1", Clock::start())).map_err(|error| error.to_string())
     };
     let root = || vec![secured.root.clone()];

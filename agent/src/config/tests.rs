@@ -1,6 +1,7 @@
 //! The annotated file lists what there is; each bad file in `fixtures/config/bad` is refused as its `expected` says.
 
 use super::*;
+use crate::identity::certificate::Certificate;
 use crate::source::registry::KINDS;
 use crate::source::{doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@
 mod counted;
 
 use super::url::Url;
-use super::{CONTENT_BYTES_MAX, Error, Failure, Response};
+use super::{Authorities, CONTENT_BYTES_MAX, Error, Failure, Response};
 use bytes::{Bytes, BytesMut};
 use counted::{Counted, Received};
 use http_body_util::{BodyExt, Full};

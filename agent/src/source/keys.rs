@@ -1,6 +1,7 @@
 //! What a kind of source reads its `[[source]]` with. The configuration has the file, the line numbers and the faults;
 //! a kind says which keys it has, their defaults and limits.
 
+use crate::https::Authorities;
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

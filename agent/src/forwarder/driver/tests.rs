@@ -1,7 +1,7 @@
 //! The client against a relay on loopback that misbehaves: late, endless, redirecting, closing, untrusted.
 
 use super::*;
-use crate::https::CONTENT_BYTES_MAX;
+use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::https::driver::Roots;
 use crate::time::UnixMs;
 use crate::token::challenge::Challenge;
@@ -131,7 +131,7 @@ fn settings(extra: Vec<CertificateDer<'static>>) -> Settings {
 /// The system's roots may be absent where tests run; a root of our own makes up for them.
 fn client(timeout: Duration) -> Client {
     let ca = Authority::new();
-    Client::new(&Settings { timeout, ..settings(Some(ca.pem())) }).unwrap()
+    Client::new(&Settings { timeout, ..settings(vec![ca.der()]) }).unwrap()
 }
 
 fn post(running: &Running) -> Post {
@@ -174,8 +174,8 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> Vec<u8> {
-        self.0.pem().into_bytes()
+    fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
     }
 
     fn acceptor(&self, host: &str, last_year: i32) -> TlsAcceptor {
@@ -397,7 +397,7 @@ fn only_trusted_certificates_of_the_right_name_get_a_token() {
         for (signed_by, certified, last_year, host, expected) in cases {
             let acceptor = signed_by.acceptor(certified, last_year);
             let running = Relay::answering(vec![ok()]).run(Some(acceptor), host).await;
-            let outcome = Client::new(&settings(Some(own.pem()))).unwrap().post(post(&running)).await;
+            let outcome = Client::new(&settings(vec![own.der()])).unwrap().post(post(&running)).await;
             match (outcome, expected) {
                 (Ok(answer), None) => assert_eq!(answer.status, 200),
                 (Err(Failure::Tls(text)), Some(expected)) => assert!(text.contains(expected), "{text}"),

@@ -22,6 +22,7 @@ mod words;
 pub use configured::KIND;
 
 use super::names::Names;
+use crate::https::Authorities;
 use capability::Capabilities;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
