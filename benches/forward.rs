@@ -169,7 +169,10 @@ fn bench_https(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("threads can be started");
     let (url, ca) = runtime.block_on(relay());
     let settings = Settings {
-        roots: Roots { key: String::from("relay.ca-file"), authorities: Authorities { extra: vec![ca], is_only: false } },
+        roots: Roots {
+            key: String::from("relay.ca-file"),
+            authorities: Authorities { extra: vec![ca], is_only: false },
+        },
         concurrency: 4,
         timeout: Duration::from_secs(10),
         user_agent: String::from("mailbadge/bench"),

@@ -224,7 +224,8 @@ pub fn find(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
 /// Reads and checks a configuration with every file it names. Relative paths in it start at its folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let bytes = files::driver::read(path, FILE_SIZE_MAX, Trust::Ours)?;
-    let text = std::str::from_utf8(&bytes).map_err(|cause| ConfigError::NotText { path: path.to_owned(), cause })?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|cause| ConfigError::NotText { path: path.to_owned(), cause })?;
     let base = path.parent().unwrap_or(Path::new(""));
     read(text, base).map_err(|mut faults| {
         faults.sort_by_key(|fault| fault.line);

@@ -20,16 +20,14 @@ fn setup_says_what_it_does_and_a_second_time_what_it_found() {
     assert_eq!(lines[0], "Creating certificate for oAuth...");
     let exported = lines[3].strip_prefix("Exported out/OAuthCert.cer, SHA-256 ").unwrap();
     assert_eq!(exported.len(), 64, "{exported}");
-    assert_eq!([lines[2], lines[4], lines[5]], ["Exporting certificate...", "Creating AuthServer Config...", "Complete."]);
+    assert_eq!(
+        [lines[2], lines[4], lines[5]],
+        ["Exporting certificate...", "Creating AuthServer Config...", "Complete."]
+    );
     let second = host.run("setup --export-dir out");
     let configured = format!("Configured Certificate Thumbprint is: {thumbprint}");
-    let expected = [
-        &configured,
-        "Exporting certificate...",
-        lines[3],
-        "AuthServer Config already exists.",
-        "Complete.",
-    ];
+    let expected =
+        [&configured, "Exporting certificate...", lines[3], "AuthServer Config already exists.", "Complete."];
     assert_eq!((second.out.lines().collect::<Vec<_>>(), second.err), (expected.to_vec(), String::new()));
     let told = host.json("setup --export-dir out");
     assert_eq!((&told["Thumbprint"], &told["Certificate"]), (&thumbprint.into(), &"Reused".into()));

@@ -27,7 +27,14 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.1:9924", "[::1]:9924", "[::1]", "localhost", "LocalHost:80"] {
             assert!(is_ours(Some(host.as_bytes())), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9924", "localhost.evil.example", "127.0.0.1.evil.example", "[::1"] {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9924",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[::1",
+        ] {
             assert!(!is_ours(Some(host.as_bytes())), "{host}");
         }
         assert!(is_ours(None) && !is_ours(Some(b"\xff")));

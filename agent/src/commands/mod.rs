@@ -23,8 +23,8 @@ mod driver;
 pub use screen::Screen;
 
 use crate::config::{self, Config, ConfigError};
-use crate::identity;
 use crate::files::FileError;
+use crate::identity;
 use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;

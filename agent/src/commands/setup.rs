@@ -69,7 +69,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     replace(&store, &before, &after)?;
     say(context, &format!("Configured Certificate Thumbprint is: {thumbprint}"))?;
     say(context, "Exporting certificate...")?;
-    let (exported, sha256) = (export(&args.export_dir, signing.certificate.der())?, signing.certificate.sha256());
+    let (exported, sha256) =
+        (export(&args.export_dir, signing.certificate.der())?, signing.certificate.sha256());
     say(context, &format!("Exported {}, SHA-256 {sha256}", exported.display()))?;
     let (auth_server, auth_metadata_url) = auth_server(&store, metadata_url, context)?;
     let certificate = if is_new { "Created" } else { "Reused" };
@@ -102,7 +103,8 @@ fn create(store: &dyn Store, organization: &str, context: &Context) -> Result<Si
 
 fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
     let path = dir.join(EXPORT_NAME);
-    driver::make_folder(dir).map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", dir.display())))?;
+    driver::make_folder(dir)
+        .map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", dir.display())))?;
     replace_file(&path, der, EXPORT_MODE)?;
     Ok(path)
 }

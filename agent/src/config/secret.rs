@@ -21,7 +21,8 @@ pub(super) fn first_line_of(section: &mut Section, key: &'static str, what: &str
 
 fn first_line(path: &Path, bytes: &[u8], what: &str) -> Result<SecretString, String> {
     let shown = path.display();
-    let text = std::str::from_utf8(bytes).map_err(|_| format!("{shown}: is no text in UTF-8; expected the {what}"))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| format!("{shown}: is no text in UTF-8; expected the {what}"))?;
     match secret_of(text) {
         Some(line) => Ok(SecretString::from(line)),
         None => Err(format!("{shown}: is empty; expected one line with the {what}")),

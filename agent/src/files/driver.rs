@@ -176,7 +176,9 @@ mod tests {
         }
         let error = read(Path::new("/nowhere/at/all"), MAX, Trust::Ours).unwrap_err().to_string();
         assert!(error.starts_with("/nowhere/at/all: No such file"), "{error}");
-        assert!(owner_only(Path::new("/nowhere")).unwrap_err().to_string().starts_with("/nowhere: No such file"));
+        assert!(
+            owner_only(Path::new("/nowhere")).unwrap_err().to_string().starts_with("/nowhere: No such file")
+        );
     }
 
     #[test]
@@ -205,7 +207,10 @@ mod tests {
     fn what_is_written_takes_the_place_of_our_own_file_alone() {
         let (folder, path) = folder();
         replace(&path, b"new", 0o644).unwrap();
-        assert_eq!((fs::read(&path).unwrap(), path.metadata().unwrap().mode() & 0o777), (b"new".to_vec(), 0o644));
+        assert_eq!(
+            (fs::read(&path).unwrap(), path.metadata().unwrap().mode() & 0o777),
+            (b"new".to_vec(), 0o644)
+        );
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();
         assert!(matches!(replace(&link, b"more", 0o644), Err(FileError::NotRegular { .. })));
@@ -234,6 +239,9 @@ mod tests {
         assert!(read(&outer, MAX, Trust::Ours).is_ok(), "nobody removes another's files there");
         let circle = folder.path().join("circle");
         symlink(&circle, &circle).unwrap();
-        assert!(matches!(walk(&circle, &[us()], us(), &mut 0), Err(FileError::Links { .. } | FileError::Owner { .. })));
+        assert!(matches!(
+            walk(&circle, &[us()], us(), &mut 0),
+            Err(FileError::Links { .. } | FileError::Owner { .. })
+        ));
     }
 }

@@ -29,7 +29,10 @@ impl Authorities {
         for authority in &self.extra {
             roots.add(authority.clone())?;
         }
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-        verifier.map(|verifier| verifier as Arc<dyn ServerCertVerifier>).map_err(|error| Error::General(error.to_string()))
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+        verifier
+            .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+            .map_err(|error| Error::General(error.to_string()))
     }
 }

@@ -18,8 +18,6 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -353,16 +351,16 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
 /// taken.
 fn tls_config(Roots { key, authorities }: &Roots) -> Result<ClientConfig, Error> {
     let provider = Arc::new(default_provider());
-    let verifier = authorities.verifier(&provider).map_err(|error| match (authorities.extra.as_slice(), error) {
-        ([], rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
-        ([], error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
-        (_, error) => Error::ExtraRoots { key: key.clone(), reason: error.to_string() },
-    })?;
+    let verifier =
+        authorities.verifier(&provider).map_err(|error| match (authorities.extra.as_slice(), error) {
+            ([], rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
+            ([], error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
+            (_, error) => Error::ExtraRoots { key: key.clone(), reason: error.to_string() },
+        })?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?;
-    let mut config =
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -35,7 +35,8 @@ pub(super) fn read(dir: &Path, thumbprint: &str) -> Result<SecretString, StoreEr
     let path = file_of(dir, thumbprint);
     let bytes = read_file(&path, KEY_SIZE_MAX, Trust::Secret)?;
     let text = std::str::from_utf8(&bytes);
-    let text = text.map_err(|cause| StoreError::Io { path, cause: io::Error::new(io::ErrorKind::InvalidData, cause) })?;
+    let text = text
+        .map_err(|cause| StoreError::Io { path, cause: io::Error::new(io::ErrorKind::InvalidData, cause) })?;
     Ok(SecretString::from(text))
 }
 

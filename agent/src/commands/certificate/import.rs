@@ -138,7 +138,9 @@ fn text(path: &Path, trust: Trust) -> Result<Zeroizing<String>, Failure> {
 
 fn bytes(path: &Path, trust: Trust) -> Result<Zeroizing<Vec<u8>>, Failure> {
     read(path, FILE_SIZE_MAX, trust).map_err(|error| match error {
-        FileError::TooLarge { .. } | FileError::NotRegular { .. } => Failure::new(Exit::Usage, error.to_string()),
+        FileError::TooLarge { .. } | FileError::NotRegular { .. } => {
+            Failure::new(Exit::Usage, error.to_string())
+        }
         error => error.into(),
     })
 }

@@ -1,15 +1,15 @@
 //! The client against a relay on loopback that misbehaves: late, endless, redirecting, closing, untrusted.
 
 use super::*;
-use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::https::driver::Roots;
+use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::time::UnixMs;
 use crate::token::challenge::Challenge;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -14,8 +14,8 @@ pub use configured::KIND;
 pub use driver::{DoveadmSource, start};
 
 use super::names::Names;
-use crate::https::{self, Authorities};
 use crate::https::url::Url;
+use crate::https::{self, Authorities};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Requests to a token service on loopback: what it is sent, and what odd ones get to hear.
 
 use super::*;
-use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::https::driver::{Roots, Settings};
+use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::identity::principal::Audience;
 use crate::time::UnixMs;
 use crate::token::signer::SignedToken;

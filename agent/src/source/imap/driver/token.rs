@@ -72,8 +72,10 @@ impl Tokens {
 }
 
 fn read(path: &Path) -> Result<SecretString, String> {
-    let bytes = read_file(path, TOKEN_MAX as u64, Trust::Secret).map_err(|error| format!("token-file {error}"))?;
-    first_line(&bytes).ok_or_else(|| format!("token-file {}: expected a line with an access token", path.display()))
+    let bytes =
+        read_file(path, TOKEN_MAX as u64, Trust::Secret).map_err(|error| format!("token-file {error}"))?;
+    first_line(&bytes)
+        .ok_or_else(|| format!("token-file {}: expected a line with an access token", path.display()))
 }
 
 async fn print(words: &[String]) -> Result<SecretString, String> {
