@@ -173,7 +173,7 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
 /// Opens the store and puts the rooms together; nothing runs yet.
 fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc<Daemon>, RunError> {
     let now = clock.now();
-    let store = SqliteStore::open(&config.state_dir, now.unix)?;
+    let store = SqliteStore::open(&config.state_dir)?;
     let lock = lock(&config.state_dir)?;
     store.verify()?;
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);

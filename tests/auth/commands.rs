@@ -148,7 +148,7 @@ fn an_expired_certificate_signs_nothing_and_setup_makes_another() {
         der: expired.der().to_vec(),
     };
     // No command would take it: it was current when it expired.
-    let store = SqliteStore::open(&host.path("state"), UnixMs(0)).unwrap();
+    let store = SqliteStore::open_or_create(&host.path("state"), UnixMs(0)).unwrap();
     store.add_certificate(&stored, &SecretString::from(pem("key"))).unwrap();
     let config = AuthConfig { current: Some(stored.thumbprint.clone()), ..AuthConfig::default() };
     assert!(store.replace_auth_config(&AuthConfig::default(), &config).unwrap());

@@ -89,7 +89,7 @@ impl From<StoreError> for Failure {
             StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
-            StoreError::Newer { .. } => Exit::Config,
+            StoreError::Newer { .. } | StoreError::Missing { .. } => Exit::Config,
             StoreError::NoCertificate { .. } => Exit::Usage,
             _ => Exit::Io,
         };
@@ -139,7 +139,15 @@ impl Context {
 
     /// The store of that configuration.
     pub fn open_store(&self, config: &Config) -> Result<SqliteStore, Failure> {
-        Ok(SqliteStore::open(&config.state_dir, self.now())?)
+        Ok(SqliteStore::open(&config.state_dir)?)
+    }
+
+    /// The same, made where there is none: for the commands with which a host begins.
+    pub fn open_or_create_store(&self, config: &Config) -> Result<SqliteStore, Failure> {
+        if !SqliteStore::exists(&config.state_dir) {
+            status::refuse_beside_daemon(config)?;
+        }
+        Ok(SqliteStore::open_or_create(&config.state_dir, self.now())?)
     }
 
     /// The wall clock.

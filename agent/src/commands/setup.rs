@@ -56,7 +56,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     }
     let metadata_url = metadata_url(args.auth_metadata_url.as_deref(), &organization)?;
-    let store = context.open_store(&config)?;
+    let store = context.open_or_create_store(&config)?;
     let found = reusable(&store, context)?;
     let is_new = found.is_none();
     if is_new && !context.screen.is_json {

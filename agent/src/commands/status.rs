@@ -2,6 +2,7 @@
 
 use super::{Context, Exit, Failure};
 use crate::admin::{MailboxStatus, SourceStatus, Status, some_of};
+use crate::config::Config;
 use crate::listen::Listen;
 use crate::time::UnixMs;
 use std::io::{self, Read, Write};
@@ -38,6 +39,19 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
 pub(super) fn ask_status(listen: &Listen) -> Result<Status, Failure> {
     let status = ask(listen, "/status")?.ok_or_else(|| not_ours(listen))?;
     serde_json::from_slice(&status).map_err(|_| not_ours(listen))
+}
+
+/// Refuses where a daemon of this configuration runs, with a database that is not at its place any more.
+pub(super) fn refuse_beside_daemon(config: &Config) -> Result<(), Failure> {
+    let running = config.admin.listen.as_ref().and_then(|listen| ask_status(listen).ok());
+    let Some(running) = running else { return Ok(()) };
+    let text = format!(
+        "{}: there is no database, but mailbadge runs (pid {}) with another one; put that back in its place, or stop \
+         mailbadge first",
+        config.state_dir.display(),
+        running.pid
+    );
+    Err(Failure::new(Exit::Unavailable, text))
 }
 
 /// What the running daemon knows of one mailbox; `None` where nobody subscribed to it.

@@ -24,7 +24,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let command_line = SqliteStore::open(&folder.path().join("state"), START.unix).unwrap();
+        let command_line = SqliteStore::open_or_create(&folder.path().join("state"), START.unix).unwrap();
         let (tracker, notes, ledger) = begun(&folder);
         Self { folder, command_line, tracker, notes, ledger }
     }
@@ -76,7 +76,7 @@ impl Bench {
 
 fn begun(folder: &TempDir) -> (Arc<Tracker>, Arc<dyn Notes>, Ledger) {
     let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&folder.path().join("state"), START.unix).unwrap());
+        Arc::new(SqliteStore::open_or_create(&folder.path().join("state"), START.unix).unwrap());
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&folder.path().join("state")).unwrap());
     start(&*store, &*notes, START.unix).unwrap();
     let tracker = Arc::new(Tracker::default());
@@ -248,7 +248,7 @@ fn notes_stay_where_the_command_line_writes_in_between() {
     bench.tick(START);
     let path = bench.folder.path().join("state");
     let interrupt = Box::new(move || {
-        let command_line = SqliteStore::open(&path, START.unix).unwrap();
+        let command_line = SqliteStore::open_or_create(&path, START.unix).unwrap();
         command_line.remove(&[key]).unwrap();
     });
     bench.ledger.notes = Arc::new(Interrupted { notes: Arc::clone(&bench.notes), interrupt });

@@ -162,6 +162,12 @@ pub enum StoreError {
         /// What it said.
         cause: std::io::Error,
     },
+    /// There is no database.
+    #[error("{path}: there is no database; run `mailbadge setup`, or restore a backup with `mailbadge restore`", path = .path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Written by a newer mailbadge.
     #[error("{path}: has schema {found}, this mailbadge knows up to {known}; use the newer mailbadge that wrote it", path = .path.display())]
     Newer {

@@ -50,13 +50,29 @@ struct Inner {
 }
 
 impl SqliteStore {
-    /// Opens the store under `state_dir`, making both where there is nothing yet; `now` dates what is made.
-    pub fn open(state_dir: &Path, now: UnixMs) -> Result<Self, StoreError> {
+    /// Opens the store under `state_dir`. Makes nothing: where it is missing something is wrong, and an empty one in its
+    /// place would hide that.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            create::refuse_orphaned_log(&path)?;
+            return Err(StoreError::Missing { path });
+        }
+        owner_only(state_dir)?;
+        Self::open_file(state_dir, path)
+    }
+
+    /// The same, but makes folder and database where there is nothing yet; `now` dates what is made.
+    pub fn open_or_create(state_dir: &Path, now: UnixMs) -> Result<Self, StoreError> {
         keys::private_dir(state_dir)?;
         let path = state_dir.join(FILE_NAME);
         if !path.exists() {
             create::database(state_dir, &path, now)?;
         }
+        Self::open_file(state_dir, path)
+    }
+
+    fn open_file(state_dir: &Path, path: PathBuf) -> Result<Self, StoreError> {
         owner_only(&path)?;
         let at = |cause| described(&path, cause);
         let mut db = connect(&path)?;
@@ -275,7 +291,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
         let (ours, other) =
-            (SqliteStore::open(&state, NOW).unwrap(), SqliteStore::open(&state, NOW).unwrap());
+            (SqliteStore::open_or_create(&state, NOW).unwrap(), SqliteStore::open_or_create(&state, NOW).unwrap());
         ours.connection.lock().db.busy_timeout(Duration::from_millis(20)).unwrap();
         other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
@@ -288,7 +304,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_and_what_was_there_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("state"), NOW).unwrap();
+        let store = SqliteStore::open_or_create(&dir.path().join("state"), NOW).unwrap();
         let pages: i64 = store.read(|db| db.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();
         store.read(|db| db.pragma_update(None, "max_page_count", pages)).unwrap();
         let uri = Some("u".repeat(100_000));

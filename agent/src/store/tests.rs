@@ -10,7 +10,7 @@ use std::path::Path;
 const NOW: UnixMs = UnixMs(1_767_268_500_000);
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&dir.join("state"), NOW)
+    SqliteStore::open_or_create(&dir.join("state"), NOW)
 }
 
 fn fresh() -> (tempfile::TempDir, SqliteStore) {

@@ -20,7 +20,7 @@ pub(super) fn database(state_dir: &Path, path: &Path, now: UnixMs) -> Result<(),
 }
 
 /// A log without its database would be played into the new one.
-fn refuse_orphaned_log(path: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_orphaned_log(path: &Path) -> Result<(), StoreError> {
     let log = path.with_extension("db-wal");
     if !log.exists() {
         return Ok(());
