@@ -13,6 +13,7 @@ mod observer;
 mod relay;
 mod socket_activation;
 mod sources;
+mod state_place;
 mod watchdog;
 
 use crate::admin;
@@ -37,6 +38,7 @@ use parking_lot::Mutex;
 use relay::RelayWay;
 use socket_activation::ActivatedSockets;
 use sources::Sources;
+use state_place::StatePlace;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ use watchdog::Pulses;
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often a stop looks whether all is sent.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// For how long a daemon whose state was taken away says so before it ends.
+const LOST_SHOWN: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,9 @@ pub enum RunError {
     /// An endpoint.
     #[error(transparent)]
     Listen(#[from] crate::listen::driver::Error),
+    /// Its state is not where it was.
+    #[error("{0}")]
+    StateLost(String),
     /// More sources than have a number.
     #[error("more than 256 sources were started since the start; restart the daemon")]
     TooManySources,
@@ -108,6 +115,9 @@ struct Daemon {
     pulses: Arc<Pulses>,
     config: Mutex<Config>,
     closed: watch::Sender<bool>,
+    state_place: StatePlace,
+    /// What of the state is not where it was.
+    state_lost: watch::Sender<Option<String>>,
     troubles: Troubles,
     /// What the log has said of unknown mailboxes.
     census_log: census::Log,
@@ -157,8 +167,17 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
     daemon.is_started.store(true, Ordering::Release);
     tell_manager(&[sd_notify::NotifyState::Ready]);
     tracing::info!(mailboxes = watched.len(), "ready");
-    while let Some(path) = signals.next(path).await {
-        daemon.reload(path).await;
+    loop {
+        tokio::select! {
+            next = signals.next(path) => match next {
+                Some(path) => daemon.reload(path).await,
+                None => break,
+            },
+            lost = daemon.until_state_lost() => {
+                tokio::time::sleep(LOST_SHOWN).await;
+                return Err(RunError::StateLost(lost));
+            }
+        }
     }
     tell_manager(&[sd_notify::NotifyState::Stopping]);
     daemon.drain().await;
@@ -176,6 +195,8 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
     let store = SqliteStore::open(&config.state_dir)?;
     let lock = lock(&config.state_dir)?;
     store.verify()?;
+    let state_place = StatePlace::of([&*config.state_dir, store.path(), &*lock_path(&config.state_dir)]);
+    let state_place = state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
     let started_at = start(&store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());
@@ -210,6 +231,8 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         pulses,
         config: Mutex::new(config),
         closed: watch::Sender::new(false),
+        state_place,
+        state_lost: watch::Sender::new(None),
         troubles: Troubles::default(),
         census_log: census::Log::default(),
         is_started: AtomicBool::new(false),
@@ -220,7 +243,7 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
 
 /// Holds the state directory for this daemon alone, as long as the file is open.
 fn lock(state_dir: &Path) -> Result<File, RunError> {
-    let path = state_dir.join("daemon.lock");
+    let path = lock_path(state_dir);
     let io = |cause| RunError::Io { what: path.display().to_string(), cause };
     let file = File::options().create(true).append(true).open(&path).map_err(io)?;
     match file.try_lock() {
@@ -228,6 +251,10 @@ fn lock(state_dir: &Path) -> Result<File, RunError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(RunError::AlreadyRunning { path }),
         Err(std::fs::TryLockError::Error(cause)) => Err(io(cause)),
     }
+}
+
+fn lock_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("daemon.lock")
 }
 
 fn flow_settings(config: &Config) -> flow::Settings {
@@ -243,6 +270,14 @@ impl Daemon {
         let mut closed = self.closed.subscribe();
         // An error would mean that the sender, which is ours, is gone.
         let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
+    }
+
+    /// What of the state was taken away, once it was.
+    async fn until_state_lost(&self) -> String {
+        let mut lost = self.state_lost.subscribe();
+        // The sender is ours: there is an answer, or none for ever.
+        let found = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+        found.unwrap_or_default()
     }
 
     /// Reads the configuration again: limits and sources change, what did not change goes on.

@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 /// What is wrong now, by who found it; a sentence each.
 #[derive(Default)]
 pub(super) struct Troubles {
-    rooms: Mutex<[Option<String>; 4]>,
+    rooms: Mutex<[Option<String>; 5]>,
     /// Of token services' documents, by the names of the services.
     documents: Mutex<BTreeMap<String, String>>,
 }
@@ -40,6 +40,10 @@ impl Troubles {
 
     pub(super) fn reload(&self, trouble: Option<String>) {
         self.set(3, "reload", trouble);
+    }
+
+    pub(super) fn state(&self, trouble: Option<String>) {
+        self.set(4, "state", trouble);
     }
 
     /// What came of reading a token service's document. An old one may still do: only `/readyz` knows whether it does.

@@ -61,6 +61,12 @@ impl Daemon {
     }
 
     fn tick_now(&self) {
+        if let Some(lost) = self.state_place.lost() {
+            // Nothing is written any more to where nobody will look for it.
+            self.troubles.state(Some(lost.clone()));
+            self.state_lost.send_replace(Some(lost));
+            return;
+        }
         let now = self.clock.now();
         let carry = &mut |ledger: &Ledger, output| self.carry(ledger, output);
         let mut ledger = self.ledger.lock();
