@@ -2,4 +2,5 @@
 //! reports a count as known that it does not know.
 
 mod life;
+mod state;
 mod unknown;

@@ -258,6 +258,14 @@ impl Host {
         running.kill().expect("its pid is ours");
     }
 
+    /// Waits until the daemon ends by itself, and not well; gives what it said. Panics where it goes on.
+    pub fn ends_by_itself(&mut self) -> String {
+        let mut running = self.running.take().expect("it runs");
+        let ended = try_until(PATIENCE, || running.ended());
+        assert!(ended.is_some_and(|status| !status.success()), "it goes on, or ended well\n{}", running.log());
+        running.log()
+    }
+
     /// Ends the daemon in good order; panics where it does not end by itself.
     pub fn stop(&mut self) {
         let mut running = self.running.take().expect("it runs");
