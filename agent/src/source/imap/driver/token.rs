@@ -110,6 +110,7 @@ fn first_line(bytes: &[u8]) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::driver::replace;
     use secrecy::ExposeSecret;
 
     fn tokens(from: TokenFrom) -> Tokens {
@@ -129,12 +130,12 @@ mod tests {
         for (token, end) in
             [("first", "\nmore\n"), ("second", " \r\nmore"), ("third", "\r"), ("\u{feff}fourth", "")]
         {
-            std::fs::write(&path, format!("{token}{end}")).unwrap();
+            replace(&path, format!("{token}{end}").as_bytes(), 0o600).unwrap();
             let token = token.trim_start_matches('\u{feff}');
             assert_eq!(tokens.token().await.unwrap().expose_secret(), token);
         }
         for bad in ["", "\nlate", "two words", &"x".repeat(TOKEN_MAX)] {
-            std::fs::write(&path, bad).unwrap();
+            replace(&path, bad.as_bytes(), 0o600).unwrap();
             let error = tokens.token().await.unwrap_err();
             assert!(error.ends_with("token: expected a line with an access token"), "{error}");
         }
