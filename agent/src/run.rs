@@ -13,6 +13,8 @@ mod observer;
 mod relay;
 mod socket_activation;
 mod sources;
+mod standby;
+mod state;
 mod state_place;
 mod watchdog;
 
@@ -24,11 +26,10 @@ use crate::flow::{self, Flow};
 use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::ledger::{Gone, Ledger, LedgerSnapshot, start};
+use crate::ledger::{Gone, Ledger, LedgerSnapshot};
 use crate::source::kind::StartError;
-use crate::store::doubt::Doubt;
+use crate::store::StoreError;
 use crate::store::notes::Notes;
-use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
@@ -38,6 +39,7 @@ use parking_lot::Mutex;
 use relay::RelayWay;
 use socket_activation::ActivatedSockets;
 use sources::Sources;
+use state::State;
 use state_place::StatePlace;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -112,7 +114,6 @@ struct Daemon {
     sources: tokio::sync::Mutex<Sources>,
     running_sources: Arc<sources::RunningSources>,
     observer: Arc<DaemonObserver>,
-    pulses: Arc<Pulses>,
     config: Mutex<Config>,
     closed: watch::Sender<bool>,
     state_place: StatePlace,
@@ -143,7 +144,12 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
 async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let daemon = open(config, clock, ActivatedSockets::take_over()?)?;
+    let mut front = Front::new(&config, clock, ActivatedSockets::take_over()?);
+    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&front.pulses), clock, front.closed.subscribe()));
+    let (sources, observer) = (&mut front.sources, &*front.observer);
+    let opened = standby::open(&config, path, clock, sources, observer, &mut signals).await?;
+    let Some(state) = opened else { return Ok(()) };
+    let daemon = assemble(config, clock, front, state);
     let health: Arc<dyn admin::Health> = Arc::<Daemon>::clone(&daemon);
     let admin_settings = daemon.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
@@ -160,7 +166,6 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
     daemon.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&daemon)));
     let ledger = tokio::spawn(ledger::keep(Arc::clone(&daemon)));
-    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&daemon)));
     let wanted = daemon.config.lock().sources.clone();
     let watched = daemon.ledger.lock().watched();
     daemon.sources.lock().await.set(&wanted, &watched).await?;
@@ -189,36 +194,46 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
     Ok(())
 }
 
-/// Opens the store and puts the rooms together; nothing runs yet.
-fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc<Daemon>, RunError> {
-    let now = clock.now();
-    let store = SqliteStore::open(&config.state_dir)?;
-    let lock = lock(&config.state_dir)?;
-    store.verify()?;
-    let state_place = StatePlace::of([&*config.state_dir, store.path(), &*lock_path(&config.state_dir)]);
-    let state_place = state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
-    let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
-    let started_at = start(&store, &*notes, now.unix)?;
-    let tracker = Arc::new(Tracker::default());
-    let counters = Arc::new(FlowCounters::default());
+/// What works without the state: sources deliver into it whatever the disk does.
+struct Front {
+    tracker: Arc<Tracker>,
+    counters: Arc<FlowCounters>,
+    observer: Arc<DaemonObserver>,
+    pulses: Arc<Pulses>,
+    sources: Sources,
+    closed: watch::Sender<bool>,
+}
+
+impl Front {
+    fn new(config: &Config, clock: Clock, activated: ActivatedSockets) -> Self {
+        let (tracker, counters) = (Arc::new(Tracker::default()), Arc::new(FlowCounters::default()));
+        // What is reported before the ledger takes names over must not be forgotten then.
+        tracker.fold_case(config.rulebook().folds_case());
+        let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
+        let pulses = Arc::new(Pulses::default());
+        let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
+        Self { tracker, counters, observer, pulses, sources, closed: watch::Sender::new(false) }
+    }
+}
+
+/// Puts the rooms together; nothing but sources may run yet.
+fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Daemon> {
+    let Front { tracker, counters, observer, sources, closed, .. } = front;
+    let State { store, notes, started_at, place, lock } = state;
     let wake_relay = Arc::new(Notify::new());
     let wake = Arc::clone(&wake_relay);
     tracker.on_ready(config.relay.batch_max, move || wake.notify_one());
-    let stamp = Stamp::new(started_at);
     let flow = Flow::new(
         flow_settings(&config),
         Arc::clone(&tracker),
         Arc::clone(&counters),
-        stamp,
+        Stamp::new(started_at),
         fastrand::u64(..),
     );
-    let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
-    let pulses = Arc::new(Pulses::default());
-    let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
-    Ok(Arc::new(Daemon {
+    Arc::new(Daemon {
         clock,
-        started_at: now.unix,
+        started_at: clock.now().unix,
         tracker,
         counters,
         relay: RelayWay::new(flow, wake_relay),
@@ -228,33 +243,16 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         running_sources: sources.running(),
         observer,
         sources: tokio::sync::Mutex::new(sources),
-        pulses,
         config: Mutex::new(config),
-        closed: watch::Sender::new(false),
-        state_place,
+        closed,
+        state_place: place,
         state_lost: watch::Sender::new(None),
         troubles: Troubles::default(),
         census_log: census::Log::default(),
         is_started: AtomicBool::new(false),
         ledger_snapshot: Mutex::default(),
         _lock: lock,
-    }))
-}
-
-/// Holds the state directory for this daemon alone, as long as the file is open.
-fn lock(state_dir: &Path) -> Result<File, RunError> {
-    let path = lock_path(state_dir);
-    let io = |cause| RunError::Io { what: path.display().to_string(), cause };
-    let file = File::options().create(true).append(true).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::AlreadyRunning { path }),
-        Err(std::fs::TryLockError::Error(cause)) => Err(io(cause)),
-    }
-}
-
-fn lock_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("daemon.lock")
+    })
 }
 
 fn flow_settings(config: &Config) -> flow::Settings {

@@ -10,6 +10,7 @@ pub mod command_line;
 pub mod cyrus;
 pub mod deeds;
 pub mod delivery;
+pub mod dict_client;
 pub mod dovecot;
 pub mod generation;
 pub mod grammar;

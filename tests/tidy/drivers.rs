@@ -45,6 +45,8 @@ const LISTED: &[(&str, &str)] = &[
     ("agent/src/run/socket_activation.rs", "takes sockets from the service manager"),
     ("agent/src/run/ledger.rs", "ticks, and calls the store where a thread may wait for the disk"),
     ("agent/src/run/relay.rs", "carries out what the flow asks for"),
+    ("agent/src/run/standby.rs", "tries the state again and again"),
+    ("agent/src/run/state.rs", "locks the state directory, and finds out whether there is room"),
     ("agent/src/run/state_place.rs", "looks whether the state is still at its place"),
     ("agent/src/run/watchdog.rs", "reports to the service manager"),
     ("agent/src/store/keys.rs", "keeps private keys in files"),

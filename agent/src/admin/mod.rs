@@ -50,6 +50,9 @@ pub struct Status {
     pub started_at: UnixMs,
     /// What [`Health::unready`] says; empty when the daemon is ready.
     pub unready: Vec<String>,
+    /// The state directory cannot be used now: mail servers are answered, and nothing below but the sources is known.
+    #[serde(default)]
+    pub is_standby: bool,
     /// The mailboxes and their devices.
     pub mailboxes: MailboxesStatus,
     /// One per configured source, in the order of the configuration.

@@ -1,6 +1,6 @@
 //! `mailbadge status`: asks the running daemon and shows one screen.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, Screen};
 use crate::admin::{MailboxStatus, SourceStatus, Status, some_of};
 use crate::config::Config;
 use crate::listen::Listen;
@@ -136,6 +136,24 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     for reason in &status.unready {
         screen.line(format!("  {reason}"))?;
     }
+    if !status.is_standby {
+        tell_state(status, now, screen)?;
+    }
+    screen.line("")?;
+    let rows: Vec<_> = status.sources.iter().map(source).collect();
+    screen
+        .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
+    for SourceStatus { name, trouble, limit, .. } in &status.sources {
+        for text in trouble.iter().chain(limit) {
+            let line = format!("{name}: {}", screen.warning(text));
+            screen.line(line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the daemon knows of its state directory, where it could open it.
+fn tell_state(status: &Status, now: UnixMs, screen: &mut Screen) -> io::Result<()> {
     screen.line("")?;
     screen.fields(&[
         ("Mailboxes", mailboxes(status)),
@@ -151,16 +169,6 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     for warning in status.certificate.iter().flat_map(|it| &it.warnings) {
         let line = format!("  {}", screen.warning(warning));
         screen.line(line)?;
-    }
-    screen.line("")?;
-    let rows: Vec<_> = status.sources.iter().map(source).collect();
-    screen
-        .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
-    for SourceStatus { name, trouble, limit, .. } in &status.sources {
-        for text in trouble.iter().chain(limit) {
-            let line = format!("{name}: {}", screen.warning(text));
-            screen.line(line)?;
-        }
     }
     Ok(())
 }

@@ -92,9 +92,8 @@ fn refuse_strangers(path: &Path, metadata: &Metadata, trust: Trust) -> Result<()
     let (us, of) = (us(), attributes(metadata));
     let trusted = match trust {
         Trust::Anybody => return Ok(()),
-        Trust::Ours => vec![super::ROOT, us],
         Trust::Secret if us == super::ROOT => vec![us, of.owner],
-        Trust::Secret => vec![super::ROOT, us],
+        Trust::Ours | Trust::Secret => vec![super::ROOT, us],
     };
     if trust == Trust::Secret && !is_credential(path) {
         owners_alone(path, of, us)?;

@@ -157,7 +157,7 @@ impl Certificate {
 
     /// SHA-256 of the DER certificate in upper-case hex: to compare with what somebody else was given.
     pub fn sha256(&self) -> String {
-        digest(&SHA256, &self.der).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+        hex::encode_upper(digest(&SHA256, &self.der))
     }
 
     /// The subject, as `CN=fabrikam.com`.

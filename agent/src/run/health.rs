@@ -87,6 +87,7 @@ impl Health for Daemon {
             pid: std::process::id(),
             started_at: self.started_at,
             unready: self.unready(),
+            is_standby: false,
             mailboxes: self.mailboxes_status(&ledger, now),
             sources: self.sources(|source| SourceStatus {
                 trouble: source.trouble,

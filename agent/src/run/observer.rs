@@ -14,6 +14,9 @@ use std::sync::{Arc, OnceLock};
 /// Names that sources told of and the ledger has not taken up, most; more are told again, by the next event or search.
 const FOUND_MAX: usize = 65_536;
 
+/// Mailboxes whose counts are kept while nobody knows who subscribes, most.
+const KEPT_MAX: usize = 65_536;
+
 /// The daemon's [`Observer`], and the sources that can be asked.
 pub(super) struct DaemonObserver {
     tracker: Arc<Tracker>,
@@ -21,6 +24,8 @@ pub(super) struct DaemonObserver {
     askable: RwLock<Vec<AskableSource>>,
     /// Mailboxes are watched although nobody subscribes to them (`watch-all`).
     watches_all: AtomicBool,
+    /// Every mailbox that is reported is enrolled: who subscribes is not known yet.
+    keeps_all: AtomicBool,
     /// Mailboxes that sources told of and nobody knows.
     found: Mutex<HashSet<Box<str>>>,
     /// One mailbox that a source reported and nobody subscribes to: a hint that names are spelled in another way.
@@ -42,6 +47,7 @@ impl DaemonObserver {
             counters,
             askable: RwLock::default(),
             watches_all: AtomicBool::new(false),
+            keeps_all: AtomicBool::new(false),
             found: Mutex::default(),
             stranger: OnceLock::new(),
         }
@@ -51,6 +57,15 @@ impl DaemonObserver {
     pub(super) fn watch_all(&self, watches_all: bool) {
         self.watches_all.store(watches_all, Ordering::Release);
         self.found.lock().clear();
+    }
+
+    /// While nobody knows who subscribes, what is reported of any mailbox is kept, of [`KEPT_MAX`] mailboxes at most.
+    pub(super) fn keep_all(&self, keeps_all: bool) {
+        self.keeps_all.store(keeps_all, Ordering::Release);
+    }
+
+    fn is_kept(&self) -> bool {
+        self.keeps_all.load(Ordering::Acquire) && self.tracker.len() < KEPT_MAX
     }
 
     /// The names that sources told of since the last time and nobody knew.
@@ -125,7 +140,8 @@ impl DaemonObserver {
 
 impl Observer for DaemonObserver {
     fn find(&self, name: &str) -> Option<MailboxId> {
-        let known = self.tracker.find(name);
+        let known =
+            self.tracker.find(name).or_else(|| self.is_kept().then(|| self.tracker.enroll(name).ok())?);
         if known.is_none() && self.watches_all.load(Ordering::Acquire) {
             self.keep(name);
         } else if known.is_none() {
@@ -183,6 +199,19 @@ mod tests {
         observer.find("u1");
         observer.watch_all(false);
         assert!(observer.take_found().is_empty(), "what was found before is no matter any more");
+    }
+
+    #[test]
+    fn what_is_reported_before_anybody_knows_who_subscribes_is_kept_up_to_a_limit() {
+        let (tracker, _, observer) = observer();
+        observer.keep_all(true);
+        let kept = observer.find("u1").unwrap();
+        for number in 0..=KEPT_MAX {
+            observer.find(&format!("v{number}"));
+        }
+        assert_eq!((tracker.len(), observer.find("v65536")), (KEPT_MAX, None));
+        observer.keep_all(false);
+        assert_eq!((observer.find("u1"), observer.find("u2")), (Some(kept), None));
     }
 
     #[test]
