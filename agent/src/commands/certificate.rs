@@ -6,7 +6,6 @@ mod signing;
 
 pub use signing::{Signing, certificate, current, keep, kept, signing};
 
-use super::setup::EXPORT_MODE;
 use super::{Context, Exit, Failure};
 use crate::config::{Config, is_dns_domain};
 use crate::files::driver::replace;
@@ -19,6 +18,8 @@ use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// Permissions of an exported certificate: everybody may read it.
+pub(super) const EXPORT_MODE: u32 = 0o644;
 /// A friendly name has so many characters at most.
 const FRIENDLY_NAME_CHARS_MAX: usize = 100;
 

@@ -3,7 +3,7 @@
 //! Idempotent: a second run reuses what fits and says so. The recipe is `identity`'s.
 
 use super::auth::config::{refused, replace};
-use super::certificate::{Signing, keep, kept};
+use super::certificate::{EXPORT_MODE, Signing, keep, kept};
 use super::{Context, Exit, Failure, driver};
 use crate::config::is_dns_domain;
 use crate::files::driver::replace as replace_file;
@@ -18,8 +18,6 @@ use std::path::{Path, PathBuf};
 const AUTH_SERVER: &str = "MicrosoftSts";
 /// Name of the exported certificate.
 const EXPORT_NAME: &str = "OAuthCert.cer";
-/// Everybody may read a certificate.
-pub(super) const EXPORT_MODE: u32 = 0o644;
 
 /// Makes or reuses the certificate, makes it current, exports it, adds the auth server. Changes nothing that fits.
 #[derive(Debug, clap::Args)]
