@@ -5,6 +5,8 @@
 //! reads. They meet in the tracker, in the way to the relay behind its lock, and nowhere else.
 
 mod census;
+mod crowds;
+mod descriptors;
 mod endpoint;
 mod health;
 mod ledger;
@@ -27,16 +29,21 @@ use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
 use crate::ledger::{Gone, Ledger, LedgerSnapshot};
+use crate::listen::Listen;
+use crate::listen::driver::Server;
 use crate::source::kind::StartError;
 use crate::store::StoreError;
 use crate::store::notes::Notes;
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
+use crowds::Crowds;
+use descriptors::Shares;
 use health::Troubles;
 use observer::DaemonObserver;
 use parking_lot::Mutex;
 use relay::RelayWay;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket_activation::ActivatedSockets;
 use sources::Sources;
 use state::State;
@@ -120,6 +127,7 @@ struct Daemon {
     /// What of the state is not where it was.
     state_lost: watch::Sender<Option<String>>,
     troubles: Troubles,
+    crowds: Crowds,
     /// What the log has said of unknown mailboxes.
     census_log: census::Log,
     /// The sources are up: before that nobody may take the daemon for ready.
@@ -141,10 +149,12 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     runtime.block_on(run_until_stopped(path, config))
 }
 
-async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> {
+async fn run_until_stopped(path: &Path, mut config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
+    let shares = share_descriptors(&mut config);
     let mut front = Front::new(&config, clock, ActivatedSockets::take_over()?);
+    front.sources.share(shares);
     let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&front.pulses), clock, front.closed.subscribe()));
     let (sources, observer) = (&mut front.sources, &*front.observer);
     let opened = standby::open(&config, path, clock, sources, observer, &mut signals).await?;
@@ -153,15 +163,11 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
     let health: Arc<dyn admin::Health> = Arc::<Daemon>::clone(&daemon);
     let admin_settings = daemon.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
-    if let Some(address) = admin.as_ref().and_then(crate::listen::driver::Server::address) {
-        tracing::info!(%address, "admin endpoint");
-    }
+    daemon.listens("admin endpoint", "admin.listen", admin.as_ref());
     let endpoint_settings = daemon.config.lock().endpoint.clone();
     let host: Arc<dyn host_endpoint::Host> = Arc::<Daemon>::clone(&daemon);
     let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
-    if let Some(address) = endpoint.as_ref().and_then(crate::listen::driver::Server::address) {
-        tracing::info!(%address, "endpoint for relays");
-    }
+    daemon.listens("endpoint for relays", "subscriptions.listen", endpoint.as_ref());
     daemon.take_over_names().await?;
     daemon.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&daemon)));
@@ -248,11 +254,35 @@ fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Dae
         state_place: place,
         state_lost: watch::Sender::new(None),
         troubles: Troubles::default(),
+        crowds: Crowds::default(),
         census_log: census::Log::default(),
         is_started: AtomicBool::new(false),
         ledger_snapshot: Mutex::default(),
         _lock: lock,
     })
+}
+
+/// Has the system grant as many descriptors as it may, and shares them out: the endpoints' limits come down to what is left
+/// for them.
+fn share_descriptors(config: &mut Config) -> Shares {
+    let granted = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: granted.maximum, ..granted });
+    let limit = if raised.is_ok() { granted.maximum } else { granted.current };
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let connections = |listen: &Option<Listen>, most: usize| listen.as_ref().map_or(0, |_| most);
+    let (waited_for, others): (Vec<_>, Vec<_>) =
+        config.sources.iter().partition(|source| source.kind().abilities.is_waited_for);
+    let shares = Shares::of(limit, descriptors::Wanted {
+        relay: config.relay.concurrency,
+        admin: connections(&config.admin.listen, config.admin.connections_max),
+        endpoint: connections(&config.endpoint.listen, config.endpoint.connections_max),
+        mail_server: (waited_for.iter().map(|source| source.connections_max()).sum(), waited_for.len()),
+        connecting: others.len(),
+    });
+    tracing::debug!(limit, ?shares, "descriptors");
+    config.admin.connections_max = config.admin.connections_max.min(shares.admin).max(1);
+    config.endpoint.connections_max = config.endpoint.connections_max.min(shares.endpoint).max(1);
+    shares
 }
 
 fn flow_settings(config: &Config) -> flow::Settings {
@@ -270,6 +300,15 @@ impl Daemon {
         let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
     }
 
+    /// One more listener, if it is on; `key` of the configuration says where.
+    fn listens(&self, what: &str, key: &'static str, server: Option<&Server>) {
+        let Some(server) = server else { return };
+        self.crowds.add(key, server.evicted());
+        if let Some(address) = server.address() {
+            tracing::info!(%address, "{what}");
+        }
+    }
+
     /// What of the state was taken away, once it was.
     async fn until_state_lost(&self) -> String {
         let mut lost = self.state_lost.subscribe();
@@ -282,7 +321,8 @@ impl Daemon {
     async fn reload(self: &Arc<Self>, path: &Path) {
         tell_manager(&[sd_notify::NotifyState::Reloading]);
         match config::load(path) {
-            Ok(config) => {
+            Ok(mut config) => {
+                let shares = share_descriptors(&mut config);
                 self.relay.flow().set(flow_settings(&config));
                 let wanted = config.sources.clone();
                 let before = std::mem::replace(&mut *self.config.lock(), config.clone());
@@ -292,7 +332,11 @@ impl Daemon {
                 }
                 self.tick().await;
                 let watched = self.ledger.lock().watched();
-                let set = self.sources.lock().await.set(&wanted, &watched).await;
+                let set = {
+                    let mut sources = self.sources.lock().await;
+                    sources.share(shares);
+                    sources.set(&wanted, &watched).await
+                };
                 self.troubles.reload(set.err().map(|error| error.to_string()));
                 if !is_relay_same {
                     self.set_relay(&self.ledger.lock());

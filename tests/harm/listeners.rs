@@ -39,6 +39,7 @@ impl Scene {
     fn new() -> Self {
         let (cloud, mut host) = (Cloud::start(), Host::new());
         host.open_endpoint();
+        host.open_inside();
         host.configure(&cloud, &host.dovecot_source());
         host.subscribe(&["u1".to_owned()]);
         host.start();

@@ -5,4 +5,6 @@ mod healthy;
 mod supervised;
 
 mod listeners;
+mod cuts;
+mod hostile;
 mod strangers;

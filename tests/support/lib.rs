@@ -29,4 +29,4 @@ pub mod traffic;
 pub mod watching;
 
 pub use process::wait_until;
-pub use requirement::{required, required_as, required_if};
+pub use requirement::{is_long, required, required_as, required_if};

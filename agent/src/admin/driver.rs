@@ -44,13 +44,16 @@ async fn for_us(request: Request, next: Next) -> Response {
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
-/// 200, or 503 with a reason a line.
+/// 200, or 503 with a reason a line; notices behind either.
 async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
-    let reasons = health.unready();
-    if reasons.is_empty() {
-        return "ok\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+    let (reasons, notices) = (health.unready(), health.notices());
+    let notices = notices.into_iter().map(|notice| format!("notice: {notice}"));
+    let (status, head) = match reasons.is_empty() {
+        true => (StatusCode::OK, vec!["ok".to_owned()]),
+        false => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+    };
+    let lines: Vec<String> = head.into_iter().chain(notices).collect();
+    (status, lines.join("\n") + "\n").into_response()
 }
 
 async fn metrics(State(health): State<Arc<dyn Health>>) -> Response {
@@ -77,6 +80,10 @@ mod tests {
     struct Ill(Vec<String>);
 
     impl Health for Ill {
+        fn notices(&self) -> Vec<String> {
+            vec!["dovecot: many connections".to_owned(); self.0.len()]
+        }
+
         fn status(&self) -> Status {
             Status { version: "1.2.3".to_owned(), unready: self.0.clone(), ..Status::default() }
         }
@@ -149,7 +156,8 @@ mod tests {
         let admin = start(&loopback(), Arc::new(ill)).await.unwrap().unwrap();
         let answer = ask(TcpStream::connect(admin.address().unwrap()).await.unwrap(), "/readyz").await;
         assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
-        assert!(answer.ends_with("relay halted: 401\nno certificate\n"), "{answer}");
+        let notice = "notice: dovecot: many connections\n".repeat(2);
+        assert!(answer.ends_with(&format!("relay halted: 401\nno certificate\n{notice}")), "{answer}");
     }
 
     #[tokio::test]

@@ -136,6 +136,9 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     for reason in &status.unready {
         screen.line(format!("  {reason}"))?;
     }
+    for notice in &status.notices {
+        screen.line(format!("  notice: {notice}"))?;
+    }
     if !status.is_standby {
         tell_state(status, now, screen)?;
     }

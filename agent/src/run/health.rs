@@ -87,6 +87,7 @@ impl Health for Daemon {
             pid: std::process::id(),
             started_at: self.started_at,
             unready: self.unready(),
+            notices: self.notices(),
             is_standby: false,
             mailboxes: self.mailboxes_status(&ledger, now),
             sources: self.sources(|source| SourceStatus {
@@ -121,6 +122,11 @@ impl Health for Daemon {
         reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
         reasons.extend(self.unknown_reasons());
         reasons
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let sources = self.sources(|source| (source.name, source.counters.connections_evicted.get()));
+        self.crowds.look(sources, self.clock.now().moment)
     }
 
     fn figures(&self) -> Figures {

@@ -1,6 +1,7 @@
 //! Calls the [`Ledger`](crate::ledger::Ledger) on threads that may wait for the disk, and carries out what it hands out.
 
 use super::Daemon;
+use crate::admin::Health as _;
 use super::relay::Relay;
 use crate::config::Config;
 use crate::flow::Input;
@@ -78,6 +79,8 @@ impl Daemon {
         drop(ledger);
         self.troubles.store(ticked.err().map(|error| error.to_string()));
         self.log_unknown(now);
+        // Looked at regularly, so that what happened is told with its time.
+        self.notices();
     }
 
     fn carry(&self, ledger: &Ledger, output: Output) {

@@ -201,8 +201,10 @@ impl Configured for Settings {
     }
 
     fn start(&self, wiring: Wiring) -> Result<Arc<dyn Running>, StartError> {
-        let Wiring { id, observer, clock, counters, seed, .. } = wiring;
-        Ok(Arc::new(driver::start(self.clone(), id, observer, clock, counters, seed)?))
+        let Wiring { id, observer, clock, counters, seed, connections, .. } = wiring;
+        let source = driver::start(self.clone(), id, observer, clock, counters, seed)?;
+        source.hold_at_most(connections);
+        Ok(Arc::new(source))
     }
 
     fn examine(&self, examiner: &Examiner) -> Vec<Finding> {

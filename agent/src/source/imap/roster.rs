@@ -134,6 +134,11 @@ impl Roster {
         }
     }
 
+    /// There may be so many connections at once, whatever the server lets in: no more descriptors are left for them.
+    pub fn hold_at_most(&mut self, connections: usize) {
+        self.limit.hold_at_most(connections);
+    }
+
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input) {
         let moment = now.moment;
@@ -175,7 +180,7 @@ impl Roster {
     /// What keeps mailboxes from being watched, or from being read in time, and what to do about it, for people: the
     /// server's limit of connections, a log-in rate that is too low.
     pub fn limit(&self) -> Option<String> {
-        let parts = [self.too_slow(), self.limit.report()];
+        let parts = [self.too_slow(), self.limit.report(), self.limit.too_few(self.mailboxes)];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
@@ -188,7 +193,7 @@ impl Roster {
     /// Whether visits alone are more than the log-in rate lets through in a sweep.
     fn too_slow(&self) -> Option<String> {
         let visited = self.mailboxes - self.watchers.min(self.mailboxes);
-        let is_limited = self.limit.most() != usize::MAX || self.errand() == Errand::Visit;
+        let is_limited = self.limit.most() < self.mailboxes || self.errand() == Errand::Visit;
         is_limited.then(|| too_slow(visited, self.login_rate, self.sweep_interval)).flatten()
     }
 

@@ -39,8 +39,11 @@ pub(in crate::source::dovecot) struct DictServer {
     buffer: RefCell<Vec<u8>>,
     step: RefCell<Step>,
     limits: RefCell<ConnectionLimits>,
-    /// How to end each connection.
+    /// How to end each connection whose socket is open.
     leave: RefCell<HashMap<u64, Rc<Notify>>>,
+    /// A socket was closed.
+    closed: Notify,
+    connections_max: usize,
     has_warned: Cell<bool>,
 }
 
@@ -67,6 +70,8 @@ impl DictServer {
             step: RefCell::default(),
             limits: RefCell::new(ConnectionLimits::new(settings.connections_max)),
             leave: RefCell::default(),
+            closed: Notify::new(),
+            connections_max: settings.connections_max,
             has_warned: Cell::new(false),
         }
     }
@@ -84,21 +89,38 @@ impl DictServer {
             if let Ok(stream) = accepted {
                 let (number, leave) = server.admit();
                 tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&server)));
+                server.until_closed().await;
             } else {
                 server.counters.connections_lost.one();
                 let leaves = server.limits.borrow_mut().free_one();
-                server.end(leaves);
+                server.evict(leaves);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 
+    /// Waits until those who are to leave have left. Whoever connects faster than connections are served would else have more
+    /// and more of them open.
+    async fn until_closed(&self) {
+        while self.leave.borrow().len() > self.connections_max {
+            self.closed.notified().await;
+        }
+    }
+
     fn admit(&self) -> (u64, Rc<Notify>) {
         let (number, leaves) = self.limits.borrow_mut().opened(self.clock.now().moment);
-        self.end(leaves);
+        self.evict(leaves);
         let leave = Rc::<Notify>::default();
         self.leave.borrow_mut().insert(number, Rc::clone(&leave));
         (number, leave)
+    }
+
+    /// Ends this connection, to make room.
+    fn evict(&self, number: Option<u64>) {
+        if number.is_some() {
+            self.counters.connections_evicted.one();
+            self.end(number);
+        }
     }
 
     /// Ends these connections; each notices when it next waits.
@@ -140,7 +162,7 @@ impl DictServer {
             unfinished: conversation.unfinished(),
         };
         let leaves = self.limits.borrow_mut().received(number, activity, self.clock.now().moment);
-        self.end(leaves);
+        self.evict(leaves);
         let unsent = write_now(stream, &step.replies).map(<[u8]>::to_vec);
         let is_hopeless = step.is_hopeless;
         self.hand_over(&mut step);
@@ -184,7 +206,11 @@ async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, server: Rc<Dic
         match server.turn(number, &stream, &mut conversation) {
             Turn::Done => {}
             Turn::Unsent(replies) => {
-                if send(&stream, &replies).await.is_err() {
+                let sent = tokio::select! {
+                    sent = send(&stream, &replies) => sent,
+                    () = leave.notified() => break,
+                };
+                if sent.is_err() {
                     server.counters.connections_lost.one();
                     break;
                 }
@@ -192,8 +218,10 @@ async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, server: Rc<Dic
             Turn::Ended => break,
         }
     }
+    drop(stream);
     server.limits.borrow_mut().closed(number);
     server.leave.borrow_mut().remove(&number);
+    server.closed.notify_one();
 }
 
 /// Sends what did not fit at once, within [`WRITE_LIMIT`].
