@@ -14,6 +14,7 @@ mod relay;
 mod socket_activation;
 mod sources;
 mod state_place;
+mod trouble_log;
 mod watchdog;
 
 use crate::admin;
@@ -121,6 +122,7 @@ struct Daemon {
     troubles: Troubles,
     /// What the log has said of unknown mailboxes.
     census_log: census::Log,
+    trouble_log: trouble_log::TroubleLog,
     /// The sources are up: before that nobody may take the daemon for ready.
     is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
@@ -196,7 +198,8 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
     let lock = lock(&config.state_dir)?;
     store.verify()?;
     let state_place = StatePlace::of([&*config.state_dir, store.path(), &*lock_path(&config.state_dir)]);
-    let state_place = state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
+    let state_place =
+        state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
     let started_at = start(&store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());
@@ -235,6 +238,7 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         state_lost: watch::Sender::new(None),
         troubles: Troubles::default(),
         census_log: census::Log::default(),
+        trouble_log: trouble_log::TroubleLog::default(),
         is_started: AtomicBool::new(false),
         ledger_snapshot: Mutex::default(),
         _lock: lock,

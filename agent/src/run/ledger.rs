@@ -78,6 +78,7 @@ impl Daemon {
         drop(ledger);
         self.troubles.store(ticked.err().map(|error| error.to_string()));
         self.log_unknown(now);
+        self.trouble_log.look(|| self.running_sources.snapshots(), now.moment);
     }
 
     fn carry(&self, ledger: &Ledger, output: Output) {

@@ -107,7 +107,7 @@ impl Running for DoveadmSource {
 /// The rounds loop: sends what is to be sent when it is due.
 async fn drive_rounds(shared: Arc<Shared>) {
     let mut questions = JoinSet::new();
-    let (mut failure, mut remark) = (None, None);
+    let mut remark = None;
     while !shared.rhythm.is_stopping() {
         while questions.try_join_next().is_some() {}
         let now = shared.clock.now().moment;
@@ -115,7 +115,6 @@ async fn drive_rounds(shared: Arc<Shared>) {
             let mut rounds = shared.rounds.lock();
             rounds.handle(now, Input::Timeout);
             let outputs: Vec<Output> = std::iter::from_fn(|| rounds.poll_output()).collect();
-            shared.note(&mut failure, rounds.failure().map(str::to_owned));
             shared.note(&mut remark, rounds.remark());
             (outputs, rounds.poll_timeout())
         };
@@ -142,7 +141,7 @@ impl Shared {
         }
     }
 
-    /// Logs what is wrong once, when it begins.
+    /// Logs a remark once, when it begins; failures are the daemon's to log.
     fn note(&self, known: &mut Option<String>, now: Option<String>) {
         if let (None, Some(text)) = (&*known, &now) {
             tracing::warn!(source = %self.settings.name, "{text}");

@@ -59,16 +59,21 @@ pub enum Output {
     Close(Ending),
 }
 
-/// Whom a refused log-in concerns (sources.md §4.1).
+/// Whom a log-in concerns that was refused, or not begun (sources.md §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The shared credential or the set-up: every further attempt would fail too, and slow down everybody.
+    /// The shared credential: every further attempt would fail too, and slow down everybody.
     Source,
+    /// No credential: none was sent, since the server does not offer what the configuration needs.
+    Unfit,
     /// This mailbox alone.
     Mailbox,
     /// The server has no room now.
     Busy,
 }
+
+/// What [`Ending::Silent`] calls the answer to a log-in.
+pub const LOG_IN: &str = "the log-in's answer";
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -41,7 +41,8 @@ pub enum Failure {
     Unreachable(String),
     /// The log-in was refused.
     Refused(Refusal, String),
-    /// The connection ended during the log-in without a word of refusal: a full server does that (sources.md §4.1).
+    /// The connection ended before or during the log-in without a word of refusal: a full server does that
+    /// (sources.md §4.1).
     TurnedAway(String),
     /// The connection ended after its log-in; lived so long.
     Lost(Duration),
@@ -211,8 +212,9 @@ impl Governor {
                 self.refused(mailbox, refusal, text, now);
             }
             Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text) => {
-                self.turned_away(mailbox, text, now);
+                self.turned_away(mailbox, Doubt::ServerCapacity, text, now);
             }
+            Failure::Refused(Refusal::Unfit, text) => self.turned_away(mailbox, Doubt::SetUp, text, now),
             Failure::Unreachable(text) => self.unreachable(mailbox, text, now),
             Failure::Lost(lived) => {
                 self.land(mailbox);
@@ -264,15 +266,16 @@ impl Governor {
         self.doubt(mailbox, doubt, text, first_refused_at.is_none(), now);
     }
 
-    /// The server has no room for this mailbox, perhaps for any.
-    fn turned_away(&mut self, mailbox: MailboxId, text: String, now: Moment) {
+    /// The server has no room for this mailbox, perhaps for any, or does not offer what a log-in needs. No credential was
+    /// refused, so that nobody's budget is charged.
+    fn turned_away(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, now: Moment) {
         self.land(mailbox);
         let back_off = self.back_offs.entry(mailbox).or_default();
         let is_new = back_off.failures == 0;
         let wait = room_wait(back_off.failures, &mut self.rng);
         back_off.wait(now, wait);
         back_off.refused_at = None;
-        self.doubt(mailbox, Doubt::ServerCapacity, text, is_new, now);
+        self.doubt(mailbox, doubt, text, is_new, now);
     }
 
     fn doubt(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, is_new: bool, now: Moment) {

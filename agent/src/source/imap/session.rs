@@ -212,7 +212,11 @@ impl Session {
     fn timeout(&mut self, now: Now) {
         let link = &mut self.link;
         if link.timers.take_due(Timer::Deadline, now.moment) {
-            let what = link.in_flight().map_or("greeting", Command::name);
+            let what = match (link.in_flight(), &self.phase) {
+                (Some(command), _) => command.name(),
+                (None, Phase::Opening(opening)) => opening.awaits(),
+                (None, _) => "an answer",
+            };
             link.timers.set(Timer::Deadline, now.moment);
             link.blame_idle(now);
             // A server that reads LOGOUT and says nothing has given its reading already.

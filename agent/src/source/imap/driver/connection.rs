@@ -6,7 +6,7 @@ use super::Shared;
 use super::stream::Stream;
 use crate::event::MailboxId;
 use crate::source::imap::connection::{Connection as Machine, Input, Output, Wish};
-use crate::source::imap::exchange::{self, Ending};
+use crate::source::imap::exchange::{self, Ending, Refusal};
 use crate::source::imap::roster::ConnectionReport;
 use crate::time::Moment;
 use secrecy::SecretString;
@@ -176,6 +176,9 @@ impl Connection {
     fn report(&self, report: ConnectionReport) {
         let (source, mailbox) = (&self.shared.settings.name, self.machine.mailbox());
         match &report {
+            ConnectionReport::Refused(Refusal::Unfit, text) => {
+                tracing::warn!(%source, mailbox, text, "cannot log in as configured");
+            }
             ConnectionReport::Refused(refusal, text) => {
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
                 tracing::warn!(%source, mailbox, ?refusal, text, "log-in refused");
