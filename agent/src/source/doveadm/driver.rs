@@ -11,7 +11,7 @@ use super::rounds::{Input, Output, QuestionKind, Rounds, Trouble};
 use super::{Credential, Error, Settings, question};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
-use crate::https::driver::{Client, Request, Roots};
+use crate::https::driver::{AnswerLimit, Client, Request, Roots};
 use crate::https::{self, Failure};
 use crate::source::kind::{Running, Stopping};
 use crate::source::shell::driver::Rhythm;
@@ -24,13 +24,22 @@ use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// From a question about single mailboxes to the end of its answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_mins(1);
+/// A question without an answer for so long is a failure to report, although its answer is waited for: of single mailboxes
+/// one comes within a second, of all users only when all were read.
+pub const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// Bytes of an answer about all users, at most, for each user that may be expected. A row has some 150.
+const ROW_SHARE: u64 = 1024;
+/// Bytes of an answer about single mailboxes, at most, for each.
+const ANSWER_SHARE: u64 = 64 * 1024;
 /// Questions under way at once: one of each kind.
 const CONCURRENCY: usize = 2;
 /// Bytes of a refusal's text that are looked at.
@@ -152,8 +161,15 @@ impl Shared {
     /// Puts one question, to the end of its answer.
     async fn put(self: Arc<Self>, output: Output) {
         let (kind, body, limit) = match output {
-            Output::AskEveryone => (QuestionKind::Everyone, question::of_everyone(), self.settings.timeout),
-            Output::AskThese(users) => (QuestionKind::ByName, question::of_these(&users), ANSWER_WAIT),
+            Output::AskEveryone => {
+                let mailboxes = self.rounds.lock().expected();
+                let limit = limit(self.settings.timeout, mailboxes, ROW_SHARE);
+                (QuestionKind::Everyone, question::of_everyone(), limit)
+            }
+            Output::AskThese(users) => {
+                let limit = limit(ANSWER_WAIT, users.len(), ANSWER_SHARE);
+                (QuestionKind::ByName, question::of_these(&users), limit)
+            }
         };
         let mut listener = Listener {
             shared: &self,
@@ -163,7 +179,8 @@ impl Shared {
             rows: 0,
             why: None,
         };
-        let asked = self.channel.ask(body, limit, |said| listener.hear(said)).await;
+        let answer = self.channel.ask(body, limit, |said| listener.hear(said));
+        let asked = self.while_reporting_silence(kind, limit.time, answer).await;
         let Listener { rows, why, .. } = listener;
         match &asked {
             Ok(()) => self.counters.logins_ok.one(),
@@ -176,6 +193,23 @@ impl Shared {
             (Ok(()), _) => Ok(rows),
         };
         self.tell(Input::Ended(kind, result));
+    }
+
+    /// The answer; that there is none yet is reported meanwhile.
+    async fn while_reporting_silence(
+        &self,
+        kind: QuestionKind,
+        limit: Duration,
+        answer: impl Future<Output = Result<(), Trouble>>,
+    ) -> Result<(), Trouble> {
+        let mut answer = pin!(answer);
+        if let Ok(asked) = timeout(SILENT_AFTER, &mut answer).await {
+            return asked;
+        }
+        let (silent, most) = (SILENT_AFTER.as_secs(), limit.as_secs());
+        let what = format!("no whole answer within {silent} s, which is waited for up to {most} s");
+        self.tell(Input::Silent(kind, self.channel.at(what)));
+        answer.await
     }
 
     /// Counts of a mailbox have arrived.
@@ -252,6 +286,11 @@ impl Listener<'_> {
     }
 }
 
+/// `share` bytes for each mailbox.
+const fn limit(time: Duration, mailboxes: usize, share: u64) -> AnswerLimit {
+    AnswerLimit { time, bytes: (mailboxes as u64).saturating_mul(share) }
+}
+
 /// The way to one doveadm.
 struct Channel {
     client: Client,
@@ -283,7 +322,7 @@ impl Channel {
     async fn ask(
         &self,
         body: String,
-        limit: Duration,
+        limit: AnswerLimit,
         mut hear: impl FnMut(AnswerPart) + Send,
     ) -> Result<(), Trouble> {
         let request = Request {
@@ -327,6 +366,7 @@ impl Channel {
     fn no_answer(&self, failure: &Failure) -> Trouble {
         match failure {
             Failure::Timeout(_) => Trouble::Unanswered(self.at(failure)),
+            Failure::Flooded(_) => Trouble::Flooded(self.at(failure)),
             _ => self.unreachable(failure),
         }
     }
