@@ -1,6 +1,6 @@
 //! The words between a session and its driver: what goes in, what comes out, how a connection ends.
 
-use super::{LINE_MAX, Method};
+use super::{FLOOD_BYTES, FLOOD_TIME, LINE_MAX, Method};
 use crate::event::News;
 use secrecy::SecretString;
 use std::fmt;
@@ -96,6 +96,13 @@ pub enum Ending {
     /// A line beyond [`LINE_MAX`].
     #[error("server sent a line longer than {} bytes", LINE_MAX)]
     LineTooLong,
+    /// More came in a while than any mailbox has to say.
+    #[error(
+        "server floods the connection, which was ended: more than {} MiB within {} s",
+        FLOOD_BYTES / (1024 * 1024),
+        FLOOD_TIME.as_secs()
+    )]
+    Flooded,
     /// What came makes no sense to go on with.
     #[error("server broke the protocol: {0}")]
     Violation(&'static str),

@@ -272,6 +272,11 @@ pub const GREETING_WAIT: Duration = Duration::from_secs(12);
 pub const LOGIN_WAIT: Duration = Duration::from_secs(18);
 /// An access token with its line end, longest: JSON web tokens of large directories have some 4 KiB.
 pub const TOKEN_MAX: usize = 16 * 1024;
+/// So much from a server in less than [`FLOOD_TIME`] is a flood, which ends the connection. Of a mailbox with a million
+/// unseen messages an answer to SEARCH has 8 MB, and is asked for every few seconds at most.
+pub const FLOOD_BYTES: u32 = 64 * 1024 * 1024;
+/// See [`FLOOD_BYTES`].
+pub const FLOOD_TIME: Duration = Duration::from_secs(10);
 /// From a command to its tagged answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// A NOTIFY connection that brought news is armed again after this long.

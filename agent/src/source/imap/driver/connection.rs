@@ -63,11 +63,12 @@ impl Connection {
         self.flush(fate)
     }
 
-    /// The socket has something, or takes something again.
+    /// The socket has something, or takes something again. It is read once, and what that gave is handed in: however much
+    /// a server sends, the thread's other connections have their turn before the socket is read again.
     pub(super) fn ready(&mut self, buffer: &mut [u8]) -> Fate {
-        let mut fate = if self.is_shaking() { self.shake() } else { self.read(buffer) };
+        let mut fate = if self.is_shaking() { self.shake() } else { self.read(buffer, Stream::read) };
         while fate == Fate::Stays && self.stream.as_ref().is_some_and(Stream::holds_more) {
-            fate = self.read(buffer);
+            fate = self.read(buffer, Stream::read_held);
         }
         self.flush(fate)
     }
@@ -103,9 +104,13 @@ impl Connection {
         self.stream.as_ref().is_some_and(Stream::is_shaking)
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Fate {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        read: impl FnOnce(&mut Stream, &mut [u8]) -> io::Result<usize>,
+    ) -> Fate {
         let Some(stream) = &mut self.stream else { return Fate::Over };
-        match stream.read(buffer) {
+        match read(stream, buffer) {
             Err(error) if is_passing(&error) => Fate::Stays,
             Ok(0) | Err(_) => self.happen(exchange::Input::Closed),
             Ok(length) => self.happen(exchange::Input::Bytes(buffer.get(..length).unwrap_or_default())),

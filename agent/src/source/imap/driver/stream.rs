@@ -129,6 +129,14 @@ impl Stream {
         }
     }
 
+    /// The same of what [`Stream::holds_more`] says, and nothing of the socket: that is another turn.
+    pub(super) fn read_held(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(_) => Err(ErrorKind::WouldBlock.into()),
+            Self::Tls(stream) => stream.read_held(buffer),
+        }
+    }
+
     /// Writes `unsent`. What the socket does not take stays there, or in the stream.
     pub(super) fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<()> {
         let stream = match self {

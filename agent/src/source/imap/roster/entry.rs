@@ -81,6 +81,7 @@ impl Entry {
             self.words = Some(kept(&text));
         }
         match (refused, self.logged_in_at) {
+            _ if *ending == Ending::Flooded => Failure::Flooded(text),
             (Some((refusal, text)), _) => Failure::Refused(refusal, text),
             (None, Some(since)) => Failure::Lost(now.since(since)),
             (None, None) => Failure::TurnedAway(text),
