@@ -215,8 +215,9 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         stamp,
         fastrand::u64(..),
     );
-    let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
+    let observer = DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters), ledger.reported());
+    let observer = Arc::new(observer);
     let pulses = Arc::new(Pulses::default());
     let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
     Ok(Arc::new(Daemon {

@@ -2,5 +2,6 @@
 //! reports a count as known that it does not know.
 
 mod life;
+mod mute;
 mod state;
 mod unknown;

@@ -70,7 +70,7 @@ impl Daemon {
         let now = self.clock.now();
         let carry = &mut |ledger: &Ledger, output| self.carry(ledger, output);
         let mut ledger = self.ledger.lock();
-        ledger.found(self.observer.take_found(), carry);
+        ledger.found(self.observer.take_found(), now.moment, carry);
         let ticked = ledger.tick(now, carry);
         if ticked.is_ok() {
             *self.ledger_snapshot.lock() = ledger.snapshot();

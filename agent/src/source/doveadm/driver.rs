@@ -252,7 +252,7 @@ impl Listener<'_> {
         match (said, self.kind) {
             (AnswerPart::OfUser(user, counts), QuestionKind::Everyone) => {
                 self.rows += 1;
-                match self.shared.observer.find(&self.shared.settings.names.mailbox(&user)) {
+                match self.shared.observer.find_listed(&self.shared.settings.names.mailbox(&user)) {
                     Some(mailbox) => self.shared.observe(self.kind, mailbox, counts, self.asked_at),
                     None => self.shared.counters.unknown.one(),
                 }

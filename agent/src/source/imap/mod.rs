@@ -269,7 +269,7 @@ pub const LINE_MAX: usize = 64 * 1024;
 /// From the TCP connection to the log-in's begin, longest: greeting, TLS, capabilities.
 pub const GREETING_WAIT: Duration = Duration::from_secs(12);
 /// From the log-in's begin to its end, longest: Dovecot has those wait up to 15 s whose address was refused before.
-pub const LOGIN_WAIT: Duration = Duration::from_secs(18);
+pub const LOGIN_WAIT: Duration = Duration::from_secs(17);
 /// An access token with its line end, longest: JSON web tokens of large directories have some 4 KiB.
 pub const TOKEN_MAX: usize = 16 * 1024;
 /// So much from a server in less than [`FLOOD_TIME`] is a flood, which ends the connection. Of a mailbox with a million

@@ -318,7 +318,7 @@ fn a_server_that_lets_nobody_in_is_a_failure_of_the_source_in_true_words_from_th
     let cases = [
         (None, Ending::Silent("the greeting"), "server did not answer within 12 s: waited for the greeting"),
         (None, Ending::Silent("the TLS handshake"), "within 12 s: waited for the TLS handshake"),
-        (None, Ending::Silent(exchange::LOG_IN), "within 18 s: waited for the log-in's answer"),
+        (None, Ending::Silent(exchange::LOG_IN), "within 17 s: waited for the log-in's answer"),
         (None, Ending::Lost, "server ended the connection before or during the log-in"),
         (None, Ending::Bye("go away".into()), "go away"),
         (Some(Refusal::Unfit), Ending::Refused, "cannot log in as configured"),
