@@ -4,5 +4,6 @@
 mod healthy;
 mod supervised;
 
+mod floods;
 mod listeners;
 mod strangers;

@@ -274,19 +274,21 @@ impl Ledger {
                 self.reported.is_known(mailbox);
             }
         }
-        let mut left_out = 0;
+        let (mut room, mut left_out) = (self.reported.count_room(self.tracker.named()), 0);
         for name in reported {
             // Its subscription, or another spelling of it, may have come first.
             if self.tracker.find(&name).is_some() {
                 continue;
             }
-            if !self.reported.has_room(self.tracker.named()) {
+            if room == 0 {
                 left_out += 1;
             } else if let Some(mailbox) = self.enroll_found(name, carry) {
                 self.reported.add(mailbox, now);
+                room -= 1;
             }
         }
         self.reported.leave_out(left_out);
+        self.reported.count_room(self.tracker.named());
     }
 
     fn enroll_found(&self, name: Box<str>, carry: &mut Carry) -> Option<MailboxId> {

@@ -2,7 +2,7 @@
 
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, News, Observer, SourceId, Verdict};
-use crate::ledger::{Found, REPORTED_MAX, Reported};
+use crate::ledger::{Found, Reported};
 use crate::source::kind::{Cost, Running};
 use crate::time::Now;
 use crate::tracker::Tracker;
@@ -63,9 +63,12 @@ impl DaemonObserver {
     }
 
     fn keep(&self, name: &str, is_listed: bool) {
+        if !is_listed && self.reported.room() == 0 {
+            return self.reported.leave_out(1);
+        }
         let mut found = self.found.lock();
         let Found { listed, reported } = &mut *found;
-        let (names, most) = if is_listed { (listed, FOUND_MAX) } else { (reported, REPORTED_MAX) };
+        let (names, most) = if is_listed { (listed, FOUND_MAX) } else { (reported, self.reported.room()) };
         if name.len() <= NAME_MAX && names.len() < most {
             if !names.contains(name) {
                 names.insert(name.into());
@@ -174,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::event::Reading;
+    use crate::ledger::REPORTED_MAX;
     use std::collections::HashSet;
 
     fn observer() -> (Arc<Tracker>, Arc<FlowCounters>, DaemonObserver) {

@@ -21,7 +21,7 @@ pub const QUESTION_REST: Duration = Duration::from_millis(100);
 /// How long all users are not asked for after that failed: only names are.
 pub const EVERYONE_AGAIN: Duration = Duration::from_hours(6);
 /// See [`Rounds::expected`].
-const EXPECTED_MIN: usize = 1 << 18;
+const EXPECTED_MIN: usize = 1 << 17;
 /// What a user costs when asked by name, measured in users of an answer about all (sources.md §2.1).
 const NAME_COST: usize = 6;
 /// Wait after doveadm could not be reached: first and longest.

@@ -7,7 +7,7 @@ use crate::time::Moment;
 use std::time::Duration;
 
 /// A connection that lived this long after its log-in without a flood shows that the server is done with that.
-const OVER: Duration = Duration::from_secs(30);
+const OVER: Duration = Duration::from_secs(15);
 
 /// Nothing, or open since the last flood.
 #[derive(Debug, Default)]
