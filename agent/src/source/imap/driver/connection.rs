@@ -188,6 +188,9 @@ impl Connection {
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
                 tracing::warn!(%source, mailbox, ?refusal, text, "log-in refused");
             }
+            ConnectionReport::Ended(ending @ Ending::Flooded) => {
+                tracing::warn!(%source, mailbox, %ending, "connection ended");
+            }
             ConnectionReport::Ended(ending) if *ending != Ending::Done => {
                 tracing::debug!(%source, mailbox, %ending, "connection ended");
             }
