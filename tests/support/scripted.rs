@@ -108,7 +108,7 @@ pub fn read_request(stream: &mut impl Read) -> Option<String> {
             }
         }
         match stream.read(&mut piece) {
-            Ok(read) if read > 0 => request.extend_from_slice(&piece[..read]),
+            Ok(read) if read > 0 => request.extend_from_slice(piece.get(..read).unwrap_or_default()),
             _ => return None,
         }
     }

@@ -146,7 +146,9 @@ fn what_only_an_event_reported_is_forgotten_after_a_day_of_silence_unless_somebo
     let carry = &mut |_: &Ledger, _| {};
     bench.ledger.watch_all(true, carry);
     let all = ["silent", "heard", "subscribed", "listed"];
-    all.iter().for_each(|name| bench.ledger.found(reported(name), START.moment, carry));
+    for name in all {
+        bench.ledger.found(reported(name), START.moment, carry);
+    }
     let [silent, heard, subscribed, listed] = all.map(|name| bench.tracker.find(name).unwrap());
     bench.subscribe("subscribed", "phone", LIFE);
     bench.tick(START);

@@ -82,10 +82,9 @@ impl DaemonObserver {
         let known = self.tracker.find(name);
         match known {
             Some(mailbox) if is_listed => self.reported.is_known(mailbox),
-            Some(_) => {}
             None if self.watches_all.load(Ordering::Acquire) => self.keep(name, is_listed),
             None if name.len() <= NAME_MAX => drop(self.stranger.get_or_init(|| name.into())),
-            None => {}
+            Some(_) | None => {}
         }
         known
     }

@@ -35,10 +35,11 @@ impl TroubleLog {
             if !state.is_news(&name, trouble.as_deref(), now) {
                 continue;
             }
-            match trouble {
+            if let Some(trouble) = trouble {
                 // It begins with the source's name.
-                Some(trouble) => tracing::warn!("{trouble}"),
-                None => tracing::info!("source {name}: all is well again"),
+                tracing::warn!("{trouble}");
+            } else {
+                tracing::info!("source {name}: all is well again");
             }
         }
     }

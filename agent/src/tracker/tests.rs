@@ -325,7 +325,7 @@ fn a_forgotten_mailbox_leaves_its_place_to_another_after_a_rest_and_its_news_to_
     tracker.release(rested.moment);
     let new = tracker.enroll("new").unwrap();
     assert_eq!((new, tracker.len()), (old, 3));
-    assert_eq!(tracker.inspect(new, |record| record.known()), Some(None));
+    assert_eq!(tracker.inspect(new, Record::known), Some(None));
     tracker.subscribe(new, recipient(2), None, rested);
     assert!(tracker.take(9, rested).is_empty(), "nothing is known of it");
     assert_eq!(tracker.forget(&[new], rested.moment), []);

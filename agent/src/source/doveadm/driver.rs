@@ -24,7 +24,6 @@ use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -179,7 +178,7 @@ impl Shared {
             rows: 0,
             why: None,
         };
-        let answer = self.channel.ask(body, limit, |said| listener.hear(said));
+        let answer = Box::pin(self.channel.ask(body, limit, |said| listener.hear(said)));
         let asked = self.while_reporting_silence(kind, limit.time, answer).await;
         let Listener { rows, why, .. } = listener;
         match &asked {
@@ -200,9 +199,8 @@ impl Shared {
         &self,
         kind: QuestionKind,
         limit: Duration,
-        answer: impl Future<Output = Result<(), Trouble>>,
+        mut answer: impl Future<Output = Result<(), Trouble>> + Unpin,
     ) -> Result<(), Trouble> {
-        let mut answer = pin!(answer);
         if let Ok(asked) = timeout(SILENT_AFTER, &mut answer).await {
             return asked;
         }
