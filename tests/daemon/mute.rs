@@ -8,7 +8,7 @@ use std::time::Duration;
 use support::cloud::Cloud;
 use support::host::Host;
 use support::process::try_until;
-use support::scripted::{ScriptedServer, says};
+use support::scripted::{Script, ScriptedServer, says, says_and_ends};
 
 /// From the agent's start to the words.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -18,16 +18,20 @@ const CONNECTIONS_MAX: usize = 8;
 /// A server that says no more than its greeting.
 struct Case {
     name: &'static str,
+    /// Where it ends with [`END`], so does the connection.
     greeting: &'static str,
     keys: &'static str,
     /// What is said of it.
     words: &'static str,
 }
 
+/// What ends a connection.
+const END: &str = "\0";
+
 const IMAP: &str = "kind = \"imap\"\nhost = \"127.0.0.1\"\nport = PORT\nmaster-user = \"agent\"\npassword-file = \"secret\"\n";
 const DOVEADM: &str = "kind = \"doveadm\"\napi-key-file = \"secret\"\n";
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     Case {
         name: "stripped",
         greeting: "* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n",
@@ -59,6 +63,18 @@ const CASES: [Case; 8] = [
         words: "server did not answer within 17 s: waited for the log-in's answer",
     },
     Case {
+        name: "hangs-up",
+        greeting: END,
+        keys: "tls = \"none\"\n",
+        words: "no log-in works, and they are tried less and less often: server ended the connection before",
+    },
+    Case {
+        name: "bye",
+        greeting: "* BYE not today\r\n\0",
+        keys: "tls = \"none\"\n",
+        words: "no log-in works, and they are tried less and less often: server said BYE: not today",
+    },
+    Case {
         name: "no-tls",
         greeting: "",
         keys: "tls = \"implicit\"\nca-file = \"CA\"\n",
@@ -84,7 +100,7 @@ fn a_server_that_lets_nobody_in_is_named_in_true_words_within_20_s() {
     let secret = host.folder().join("secret");
     fs::write(&secret, "a-secret\n").expect("own folder");
     fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("own file");
-    let servers = CASES.map(|case| (case.name, ScriptedServer::start(says(case.greeting))));
+    let servers = CASES.map(|case| (case.name, ScriptedServer::start(case.script())));
     let mut sources = String::new();
     for (case, (_, server)) in CASES.iter().zip(&servers) {
         let kind = if case.name.starts_with("doveadm") { DOVEADM } else { IMAP };
@@ -114,6 +130,10 @@ fn a_server_that_lets_nobody_in_is_named_in_true_words_within_20_s() {
 }
 
 impl Case {
+    fn script(&self) -> Script {
+        self.greeting.strip_suffix(END).map_or_else(|| says(self.greeting), says_and_ends)
+    }
+
     /// Whether a line names its source and says its words.
     fn is_in(&self, text: &str) -> bool {
         let source = format!("source {}: ", self.name);

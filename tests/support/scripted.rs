@@ -63,6 +63,11 @@ pub fn says(greeting: &'static str) -> Script {
     })
 }
 
+/// Says this and ends the connection.
+pub fn says_and_ends(greeting: &'static str) -> Script {
+    Arc::new(move |mut stream| drop(stream.write_all(greeting.as_bytes())))
+}
+
 /// Hands everything on to a server and back.
 pub fn hands_on_to(address: SocketAddr) -> Script {
     Arc::new(move |stream| {
