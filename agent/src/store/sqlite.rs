@@ -290,10 +290,8 @@ mod tests {
     fn a_lock_that_another_process_holds_too_long_is_named_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let (ours, other) = (
-            SqliteStore::open_or_create(&state, NOW).unwrap(),
-            SqliteStore::open_or_create(&state, NOW).unwrap(),
-        );
+        let (ours, other) =
+            (SqliteStore::open_or_create(&state, NOW).unwrap(), SqliteStore::open_or_create(&state, NOW).unwrap());
         ours.connection.lock().db.busy_timeout(Duration::from_millis(20)).unwrap();
         other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
