@@ -18,6 +18,7 @@ mod sources;
 mod standby;
 mod state;
 mod state_place;
+mod trouble_log;
 mod watchdog;
 
 use crate::admin;
@@ -28,7 +29,7 @@ use crate::flow::{self, Flow};
 use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::ledger::{Gone, Ledger, LedgerSnapshot};
+use crate::ledger::{Gone, Ledger, LedgerSnapshot, Reported};
 use crate::listen::Listen;
 use crate::listen::driver::Server;
 use crate::source::kind::StartError;
@@ -130,6 +131,7 @@ struct Daemon {
     crowds: Crowds,
     /// What the log has said of unknown mailboxes.
     census_log: census::Log,
+    trouble_log: trouble_log::TroubleLog,
     /// The sources are up: before that nobody may take the daemon for ready.
     is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
@@ -204,6 +206,7 @@ async fn run_until_stopped(path: &Path, mut config: Config) -> Result<(), RunErr
 struct Front {
     tracker: Arc<Tracker>,
     counters: Arc<FlowCounters>,
+    reported: Arc<Reported>,
     observer: Arc<DaemonObserver>,
     pulses: Arc<Pulses>,
     sources: Sources,
@@ -215,16 +218,19 @@ impl Front {
         let (tracker, counters) = (Arc::new(Tracker::default()), Arc::new(FlowCounters::default()));
         // What is reported before the ledger takes names over must not be forgotten then.
         tracker.fold_case(config.rulebook().folds_case());
-        let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
+        let reported: Arc<Reported> = Arc::default();
+        let observer =
+            DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters), Arc::clone(&reported));
+        let observer = Arc::new(observer);
         let pulses = Arc::new(Pulses::default());
         let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
-        Self { tracker, counters, observer, pulses, sources, closed: watch::Sender::new(false) }
+        Self { tracker, counters, reported, observer, pulses, sources, closed: watch::Sender::new(false) }
     }
 }
 
 /// Puts the rooms together; nothing but sources may run yet.
 fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Daemon> {
-    let Front { tracker, counters, observer, sources, closed, .. } = front;
+    let Front { tracker, counters, reported, observer, sources, closed, .. } = front;
     let State { store, notes, started_at, place, lock } = state;
     let wake_relay = Arc::new(Notify::new());
     let wake = Arc::clone(&wake_relay);
@@ -237,6 +243,7 @@ fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Dae
         fastrand::u64(..),
     );
     let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
+    let ledger = ledger.sharing(reported);
     Arc::new(Daemon {
         clock,
         started_at: clock.now().unix,
@@ -256,6 +263,7 @@ fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Dae
         troubles: Troubles::default(),
         crowds: Crowds::default(),
         census_log: census::Log::default(),
+        trouble_log: trouble_log::TroubleLog::default(),
         is_started: AtomicBool::new(false),
         ledger_snapshot: Mutex::default(),
         _lock: lock,
@@ -272,13 +280,16 @@ fn share_descriptors(config: &mut Config) -> Shares {
     let connections = |listen: &Option<Listen>, most: usize| listen.as_ref().map_or(0, |_| most);
     let (waited_for, others): (Vec<_>, Vec<_>) =
         config.sources.iter().partition(|source| source.kind().abilities.is_waited_for);
-    let shares = Shares::of(limit, descriptors::Wanted {
-        relay: config.relay.concurrency,
-        admin: connections(&config.admin.listen, config.admin.connections_max),
-        endpoint: connections(&config.endpoint.listen, config.endpoint.connections_max),
-        mail_server: (waited_for.iter().map(|source| source.connections_max()).sum(), waited_for.len()),
-        connecting: others.len(),
-    });
+    let shares = Shares::of(
+        limit,
+        descriptors::Wanted {
+            relay: config.relay.concurrency,
+            admin: connections(&config.admin.listen, config.admin.connections_max),
+            endpoint: connections(&config.endpoint.listen, config.endpoint.connections_max),
+            mail_server: (waited_for.iter().map(|source| source.connections_max()).sum(), waited_for.len()),
+            connecting: others.len(),
+        },
+    );
     tracing::debug!(limit, ?shares, "descriptors");
     config.admin.connections_max = config.admin.connections_max.min(shares.admin).max(1);
     config.endpoint.connections_max = config.endpoint.connections_max.min(shares.endpoint).max(1);

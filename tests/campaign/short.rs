@@ -62,7 +62,9 @@ fn with_few_descriptors_from_the_start_each_keeps_its_share() {
             let hold = |path: &Path| UnixStream::connect(path).expect("the agent listens");
             let _held: Vec<_> = (0..HELD).map(|_| [hold(&admin), hold(&host.dict_socket())]).collect();
             let ready = host.ask("/readyz");
-            wait_until("to be told", LIMIT, || host.ask("/readyz").contains("notice: admin.listen: ").then_some(()));
+            wait_until("to be told", LIMIT, || {
+                host.ask("/readyz").contains("notice: admin.listen: ").then_some(())
+            });
             ready
         });
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
@@ -130,7 +132,8 @@ fn wherever_the_disk_is_full_the_mail_server_is_answered_and_nothing_is_lost() {
 /// Where Debian keeps the library that gives a process another clock (libfaketime).
 fn another_clock() -> Option<PathBuf> {
     let found = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
-    let found = found.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file());
+    let found =
+        found.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|file| file.is_file());
     required_if("faketime", "faketime", found.is_some()).then_some(found)?
 }
 

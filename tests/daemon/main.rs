@@ -3,5 +3,6 @@
 
 mod full_disk;
 mod life;
+mod mute;
 mod state;
 mod unknown;

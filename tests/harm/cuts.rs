@@ -76,7 +76,8 @@ fn a_tls_connection_may_end_anywhere() {
     let extra = extra.collect::<Result<_, _>>().expect("certificates of ours");
     let roots = Roots { key: "relay.ca-file".to_owned(), authorities: Authorities { extra, is_only: true } };
     let settings = Settings { roots, concurrency: 1, timeout: TIMEOUT, user_agent: "test".to_owned() };
-    let url = Arc::new(Url::parse(&format!("https://{}/PushNotifications", scissors.address)).expect("a URL"));
+    let url =
+        Arc::new(Url::parse(&format!("https://{}/PushNotifications", scissors.address)).expect("a URL"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     // A client each, so that every request has a connection of its own.
     let ask = || {

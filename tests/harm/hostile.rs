@@ -70,11 +70,17 @@ const FLOODS: &[(&str, Strike)] = &[
         endless(target, b"GET / HTTP/1.1\r\n", &b"X: y\r\n".repeat(100), ENDLESS)
     }),
     ("endless bodies to the endpoint", |target| {
-        let head = b"POST /autodiscover/metadata/json/1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head =
+            b"POST /autodiscover/metadata/json/1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
         endless(target, head, &b"8\r\nxxxxxxxx\r\n".repeat(100), ENDLESS)
     }),
     ("HTTP/2 prefaces to the endpoint", |target| {
-        endless(target, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0].repeat(100), ENDLESS)
+        endless(
+            target,
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            &[0, 0, 0, 4, 0, 0, 0, 0, 0].repeat(100),
+            ENDLESS,
+        )
     }),
     ("silent connections to the dict socket", |target| {
         Some(Held::Unix(UnixStream::connect(&target.dict).ok()?))

@@ -4,6 +4,7 @@
 mod healthy;
 mod supervised;
 
+mod floods;
 mod listeners;
 mod cuts;
 mod hostile;

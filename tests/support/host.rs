@@ -42,7 +42,14 @@ impl Host {
 
     /// The same where servers of this generation reach its sockets.
     pub fn beside(generation: Generation) -> Self {
-        Self { running: None, environment: Vec::new(), endpoint: "off", is_open_inside: false, limits: Vec::new(), folder: generation.folder() }
+        Self {
+            running: None,
+            environment: Vec::new(),
+            endpoint: "off",
+            is_open_inside: false,
+            limits: Vec::new(),
+            folder: generation.folder(),
+        }
     }
 
     /// Gives the daemon, from its next start on, and commands a variable of their environment.
@@ -215,8 +222,8 @@ impl Host {
     fn start_until(&mut self, expected: &str) {
         let mut arguments = vec!["run", "--config", "mailbadge.toml"];
         arguments.extend(self.is_open_inside.then_some("--allow-core-dumps"));
-        let mut running =
-            spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits).expect("cargo built it");
+        let mut running = spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits)
+            .expect("cargo built it");
         let mut answer = String::new();
         let is_ready = try_until(PATIENCE, || {
             answer = get(&self.admin_socket(), "/readyz").unwrap_or_else(|error| error.to_string());
@@ -232,8 +239,8 @@ impl Host {
         let arguments = ["run", "--config", "mailbadge.toml"];
         let log = self.folder.path().join("agent.log");
         let before = fs::read(&log).map_or(0, |text| text.len());
-        let mut running =
-            spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits).expect("cargo built it");
+        let mut running = spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits)
+            .expect("cargo built it");
         let ended = try_until(PATIENCE, || running.ended());
         let refused = ended.is_some_and(|status| !status.success());
         assert!(refused, "it started, or ended well\n{}", running.log());

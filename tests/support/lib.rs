@@ -22,6 +22,7 @@ pub mod process;
 pub mod recorder;
 mod requirement;
 pub mod script;
+pub mod scripted;
 pub mod simulation;
 pub mod supervisor;
 pub mod tmpfs;

@@ -175,7 +175,13 @@ pub fn spawn_agent(
 ) -> io::Result<Running> {
     let mut command = Command::new("prlimit");
     command.args(limits).arg(program());
-    spawn(if limits.is_empty() { Command::new(program()) } else { command }, "agent", arguments, folder, environment)
+    spawn(
+        if limits.is_empty() { Command::new(program()) } else { command },
+        "agent",
+        arguments,
+        folder,
+        environment,
+    )
 }
 
 /// Starts the simulator with these arguments, its output in `folder/simulator.log`.

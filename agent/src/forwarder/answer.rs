@@ -253,7 +253,13 @@ pub fn may_hide_acceptance(outcome: &Result<Answer, Failure>) -> bool {
     match outcome {
         Ok(answer) => matches!(answer.status, 200..=399 | 408 | 500..=599),
         Err(Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_)) => false,
-        Err(Failure::Timeout(_) | Failure::Write(_) | Failure::Read(_) | Failure::Closed(_)) => true,
+        Err(
+            Failure::Timeout(_)
+            | Failure::Write(_)
+            | Failure::Read(_)
+            | Failure::Flooded(_)
+            | Failure::Closed(_),
+        ) => true,
     }
 }
 

@@ -77,6 +77,9 @@ pub enum Failure {
     /// The answer could not be read whole.
     #[error("reading the answer failed: {0}")]
     Read(String),
+    /// More came than any answer has; the connection was ended.
+    #[error("the server floods the connection, which was ended: {0}")]
+    Flooded(String),
     /// The connection was closed instead of an answer.
     #[error("connection closed without an answer: {0}")]
     Closed(String),

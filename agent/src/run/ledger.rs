@@ -1,8 +1,8 @@
 //! Calls the [`Ledger`](crate::ledger::Ledger) on threads that may wait for the disk, and carries out what it hands out.
 
 use super::Daemon;
-use crate::admin::Health as _;
 use super::relay::Relay;
+use crate::admin::Health as _;
 use crate::config::Config;
 use crate::flow::Input;
 use crate::forwarder::driver::Client;
@@ -71,7 +71,7 @@ impl Daemon {
         let now = self.clock.now();
         let carry = &mut |ledger: &Ledger, output| self.carry(ledger, output);
         let mut ledger = self.ledger.lock();
-        ledger.found(self.observer.take_found(), carry);
+        ledger.found(self.observer.take_found(), now.moment, carry);
         let ticked = ledger.tick(now, carry);
         if ticked.is_ok() {
             *self.ledger_snapshot.lock() = ledger.snapshot();
@@ -81,6 +81,7 @@ impl Daemon {
         self.log_unknown(now);
         // Looked at regularly, so that what happened is told with its time.
         self.notices();
+        self.trouble_log.look(|| self.running_sources.snapshots(), now.moment);
     }
 
     fn carry(&self, ledger: &Ledger, output: Output) {

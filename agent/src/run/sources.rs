@@ -55,7 +55,15 @@ impl Sources {
         activated: ActivatedSockets,
         pulses: Arc<Pulses>,
     ) -> Self {
-        Self { observer, clock, activated, pulses, started: Arc::default(), ids_given: 0, descriptors: Shares::default() }
+        Self {
+            observer,
+            clock,
+            activated,
+            pulses,
+            started: Arc::default(),
+            ids_given: 0,
+            descriptors: Shares::default(),
+        }
     }
 
     /// What those may hold that are started from now on; who runs keeps his.

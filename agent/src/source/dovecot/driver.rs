@@ -30,7 +30,8 @@ pub struct DovecotSource {
 /// Serves the socket that the service manager holds, else opens the configured one.
 pub(super) fn start_wired(settings: &Settings, wiring: Wiring) -> Result<DovecotSource, StartError> {
     let Wiring { id, observer, clock, counters, socket, connections, .. } = wiring;
-    let settings = &Settings { connections_max: settings.connections_max.min(connections), ..settings.clone() };
+    let settings =
+        &Settings { connections_max: settings.connections_max.min(connections), ..settings.clone() };
     match socket {
         Some(socket) => {
             let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };

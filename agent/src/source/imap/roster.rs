@@ -174,7 +174,10 @@ impl Roster {
 
     /// What keeps the whole source from working, for people.
     pub fn failure(&self) -> Option<String> {
-        self.governor.failure(self.logged_in > 0)
+        let flooded =
+            self.governor.flooded_last().and_then(|mailbox| self.entries.get(mailbox.0 as usize)?.as_ref());
+        let is_flooded_in = flooded.is_some_and(|entry| entry.logged_in_at.is_some());
+        self.governor.failure(self.logged_in > usize::from(is_flooded_in))
     }
 
     /// What keeps mailboxes from being watched, or from being read in time, and what to do about it, for people: the
@@ -332,7 +335,7 @@ impl Roster {
             }
             Some(Failure::Lost(_)) => self.limit.lost(now),
             Some(Failure::Unreachable(_)) => self.limit.unreachable(),
-            Some(Failure::Refused(..)) | None => {}
+            Some(Failure::Refused(..) | Failure::Flooded(_)) | None => {}
         }
         let Some(entry) = self.entry(mailbox) else { return };
         entry.refused = None;

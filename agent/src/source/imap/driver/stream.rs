@@ -15,7 +15,7 @@ use std::time::Duration;
 use zeroize::Zeroize;
 
 /// The TCP connection must stand after this long.
-const CONNECT_WAIT: Duration = Duration::from_secs(30);
+const CONNECT_WAIT: Duration = Duration::from_secs(15);
 /// TCP keep-alive: first probe after this long without traffic, then between probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_mins(2), Duration::from_secs(30));
 
@@ -56,6 +56,9 @@ pub enum Error {
     /// The server refused the log-in, for [`check_login`](super::check_login).
     #[error("log-in refused: {0}")]
     Refused(String),
+    /// The server does not offer what the configuration needs, for [`check_login`](super::check_login).
+    #[error("cannot log in as configured; no password or token was sent: {0}")]
+    Unfit(String),
     /// The connection ended before a reading came, for [`check_login`](super::check_login).
     #[error(transparent)]
     Ended(#[from] Ending),
@@ -123,6 +126,14 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    /// The same of what [`Stream::holds_more`] says, and nothing of the socket: that is another turn.
+    pub(super) fn read_held(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(_) => Err(ErrorKind::WouldBlock.into()),
+            Self::Tls(stream) => stream.read_held(buffer),
         }
     }
 
