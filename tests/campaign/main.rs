@@ -11,15 +11,12 @@ use mailbadge_sim::peers::fault::{Kind, Peer};
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::campaign::{LIMIT, Scene};
 use support::host::Host;
 use support::machine;
 use support::process::{try_until, wait_until};
-use support::required;
 use support::tmpfs::Tmpfs;
 
 /// Mailboxes, each with two devices.

@@ -48,9 +48,10 @@ async fn for_us(request: Request, next: Next) -> Response {
 async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
     let (reasons, notices) = (health.unready(), health.notices());
     let notices = notices.into_iter().map(|notice| format!("notice: {notice}"));
-    let (status, head) = match reasons.is_empty() {
-        true => (StatusCode::OK, vec!["ok".to_owned()]),
-        false => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+    let (status, head) = if reasons.is_empty() {
+        (StatusCode::OK, vec!["ok".to_owned()])
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, reasons)
     };
     let lines: Vec<String> = head.into_iter().chain(notices).collect();
     (status, lines.join("\n") + "\n").into_response()

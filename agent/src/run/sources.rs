@@ -115,9 +115,10 @@ impl Sources {
             counters: Arc::clone(&counters),
             seed: fastrand::u64(..),
             socket: self.socket(settings.as_ref())?,
-            connections: match settings.kind().abilities.is_waited_for {
-                true => self.descriptors.mail_server,
-                false => self.descriptors.connecting,
+            connections: if settings.kind().abilities.is_waited_for {
+                self.descriptors.mail_server
+            } else {
+                self.descriptors.connecting
             },
         })?;
         if let Some(pace) = settings.pace() {
