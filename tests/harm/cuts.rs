@@ -53,12 +53,12 @@ fn pass(client: TcpStream, server: SocketAddr, limit: usize, passed: &AtomicUsiz
     });
     let (mut client, mut buffer, mut count) = (client, [0; 16 * 1024], 0);
     while count < limit {
-        let room = buffer.len().min(limit - count);
-        let read = server.read(&mut buffer[..room])?;
+        let room = u64::try_from(limit - count).unwrap_or(u64::MAX);
+        let read = (&mut server).take(room).read(&mut buffer)?;
         if read == 0 {
             break;
         }
-        client.write_all(&buffer[..read])?;
+        client.write_all(buffer.get(..read).unwrap_or_default())?;
         count += read;
         passed.store(count, Ordering::Release);
     }
