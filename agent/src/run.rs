@@ -192,13 +192,13 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
 /// Opens the store and puts the rooms together; nothing runs yet.
 fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc<Daemon>, RunError> {
     let now = clock.now();
-    let store = SqliteStore::open(&config.state_dir)?;
+    let store = Arc::new(SqliteStore::open(&config.state_dir)?);
     let lock = lock(&config.state_dir)?;
-    store.verify()?;
+    ledger::verify(&store)?;
     let state_place = StatePlace::of([&*config.state_dir, store.path(), &*lock_path(&config.state_dir)]);
     let state_place = state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
-    let started_at = start(&store, &*notes, now.unix)?;
+    let started_at = start(&*store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());
     let counters = Arc::new(FlowCounters::default());
     let wake_relay = Arc::new(Notify::new());
@@ -213,7 +213,7 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         fastrand::u64(..),
     );
     let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
-    let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
+    let ledger = Ledger::new(store, Arc::clone(&notes), Arc::clone(&tracker));
     let pulses = Arc::new(Pulses::default());
     let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
     Ok(Arc::new(Daemon {

@@ -10,6 +10,7 @@ pub mod notes;
 pub mod doubt;
 pub mod pages;
 mod keys;
+mod checksum;
 mod schema;
 mod sqlite;
 #[cfg(test)]
@@ -179,7 +180,7 @@ pub enum StoreError {
         known: i64,
     },
     /// Not a database of ours, or torn. It is left as it is.
-    #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore it from a backup, or move it away to start empty", path = .path.display())]
+    #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore a backup with `mailbadge restore --replace FILE`, or move it away and run `mailbadge setup`", path = .path.display())]
     Damaged {
         /// The database.
         path: PathBuf,

@@ -293,7 +293,7 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
         ("B058EA2A1F123CB0AA54B4B6E47A6173EA06E46D", "D81DD085CB3A0892C52F1C026B8EFA8265C7EDBD");
     for turn in ["first opened", "opened again"] {
         let store = open(dir.path()).unwrap();
-        store.verify().unwrap();
+        store.verify_rows().and_then(|()| store.verify_trees()).unwrap();
         let expected = AuthConfig {
             current: Some(current.to_owned()),
             previous: Some(previous.to_owned()),
@@ -316,9 +316,12 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
 #[test]
 fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()).unwrap());
-    let path = store_path(&dir.path().join("state"));
+    let state = dir.path().join("state");
+    keys::private_dir(&state).unwrap();
+    let path = store_path(&state);
     let old = rusqlite::Connection::open(&path).unwrap();
+    schema::make_old(&old, 2);
+    old.execute("INSERT INTO proxy VALUES (1, FALSE, NULL, 'u', 'g', 0, 0)", []).unwrap();
     let names = [
         ("Kim@Fabrikam.COM", "id-1", 1),
         ("Kim@fabrikam.com", "id-1", 2),
@@ -334,8 +337,8 @@ fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
                    updated_at_ms, expires_at_ms) VALUES (?1, ?2, 'app', ?3, 'GCM', 47, ?3, 9)";
         old.execute(row, rusqlite::params![mailbox, id, at]).unwrap();
     }
-    old.pragma_update(None, "user_version", 2).unwrap();
     drop(old);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let store = open(dir.path()).unwrap();
     let expected = [
         ("\"A@B\"@c.d", "4"),
@@ -399,7 +402,8 @@ fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
         db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1;").unwrap();
     };
     let newer = |path: &Path| {
-        rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 9).unwrap();
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute_batch("CREATE TABLE of_tomorrow (x); PRAGMA user_version = 9;").unwrap();
     };
     let spoil: [Spoil; 5] = [
         ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
@@ -428,14 +432,14 @@ fn a_page_of_rubbish_inside_is_found_by_verifying() {
     let (dir, store) = fresh();
     let many: Vec<_> = (0..200).map(|n| phone(&format!("u{n}"), "id", &format!("device-{n}"))).collect();
     store.add(&many).unwrap();
-    store.verify().unwrap();
+    store.verify_trees().unwrap();
     drop(store);
     let path = store_path(&dir.path().join("state"));
     let mut bytes = fs::read(&path).unwrap();
     let end = bytes.len();
     bytes[end - 3 * 4096..end - 4096].fill(0x5a);
     fs::write(&path, &bytes).unwrap();
-    let error = open(dir.path()).and_then(|store| store.verify()).unwrap_err();
+    let error = open(dir.path()).and_then(|store| store.verify_trees()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
