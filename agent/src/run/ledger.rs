@@ -93,7 +93,12 @@ impl Daemon {
             *self.ledger_snapshot.lock() = ledger.snapshot();
         }
         drop(ledger);
-        self.troubles.store(ticked.err().map(|error| error.to_string()));
+        self.troubles.store(ticked.err().map(|error| match error {
+            StoreError::Damaged { .. } => {
+                format!("{error}. Until a restart mailbadge goes on from memory, and stores nothing")
+            }
+            other => other.to_string(),
+        }));
         self.log_unknown(now);
     }
 

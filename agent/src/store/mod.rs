@@ -60,7 +60,7 @@ pub trait Store: Send + Sync {
     fn add_certificate(&self, certificate: &StoredCertificate, key: &SecretString) -> Result<(), StoreError>;
     /// Removes a certificate and its key; false: there was none. One that the auth config names cannot be removed.
     fn remove_certificate(&self, thumbprint: &str) -> Result<bool, StoreError>;
-    /// The private key (PKCS#8 PEM) of a kept certificate.
+    /// The private key (PKCS#8 PEM) of a kept certificate, which it fits.
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError>;
     /// Which certificates sign, signed and will sign; there from the first start, empty.
     fn auth_config(&self) -> Result<AuthConfig, StoreError>;
@@ -185,6 +185,14 @@ pub enum StoreError {
         /// The database.
         path: PathBuf,
         /// What was found.
+        cause: String,
+    },
+    /// A private key that cannot be the one that was stored.
+    #[error("{path}: damaged ({cause}); restore a backup with `mailbadge restore --replace FILE`, or make another certificate with `mailbadge certificate new` and have it sign with `mailbadge auth config set`", path = .path.display())]
+    DamagedKey {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong with it.
         cause: String,
     },
     /// Another process held the write lock too long.

@@ -210,11 +210,9 @@ impl Store for SqliteStore {
     }
 
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError> {
-        let is_kept = self.read(|db| certificate::is_kept(db, thumbprint))?;
-        if !is_kept {
-            return Err(StoreError::NoCertificate { thumbprint: thumbprint.to_owned() });
-        }
-        keys::read(&self.certificates_dir, thumbprint)
+        let kept = self.read(certificate::list)?.into_iter().find(|kept| kept.thumbprint == thumbprint);
+        let kept = kept.ok_or_else(|| StoreError::NoCertificate { thumbprint: thumbprint.to_owned() })?;
+        keys::read(&self.certificates_dir, &kept)
     }
 
     fn auth_config(&self) -> Result<AuthConfig, StoreError> {

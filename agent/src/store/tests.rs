@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::auth_config::NextCertificate;
+use crate::identity::issue::self_signed;
 use secrecy::ExposeSecret;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -158,21 +159,59 @@ fn certificate(thumbprint: &str) -> StoredCertificate {
     }
 }
 
+/// A certificate with its key.
+fn pair() -> (StoredCertificate, SecretString) {
+    let (certificate, key) = self_signed("fabrikam.com", NOW).unwrap();
+    let stored = StoredCertificate {
+        thumbprint: certificate.thumbprint().to_string(),
+        friendly_name: "OAuth".to_owned(),
+        der: certificate.der().to_vec(),
+    };
+    (stored, key.to_pkcs8_pem().unwrap())
+}
+
 #[test]
 fn certificates_are_kept_with_their_keys() {
     let (dir, store) = fresh();
-    for name in ["AA", "BB"] {
-        store.add_certificate(&certificate(name), &SecretString::from(format!("key of {name}"))).unwrap();
+    let pairs = [pair(), pair()];
+    for (certificate, key) in &pairs {
+        store.add_certificate(certificate, key).unwrap();
     }
     drop(store);
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.certificates().unwrap(), [certificate("AA"), certificate("BB")]);
-    assert_eq!(store.private_key("AA").unwrap().expose_secret(), "key of AA");
+    assert_eq!(store.certificates().unwrap(), [pairs[0].0.clone(), pairs[1].0.clone()]);
+    let name = &pairs[0].0.thumbprint;
+    assert_eq!(store.private_key(name).unwrap().expose_secret(), pairs[0].1.expose_secret());
     assert!(matches!(store.private_key("../mailbadge").unwrap_err(), StoreError::NoCertificate { .. }));
-    let key = dir.path().join("state/certificates/AA.key");
+    let key = dir.path().join(format!("state/certificates/{name}.key"));
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(store.private_key("AA").unwrap_err(), StoreError::Permission(_)));
+    assert!(matches!(store.private_key(name).unwrap_err(), StoreError::Permission(_)));
+}
+
+/// Changed numbers, another certificate's key, no text, nothing.
+#[test]
+fn a_key_that_is_not_what_was_written_is_refused() {
+    let (dir, store) = fresh();
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    store.add_certificate(&certificate, &key).unwrap();
+    let path = dir.path().join(format!("state/certificates/{}.key", certificate.thumbprint));
+    let whole = key.expose_secret().as_bytes();
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let error = store.private_key(&certificate.thumbprint).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedKey { .. }), "{what}: {error}");
+        assert!(error.to_string().contains("mailbadge restore"), "{what}: {error}");
+    };
+    refused(other.expose_secret().as_bytes(), "another");
+    refused(&[0xff; 100], "no text");
+    refused(b"", "nothing");
+    refused(&whole[..whole.len() / 2], "a half");
+    for place in (28..whole.len() - 28).step_by(37) {
+        let mut changed = whole.to_vec();
+        changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+        refused(&changed, &format!("byte {place}"));
+    }
 }
 
 #[test]
