@@ -242,7 +242,7 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
 }
 
 /// Holds the state directory for this daemon alone, as long as the file is open.
-fn lock(state_dir: &Path) -> Result<File, RunError> {
+pub fn lock(state_dir: &Path) -> Result<File, RunError> {
     let path = lock_path(state_dir);
     let io = |cause| RunError::Io { what: path.display().to_string(), cause };
     let file = File::options().create(true).append(true).open(&path).map_err(io)?;
@@ -253,7 +253,8 @@ fn lock(state_dir: &Path) -> Result<File, RunError> {
     }
 }
 
-fn lock_path(state_dir: &Path) -> PathBuf {
+/// Where it is held.
+pub fn lock_path(state_dir: &Path) -> PathBuf {
     state_dir.join("daemon.lock")
 }
 

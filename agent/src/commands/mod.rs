@@ -14,6 +14,8 @@ pub mod status;
 pub mod probe;
 pub mod doctor;
 pub mod token;
+pub mod backup;
+pub mod restore;
 mod relay;
 mod change;
 pub mod log;
@@ -90,7 +92,7 @@ impl From<StoreError> for Failure {
                 Exit::Permission
             }
             StoreError::Newer { .. } | StoreError::Missing { .. } => Exit::Config,
-            StoreError::NoCertificate { .. } => Exit::Usage,
+            StoreError::NoCertificate { .. } | StoreError::Occupied { .. } => Exit::Usage,
             _ => Exit::Io,
         };
         Self { exit, error: Some(error.into()) }

@@ -86,6 +86,8 @@ pub(super) const AUTH_SERVER: Table = Table::ours("auth_server", "name, metadata
 pub(super) const PARTNER: Table =
     Table::ours("partner_application", "name, application_id, realm, metadata_url");
 pub(super) const PROCESS: Table = Table::ours("process", "only, started_at_ms");
+/// Private keys: in a backup alone, where they cannot be files of their own.
+pub(super) const PRIVATE_KEY: Table = Table::ours("private_key", "thumbprint, pem");
 /// The keys that were used up.
 pub(super) const SEQUENCE: Table =
     Table { name: "sqlite_sequence", columns: "name, seq", label: "sqlite_sequence", has_checksums: false };
@@ -118,6 +120,10 @@ pub(super) struct Total {
 }
 
 impl Total {
+    pub(super) fn rows(self) -> i64 {
+        self.rows
+    }
+
     pub(super) fn add(&mut self, checksum: i64) {
         self.rows += 1;
         self.sum = self.sum.wrapping_add(checksum);

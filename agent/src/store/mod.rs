@@ -16,6 +16,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub use sqlite::backup::{Contents, restore, verify_backup};
 pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
@@ -26,7 +27,7 @@ use crate::identity::partner::{AuthServer, PartnerApplication};
 use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use secrecy::SecretString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is kept. Calls block for a disk's time and at most [`LOCK_TIMEOUT`]: not for tasks that must not wait.
 ///
@@ -187,6 +188,20 @@ pub enum StoreError {
         /// What was found.
         cause: String,
     },
+    /// A database is where a backup was to be restored.
+    #[error("{path}: there is a database already; give --replace to move it aside", path = .path.display())]
+    Occupied {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A file that is no backup, or no whole one. Nothing was restored.
+    #[error("{path}: damaged, or no backup of mailbadge ({cause}); nothing was changed: restore another one", path = .path.display())]
+    NoBackup {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        cause: String,
+    },
     /// A private key that cannot be the one that was stored.
     #[error("{path}: damaged ({cause}); restore a backup with `mailbadge restore --replace FILE`, or make another certificate with `mailbadge certificate new` and have it sign with `mailbadge auth config set`", path = .path.display())]
     DamagedKey {
@@ -215,4 +230,25 @@ pub enum StoreError {
         /// What it said.
         cause: rusqlite::Error,
     },
+}
+
+impl StoreError {
+    /// Whether a file is missing.
+    fn is_not_found(&self) -> bool {
+        let cause = match self {
+            Self::Permission(FileError::Io { cause, .. }) | Self::Io { cause, .. } => cause,
+            _ => return false,
+        };
+        cause.kind() == std::io::ErrorKind::NotFound
+    }
+}
+
+/// Makes the state directory where there is none; one that others can enter is refused.
+pub fn make_state_dir(path: &Path) -> Result<(), StoreError> {
+    keys::private_dir(path)
+}
+
+/// Gives a file that root made in the state directory to the directory's owner.
+pub fn belong_to_owner_of(state_dir: &Path, file: &Path) -> Result<(), StoreError> {
+    keys::belong_to_owner_of(state_dir, file).map_err(|cause| StoreError::Io { path: file.to_owned(), cause })
 }

@@ -107,6 +107,15 @@ impl Folder {
     }
 }
 
+/// Throws all notes in `folder` away: of a store that knows of nobody what he shows.
+pub(super) fn forget(folder: &Path) -> Result<(), StoreError> {
+    let (mut pages, _) = Folder::open(folder);
+    for page in pages.list()? {
+        pages.remove(page)?;
+    }
+    if pages.marker()?.is_some() { pages.remove_marker() } else { Ok(()) }
+}
+
 impl Pages for Folder {
     fn list(&self) -> Result<Vec<u64>, StoreError> {
         let failed = |cause| StoreError::Io { path: self.path.clone(), cause };

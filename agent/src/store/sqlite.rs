@@ -2,6 +2,7 @@
 //!
 //! What to store and when is decided elsewhere. A damaged or newer file is refused and left as it is.
 
+pub(super) mod backup;
 mod auth_config;
 mod auth_server;
 mod certificate;
@@ -155,6 +156,15 @@ impl SqliteStore {
             }
             error
         })
+    }
+}
+
+impl Drop for SqliteStore {
+    /// The last one who closes a database folds its log in, unless that is damaged.
+    fn drop(&mut self) {
+        if self.damage.get().is_some() {
+            connection::leave_log(&self.connection.get_mut().db).ok();
+        }
     }
 }
 

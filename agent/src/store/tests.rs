@@ -1,5 +1,8 @@
 //! What every store must keep, and what SQLite's must refuse.
 
+mod backup;
+mod damage;
+
 use super::*;
 use crate::identity::auth_config::NextCertificate;
 use crate::identity::issue::self_signed;
@@ -7,6 +10,7 @@ use secrecy::ExposeSecret;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 const NOW: UnixMs = UnixMs(1_767_268_500_000);
 
@@ -168,6 +172,12 @@ fn pair() -> (StoredCertificate, SecretString) {
         der: certificate.der().to_vec(),
     };
     (stored, key.to_pkcs8_pem().unwrap())
+}
+
+/// One that was made before.
+fn some_pair() -> &'static (StoredCertificate, SecretString) {
+    static PAIR: LazyLock<(StoredCertificate, SecretString)> = LazyLock::new(pair);
+    &PAIR
 }
 
 #[test]

@@ -31,8 +31,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
 
 /// Looks whether it is ours and whole as far as that shows at once, and brings it up to date.
 pub(super) fn open(path: &Path, db: &mut Connection) -> Result<(), Fault> {
-    // Until it is known to be whole its log stays as it is: the last one who closes would fold it in and remove it.
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Until it is known to be whole.
+    leave_log(db)?;
     refuse_header(path)?;
     match schema::look(db)? {
         schema::Found::Version(_) => {}
@@ -44,7 +44,13 @@ pub(super) fn open(path: &Path, db: &mut Connection) -> Result<(), Fault> {
     Ok(())
 }
 
-fn refuse_header(path: &Path) -> Result<(), Fault> {
+/// Leaves the log as it is when the database is closed: the last one who closes would fold it in and remove it.
+pub(super) fn leave_log(db: &Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
+/// Refuses what SQLite would take for a file that nobody may write.
+pub(super) fn refuse_header(path: &Path) -> Result<(), Fault> {
     let mut header = Vec::new();
     let read = File::open(path).and_then(|file| file.take(WRITE_VERSION as u64 + 1).read_to_end(&mut header));
     // What cannot be read SQLite reports.
