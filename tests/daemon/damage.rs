@@ -206,8 +206,10 @@ impl Original {
         match begin(&self.host.path("state"), self.clock) {
             Err(error) if has_remedy(&error) => Ok(Fate::Refused),
             Err(error) => Err(format!("no remedy: {error}")),
-            Ok(begun) if fate == Fate::Refused || begun == self.begun => Ok(fate),
-            Ok(begun) if begun.is_as_good_as(&self.begun) => Ok(Fate::Doubted),
+            Ok(begun) if begun == self.begun => Ok(fate),
+            Ok(begun) if begun.is_as_good_as(&self.begun) => {
+                Ok(if fate == Fate::Refused { fate } else { Fate::Doubted })
+            }
             Ok(begun) => Err(format!("it would begin with {begun:?}")),
         }
     }
@@ -221,9 +223,14 @@ fn has_remedy(text: &str) -> bool {
     ["mailbadge restore", "chmod", "mailbadge setup"].iter().any(|remedy| text.contains(remedy))
 }
 
-/// Changes some bytes at one place, or cuts the end off; says what it did.
+/// Changes some bytes at one place, or cuts the end off; says what it did. Half of the places are in use: most of a small
+/// database is free.
 fn damage(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) -> String {
-    let place = random.usize(..bytes.len());
+    let mut place = random.usize(..bytes.len());
+    if random.bool() {
+        let used: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place] != 0).collect();
+        place = used[random.usize(..used.len())];
+    }
     if random.u8(..5) == 0 {
         bytes.truncate(place);
         return format!("cut off at {place}");
@@ -267,4 +274,107 @@ fn random_damage_of_the_state_is_refused_or_harmless() {
     }
     println!("{text}");
     assert!(silent.is_empty(), "{text}{silent}");
+}
+
+/// A daemon that watched one mailbox and was stopped; its store.
+fn scene() -> (Cloud, Host, String, PathBuf) {
+    let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
+    let (store, imap) = cloud.mail_store().expect("it was given one");
+    let name = store.lock().name(AccountId(0)).expect("its name").to_string();
+    let mut host = Host::new();
+    host.configure(&cloud, &host.imap_source_at(imap, "notify"));
+    host.subscribe(std::slice::from_ref(&name));
+    host.start();
+    let database = host.folder().join("state/mailbadge.db");
+    (cloud, host, name, database)
+}
+
+/// Changes the app of the mailbox's subscriptions behind everybody's back.
+fn change_apps(database: &Path) {
+    let mut bytes = fs::read(database).expect("own folder");
+    let app = b"com.microsoft.exchange.iphone";
+    let places: Vec<usize> = (0..bytes.len() - app.len()).filter(|at| bytes[*at..].starts_with(app)).collect();
+    assert!(!places.is_empty(), "it is in the table, and in an index");
+    for place in places {
+        bytes[place] = b'x';
+    }
+    // Into the same file: another in its place would be noticed for that.
+    fs::write(database, bytes).expect("own folder");
+}
+
+#[test]
+fn a_daemon_does_not_start_on_a_damaged_database() {
+    let (_cloud, mut host, _, database) = scene();
+    host.stop();
+    change_apps(&database);
+    let before = fs::read(&database).expect("own folder");
+    let refused = host.start_in_vain();
+    assert!(refused.contains("table subscription: a row is not what was stored"), "{refused}");
+    assert!(refused.contains("mailbadge restore --replace FILE"), "{refused}");
+    assert!(before == fs::read(&database).expect("own folder"), "it was left as it is");
+    let doctor = host.command(&["doctor"]).expect_err("it is ill").to_string();
+    assert!(doctor.contains("exit status: 69"), "{doctor}");
+}
+
+#[test]
+fn a_running_daemon_that_meets_damage_goes_on_from_memory_and_stores_nothing() {
+    let (cloud, mut host, name, database) = scene();
+    let (store, _) = cloud.mail_store().expect("it was given one");
+    let badge = |expected: u32| {
+        wait_until("the badge is true", LIMIT, || {
+            (badges(&cloud, &name) == [Some(expected); 2]).then_some(())
+        });
+    };
+    store.lock().deliver(AccountId(0)).expect("it takes messages");
+    badge(1);
+    host.command(&["status"]).expect("the daemon runs");
+    wait_until("what devices show is stored", LIMIT, || {
+        let list = host.command(&["subscription", "list", "--json"]).expect("it is whole");
+        (list.matches("\"InboxUnreadCount\": 1").count() == 2).then_some(())
+    });
+    change_apps(&database);
+    let partner = ["auth", "partner", "add", "--application-id", "00000002-0000-0ff1-ce00-000000000000"];
+    host.command(&[&partner[..], &["--realm", ORGANIZATION]].concat()).expect("another table");
+    let answer = wait_until("the daemon is not ready any more", LIMIT, || {
+        Some(host.ask("/readyz")).filter(|answer| answer.starts_with("HTTP/1.1 503"))
+    });
+    assert!(answer.contains("table subscription: a row is not what was stored"), "{answer}");
+    assert!(answer.contains("goes on from memory, and stores nothing"), "{answer}");
+    let before = fs::read(&database).expect("own folder");
+    store.lock().deliver(AccountId(0)).expect("it takes messages");
+    badge(2);
+    host.signal("TERM");
+    let said = host.ends_by_itself();
+    assert!(said.contains("damaged"), "{said}");
+    assert!(before == fs::read(&database).expect("own folder"), "nothing was written");
+    assert!(host.folder().join("state/doubt.whole").exists(), "what is in doubt stays in doubt");
+}
+
+#[test]
+fn a_backup_made_beside_a_daemon_is_restored_after_it() {
+    let (cloud, mut host, name, database) = scene();
+    let (store, _) = cloud.mail_store().expect("it was given one");
+    let printed = host.command(&["backup", "state.backup", "--json"]).expect("a new file");
+    let printed: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    assert_eq!((&printed["Subscriptions"], &printed["PrivateKeys"]), (&2.into(), &1.into()));
+    let sum = Command::new("sha256sum").arg(host.folder().join("state.backup")).output().expect("coreutils");
+    assert!(String::from_utf8_lossy(&sum.stdout).starts_with(printed["Sha256"].as_str().expect("a text")));
+    let again = host.command(&["backup", "state.backup"]).expect_err("it is there").to_string();
+    assert!(again.contains("exit status: 64") && again.contains("--force"), "{again}");
+    host.command(&["backup", "state.backup", "--force"]).expect("it is ours");
+    let beside = host.command(&["restore", "state.backup", "--replace"]).expect_err("it runs").to_string();
+    assert!(beside.contains("exit status: 69") && beside.contains("stop it first"), "{beside}");
+    host.stop();
+    change_apps(&database);
+    let occupied = host.command(&["restore", "state.backup"]).expect_err("one is there").to_string();
+    assert!(occupied.contains("exit status: 64") && occupied.contains("--replace"), "{occupied}");
+    host.command(&["restore", "state.backup", "--replace"]).expect("it is whole");
+    store.lock().deliver(AccountId(0)).expect("it takes messages");
+    host.start();
+    wait_until("the badge is true", LIMIT, || (badges(&cloud, &name) == [Some(1); 2]).then_some(()));
+    host.stop();
+    fs::remove_dir_all(host.folder().join("state")).expect("own folder");
+    host.command(&["restore", "state.backup"]).expect("there is nothing");
+    host.start();
+    host.stop();
 }

@@ -71,6 +71,12 @@ impl Failure {
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether what is stored is damaged, which no result may pass over.
+    pub fn is_damage(&self) -> bool {
+        let cause = self.error.as_ref().and_then(|error| error.downcast_ref::<StoreError>());
+        cause.is_some_and(StoreError::is_damage)
+    }
+
     /// A failure whose text has been printed.
     pub fn told(exit: Exit) -> Self {
         Self { exit, error: None }

@@ -233,6 +233,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether something is not what was stored.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::DamagedKey { .. })
+    }
+
     /// Whether a file is missing.
     fn is_not_found(&self) -> bool {
         let cause = match self {

@@ -91,7 +91,7 @@ impl CertificateOutput {
 fn key(store: &dyn Store, thumbprint: &str) -> Result<Result<PrivateKey, String>, StoreError> {
     match store.private_key(thumbprint) {
         Ok(pem) => Ok(PrivateKey::from_pem(pem.expose_secret()).map_err(|error| error.to_string())),
-        Err(error @ (StoreError::Damaged { .. } | StoreError::DamagedKey { .. })) => Err(error),
+        Err(error) if error.is_damage() => Err(error),
         Err(error) => Ok(Err(error.to_string())),
     }
 }
