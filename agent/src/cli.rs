@@ -1,8 +1,8 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, auth, backup, certificate, check, doctor, log, probe, proxy, restore, run, setup,
-    status, subscription, token,
+    Context, Exit, Failure, Screen, auth, backup, certificate, check, doctor, log, probe, proxy, restore,
+    run, setup, status, subscription, token,
 };
 use crate::time::driver::Clock;
 use clap::error::ErrorKind;

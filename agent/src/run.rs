@@ -196,7 +196,8 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
     let lock = lock(&config.state_dir)?;
     ledger::verify(&store)?;
     let state_place = StatePlace::of([&*config.state_dir, store.path(), &*lock_path(&config.state_dir)]);
-    let state_place = state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
+    let state_place =
+        state_place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
     let started_at = start(&*store, &*notes, now.unix)?;
     let tracker = Arc::new(Tracker::default());

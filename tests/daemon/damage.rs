@@ -131,7 +131,8 @@ impl Begun {
         };
         self.shown.len() == whole.shown.len()
             && self.shown.iter().all(is_known_less)
-            && (self.devices, self.is_enabled, &self.signer) == (whole.devices, whole.is_enabled, &whole.signer)
+            && (self.devices, self.is_enabled, &self.signer)
+                == (whole.devices, whole.is_enabled, &whole.signer)
     }
 }
 
@@ -253,7 +254,8 @@ fn random_damage_of_the_state_is_refused_or_harmless() {
         original.put_back();
         let is_database = |path: &Path| path.ends_with("mailbadge.db");
         let wants_database = random.u8(..10) < 7;
-        let sort = |(path, bytes): &&(PathBuf, Vec<u8>)| is_database(path) == wants_database && !bytes.is_empty();
+        let sort =
+            |(path, bytes): &&(PathBuf, Vec<u8>)| is_database(path) == wants_database && !bytes.is_empty();
         let candidates: Vec<_> = original.files.iter().filter(sort).collect();
         let (path, bytes) = candidates[random.usize(..candidates.len())];
         let mut bytes = bytes.clone();
@@ -293,7 +295,8 @@ fn scene() -> (Cloud, Host, String, PathBuf) {
 fn change_apps(database: &Path) {
     let mut bytes = fs::read(database).expect("own folder");
     let app = b"com.microsoft.exchange.iphone";
-    let places: Vec<usize> = (0..bytes.len() - app.len()).filter(|at| bytes[*at..].starts_with(app)).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - app.len()).filter(|at| bytes[*at..].starts_with(app)).collect();
     assert!(!places.is_empty(), "it is in the table, and in an index");
     for place in places {
         bytes[place] = b'x';

@@ -27,10 +27,16 @@ fn a_state_that_is_moved_away_ends_the_daemon_and_is_made_anew_by_nobody() {
     for line in ["subscription list", "proxy get", "certificate list", "proxy disable"] {
         let words: Vec<&str> = line.split(' ').collect();
         let refused = host.command(&words).expect_err("there is no database").to_string();
-        assert!(refused.contains("exit status: 78") && refused.contains("there is no database"), "{line}: {refused}");
+        assert!(
+            refused.contains("exit status: 78") && refused.contains("there is no database"),
+            "{line}: {refused}"
+        );
     }
     let refused = host.start_in_vain();
-    assert!(refused.contains("there is no database; run `mailbadge setup`, or restore a backup"), "{refused}");
+    assert!(
+        refused.contains("there is no database; run `mailbadge setup`, or restore a backup"),
+        "{refused}"
+    );
     assert!(!state.exists(), "nobody made anything in its place");
     fs::rename(&away, &state).expect("own folder");
     host.start();

@@ -262,7 +262,11 @@ impl Host {
     pub fn ends_by_itself(&mut self) -> String {
         let mut running = self.running.take().expect("it runs");
         let ended = try_until(PATIENCE, || running.ended());
-        assert!(ended.is_some_and(|status| !status.success()), "it goes on, or ended well\n{}", running.log());
+        assert!(
+            ended.is_some_and(|status| !status.success()),
+            "it goes on, or ended well\n{}",
+            running.log()
+        );
         running.log()
     }
 

@@ -70,7 +70,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     let store = context.open_store(&config)?;
     let path = &args.file;
     if path.exists() && !args.force {
-        let text = format!("{}: is there already; give another name, or --force to replace it", path.display());
+        let text =
+            format!("{}: is there already; give another name, or --force to replace it", path.display());
         return Err(Failure::new(Exit::Usage, text));
     }
     let mut contents = None;

@@ -1,6 +1,7 @@
 //! What commands do on this host: the files that a person names, and whether the terminal may have colors.
 
 use aws_lc_rs::digest::{Context, SHA256};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
@@ -31,7 +32,11 @@ pub(super) fn fingerprint(path: &Path) -> io::Result<(u64, String)> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // A text takes everything.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
 }
 
 /// From now on nothing of this process is written to disk when it crashes, and no other process of its user looks

@@ -57,9 +57,7 @@ pub fn open(path: &Path, trust: Trust) -> Result<File, FileError> {
 /// Writes a whole file that a stranger has no part in, in place of one that may be there.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |cause| FileError::Io { path: path.to_owned(), cause };
-    let write = |neighbor: &Path| {
-        OpenOptions::new().write(true).open(neighbor)?.write_all(bytes)
-    };
+    let write = |neighbor: &Path| OpenOptions::new().write(true).open(neighbor)?.write_all(bytes);
     place(path, mode, true, |neighbor| write(neighbor).map_err(failed))
 }
 
@@ -82,7 +80,11 @@ pub fn place<E: From<FileError>>(
     OpenOptions::new().write(true).create_new(true).mode(mode).open(&neighbor).map_err(failed)?;
     let placed = || {
         File::open(&neighbor)?.sync_all()?;
-        if replaces { fs::rename(&neighbor, &whole)? } else { fs::hard_link(&neighbor, &whole)? }
+        if replaces {
+            fs::rename(&neighbor, &whole)?;
+        } else {
+            fs::hard_link(&neighbor, &whole)?;
+        }
         File::open(folder)?.sync_all()
     };
     let done = fill(&neighbor).and_then(|()| placed().map_err(|cause| E::from(failed(cause))));
@@ -118,9 +120,8 @@ fn refuse_strangers(path: &Path, metadata: &Metadata, trust: Trust) -> Result<()
     let (us, of) = (us(), attributes(metadata));
     let trusted = match trust {
         Trust::Anybody => return Ok(()),
-        Trust::Ours => vec![super::ROOT, us],
         Trust::Secret if us == super::ROOT => vec![us, of.owner],
-        Trust::Secret => vec![super::ROOT, us],
+        Trust::Ours | Trust::Secret => vec![super::ROOT, us],
     };
     if trust == Trust::Secret && !is_credential(path) {
         owners_alone(path, of, us)?;

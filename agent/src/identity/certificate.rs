@@ -7,7 +7,7 @@ use crate::time::UnixMs;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -157,7 +157,11 @@ impl Certificate {
 
     /// SHA-256 of the DER certificate in upper-case hex: to compare with what somebody else was given.
     pub fn sha256(&self) -> String {
-        digest(&SHA256, &self.der).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+        digest(&SHA256, &self.der).as_ref().iter().fold(String::new(), |mut text, byte| {
+            // A text takes everything.
+            write!(text, "{byte:02X}").ok();
+            text
+        })
     }
 
     /// The subject, as `CN=fabrikam.com`.

@@ -82,7 +82,8 @@ pub(super) const AUTH_CONFIG: Table = Table::ours(
     "auth_config",
     "only, service_name, realm, current_certificate, previous_certificate, next_certificate, next_effective_at_ms",
 );
-pub(super) const AUTH_SERVER: Table = Table::ours("auth_server", "name, metadata_url, document, fetched_at_ms");
+pub(super) const AUTH_SERVER: Table =
+    Table::ours("auth_server", "name, metadata_url, document, fetched_at_ms");
 pub(super) const PARTNER: Table =
     Table::ours("partner_application", "name, application_id, realm, metadata_url");
 pub(super) const PROCESS: Table = Table::ours("process", "only, started_at_ms");
@@ -100,17 +101,8 @@ pub(super) const SCHEMA: Table = Table {
 };
 
 /// All tables, the smallest first.
-pub(super) const TABLES: [&Table; 9] = [
-    &SCHEMA,
-    &SEQUENCE,
-    &PROXY,
-    &PROCESS,
-    &AUTH_CONFIG,
-    &CERTIFICATE,
-    &AUTH_SERVER,
-    &PARTNER,
-    &SUBSCRIPTION,
-];
+pub(super) const TABLES: [&Table; 9] =
+    [&SCHEMA, &SEQUENCE, &PROXY, &PROCESS, &AUTH_CONFIG, &CERTIFICATE, &AUTH_SERVER, &PARTNER, &SUBSCRIPTION];
 
 /// How many rows a table has, and the sum of their checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -176,11 +168,8 @@ impl Table {
     ) -> Result<(), Fault> {
         let recorded = self.recorded(db)?;
         let mut found = Total::default();
-        let mut select = db.prepare_cached(&format!(
-            "SELECT {} FROM {} {order}",
-            self.checked_columns(),
-            self.name
-        ))?;
+        let mut select =
+            db.prepare_cached(&format!("SELECT {} FROM {} {order}", self.checked_columns(), self.name))?;
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             found.add(self.checked(row)?);
@@ -280,7 +269,8 @@ impl Table {
             "SELECT rows, sum, checksum IS row_checksum('total', name, rows, sum) FROM total NOT INDEXED WHERE name = ?1",
         )?;
         let total = |row: &Row| Ok((Total { rows: row.get(0)?, sum: row.get(1)? }, row.get(2)?));
-        let found = select.query_map([self.label], total)?.collect::<rusqlite::Result<Vec<(Total, bool)>>>()?;
+        let found =
+            select.query_map([self.label], total)?.collect::<rusqlite::Result<Vec<(Total, bool)>>>()?;
         match found.as_slice() {
             [(total, true)] => Ok(*total),
             _ => Err(damage()),

@@ -94,7 +94,9 @@ impl<P: Pages> Inner<P> {
                 Err(StoreError::Damaged { path, cause }) => Err(format!("{}: {cause}", path.display())),
                 page => Ok(page?),
             };
-            match page.and_then(|page| keys_on(&page).ok_or_else(|| format!("doubt-{turn}: not what was noted"))) {
+            match page
+                .and_then(|page| keys_on(&page).ok_or_else(|| format!("doubt-{turn}: not what was noted")))
+            {
                 Ok(noted) => keys.extend(noted),
                 Err(damage) => {
                     tracing::warn!("{damage}; all devices are in doubt, and their counts are sent anew");
@@ -247,7 +249,7 @@ mod tests {
     #[test]
     fn a_page_that_is_not_what_was_noted_puts_everyone_in_doubt() {
         assert_eq!(after(|_| ()), these(&[1, 2]));
-        for place in 0..2 * RECORD_BYTES + 1 {
+        for place in 0..=2 * RECORD_BYTES {
             assert_eq!(after(|page| page[place] ^= 64), InDoubt::Everyone, "byte {place}");
         }
         for kept in [0, RECORD_BYTES, 2 * RECORD_BYTES, 2 * RECORD_BYTES + 5, 4095] {

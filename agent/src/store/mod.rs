@@ -5,6 +5,9 @@
 //! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
+//!
+//! Nothing is read that was not stored: rows and tables have checksums ([`checksum`]), and damage ends all further reading
+//! and writing of a process. A backup is the whole of it in one file.
 
 pub mod notes;
 pub mod doubt;
@@ -240,9 +243,8 @@ impl StoreError {
 
     /// Whether a file is missing.
     fn is_not_found(&self) -> bool {
-        let cause = match self {
-            Self::Permission(FileError::Io { cause, .. }) | Self::Io { cause, .. } => cause,
-            _ => return false,
+        let (Self::Permission(FileError::Io { cause, .. }) | Self::Io { cause, .. }) = self else {
+            return false;
         };
         cause.kind() == std::io::ErrorKind::NotFound
     }

@@ -208,10 +208,10 @@ pub(super) fn verify_trees(db: &Connection) -> Result<(), Fault> {
 
 /// Makes a database of an older version, as a mailbadge of that time would have left it.
 #[cfg(test)]
-pub(super) fn make_old(db: &Connection, version: usize) {
-    for step in &STEPS[..version] {
+pub(super) fn make_old(db: &Connection, version: i64) {
+    for step in STEPS.iter().take(usize::try_from(version).unwrap()) {
         db.execute_batch(step).unwrap();
     }
     db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
-    db.pragma_update(None, "user_version", version as i64).unwrap();
+    db.pragma_update(None, "user_version", version).unwrap();
 }

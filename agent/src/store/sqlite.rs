@@ -288,8 +288,10 @@ mod tests {
     fn a_lock_that_another_process_holds_too_long_is_named_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let (ours, other) =
-            (SqliteStore::open_or_create(&state, NOW).unwrap(), SqliteStore::open_or_create(&state, NOW).unwrap());
+        let (ours, other) = (
+            SqliteStore::open_or_create(&state, NOW).unwrap(),
+            SqliteStore::open_or_create(&state, NOW).unwrap(),
+        );
         ours.connection.lock().db.busy_timeout(std::time::Duration::from_millis(20)).unwrap();
         other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
@@ -303,7 +305,8 @@ mod tests {
     fn a_full_disk_is_an_error_and_what_was_there_stays() {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open_or_create(&dir.path().join("state"), NOW).unwrap();
-        let pages: i64 = store.read(|db| Ok(db.query_row("PRAGMA page_count", [], |row| row.get(0))?)).unwrap();
+        let pages: i64 =
+            store.read(|db| Ok(db.query_row("PRAGMA page_count", [], |row| row.get(0))?)).unwrap();
         store.read(|db| Ok(db.pragma_update(None, "max_page_count", pages)?)).unwrap();
         let uri = Some("u".repeat(100_000));
         let error = store.change_proxy(&ProxyChange { uri, ..ProxyChange::default() }, NOW).unwrap_err();

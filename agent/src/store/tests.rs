@@ -441,57 +441,6 @@ fn store_path(state: &Path) -> PathBuf {
     state.join("mailbadge.db")
 }
 
-/// What the damage is called, how it is done, what the error must name.
-type Spoil<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
-
-#[test]
-fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
-    let foreign = |path: &Path| {
-        let db = rusqlite::Connection::open(path).unwrap();
-        db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1;").unwrap();
-    };
-    let newer = |path: &Path| {
-        let db = rusqlite::Connection::open(path).unwrap();
-        db.execute_batch("CREATE TABLE of_tomorrow (x); PRAGMA user_version = 9;").unwrap();
-    };
-    let spoil: [Spoil; 5] = [
-        ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
-        ("text", &|path| fs::write(path, "not a database, but quite long ".repeat(99)).unwrap(), "damaged"),
-        ("missing", &|path| fs::rename(path, path.with_extension("db-wal")).unwrap(), "damaged"),
-        ("foreign", &|path| (fs::remove_file(path).unwrap(), foreign(path)).1, "damaged"),
-        ("newer", &newer, "schema 9"),
-    ];
-    for (name, spoil, expected) in spoil {
-        let (dir, store) = fresh();
-        drop(store);
-        let path = store_path(&dir.path().join("state"));
-        spoil(&path);
-        if path.exists() {
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        }
-        let before = fs::read(&path).ok();
-        let error = open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(expected) && error.contains("mailbadge.db"), "{name}: {error}");
-        assert_eq!(fs::read(&path).ok(), before, "{name}");
-    }
-}
-
-#[test]
-fn a_page_of_rubbish_inside_is_found_by_verifying() {
-    let (dir, store) = fresh();
-    let many: Vec<_> = (0..200).map(|n| phone(&format!("u{n}"), "id", &format!("device-{n}"))).collect();
-    store.add(&many).unwrap();
-    store.verify_trees().unwrap();
-    drop(store);
-    let path = store_path(&dir.path().join("state"));
-    let mut bytes = fs::read(&path).unwrap();
-    let end = bytes.len();
-    bytes[end - 3 * 4096..end - 4096].fill(0x5a);
-    fs::write(&path, &bytes).unwrap();
-    let error = open(dir.path()).and_then(|store| store.verify_trees()).unwrap_err();
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-}
-
 #[test]
 fn first_starts_at_the_same_time_agree_on_one_database() {
     let dir = tempfile::tempdir().unwrap();

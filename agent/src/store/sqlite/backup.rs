@@ -47,7 +47,9 @@ impl SqliteStore {
         for StoredCertificate { thumbprint, .. } in self.certificates()? {
             match self.private_key(&thumbprint) {
                 Ok(key) => found.push((thumbprint, key)),
-                Err(error) if error.is_not_found() => tracing::error!("{error}; the backup is made without it"),
+                Err(error) if error.is_not_found() => {
+                    tracing::error!("{error}; the backup is made without it");
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -170,7 +172,9 @@ fn read(db: &Connection) -> Result<Vec<(String, SecretString)>, Fault> {
     }
     let is_backup = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'private_key'";
     if db.query_row(is_backup, [], |row| row.get::<_, i64>(0))? == 0 {
-        return Err(Fault::Damage("it holds no private keys, and so was not made by `mailbadge backup`".to_owned()));
+        return Err(Fault::Damage(
+            "it holds no private keys, and so was not made by `mailbadge backup`".to_owned(),
+        ));
     }
     verified(db, &TABLES)?;
     let certificates = certificate::list(db)?;
@@ -181,7 +185,8 @@ fn read(db: &Connection) -> Result<Vec<(String, SecretString)>, Fault> {
     })?;
     for (thumbprint, key) in &found {
         let certificate = certificates.iter().find(|one| one.thumbprint == *thumbprint);
-        let certificate = certificate.ok_or_else(|| Fault::Damage(format!("a key of no certificate: {thumbprint}")))?;
+        let certificate =
+            certificate.ok_or_else(|| Fault::Damage(format!("a key of no certificate: {thumbprint}")))?;
         let unfit = |why| Fault::Damage(format!("the key of {thumbprint}: {why}"));
         keys::refuse_other(certificate, key.expose_secret()).map_err(unfit)?;
     }

@@ -28,7 +28,6 @@ pub(super) fn is_kept(db: &Connection, thumbprint: &str) -> Result<bool, Fault> 
 }
 
 pub(super) fn remove(db: &Connection, thumbprint: &str) -> Result<bool, Fault> {
-    CERTIFICATE.change(db, |db| {
-        Ok(db.execute("DELETE FROM certificate WHERE thumbprint = ?1", [thumbprint])? == 1)
-    })
+    CERTIFICATE
+        .change(db, |db| Ok(db.execute("DELETE FROM certificate WHERE thumbprint = ?1", [thumbprint])? == 1))
 }

@@ -61,7 +61,8 @@ fn is_torn(log: &[u8]) -> bool {
         })
     };
     let stored = |bytes: &[u8], place| (number(bytes, place), number(bytes, place + 4));
-    let is_header_whole = magic & !1 == MAGIC && summed((0, 0), header.get(..24).unwrap_or_default()) == stored(header, 24);
+    let is_header_whole =
+        magic & !1 == MAGIC && summed((0, 0), header.get(..24).unwrap_or_default()) == stored(header, 24);
     let page = if is_header_whole { number(header, 8) as usize } else { PAGE_BYTES };
     let salts = stored(header, 16);
     // Whether all frames so far follow, each from the one before it as that one is stored; and the commits since the first

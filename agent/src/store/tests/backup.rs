@@ -31,7 +31,9 @@ fn a_backup_brings_all_back_but_what_devices_show() {
     let restored = open(elsewhere.path()).unwrap();
     restored.verify().unwrap();
     let mut expected = store.subscriptions(None).unwrap();
-    expected.iter_mut().for_each(|one| one.record.shown = None);
+    for one in &mut expected {
+        one.record.shown = None;
+    }
     assert_eq!(restored.subscriptions(None).unwrap(), expected);
     assert_eq!(restored.proxy().unwrap(), store.proxy().unwrap());
     assert_eq!(restored.auth_config().unwrap(), store.auth_config().unwrap());
@@ -78,7 +80,9 @@ fn what_is_no_whole_backup_is_refused_and_nothing_is_changed() {
     ];
     for place in (100..whole.len()).step_by(whole.len() / 50) {
         let mut changed = whole.clone();
-        changed[place..].iter_mut().take(8).for_each(|byte| *byte ^= 0x55);
+        for byte in changed[place..].iter_mut().take(8) {
+            *byte ^= 0x55;
+        }
         spoiled.push((format!("byte {place}"), changed));
     }
     let before = fs::read(store.path()).unwrap();

@@ -118,10 +118,13 @@ fn what_is_damaged_is_not_written_to() {
     assert!(before == fs::read(&path).unwrap(), "as it was");
 }
 
+/// What it is called, and how it writes to a row.
+type Attempt<'a> = (&'a str, &'a dyn Fn(&SqliteStore) -> Result<(), StoreError>);
+
 #[test]
 fn a_damaged_row_is_never_written_over() {
     let change = "UPDATE subscription SET app_id = 'other' WHERE key = 3";
-    let attempts: [(&str, &dyn Fn(&SqliteStore) -> Result<(), StoreError>); 4] = [
+    let attempts: [Attempt; 4] = [
         ("shown", &|store| store.record_shown(&[(SubscriptionKey(3), Some(9))])),
         ("renewed", &|store| store.add(&[phone("u2", "id", "another")]).map(drop)),
         ("removed", &|store| store.remove(&[SubscriptionKey(3)]).map(drop)),
@@ -185,4 +188,55 @@ fn a_log_is_folded_in_and_refused_where_a_transaction_follows_a_damaged_one() {
     let dir = killed();
     fs::OpenOptions::new().write(true).open(log_of(&dir)).unwrap().set_len(length as u64 - 100).unwrap();
     assert_eq!(shown(dir.path()).unwrap(), Some(2));
+}
+
+/// What the damage is called, how it is done, what the error must name.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
+#[test]
+fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
+    let foreign = |path: &Path| {
+        let db = Connection::open(path).unwrap();
+        db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1;").unwrap();
+    };
+    let newer = |path: &Path| {
+        let db = Connection::open(path).unwrap();
+        db.execute_batch("CREATE TABLE of_tomorrow (x); PRAGMA user_version = 9;").unwrap();
+    };
+    let spoil: [Spoil; 5] = [
+        ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
+        ("text", &|path| fs::write(path, "not a database, but quite long ".repeat(99)).unwrap(), "damaged"),
+        ("missing", &|path| fs::rename(path, path.with_extension("db-wal")).unwrap(), "damaged"),
+        ("foreign", &|path| (fs::remove_file(path).unwrap(), foreign(path)).1, "damaged"),
+        ("newer", &newer, "schema 9"),
+    ];
+    for (name, spoil, expected) in spoil {
+        let (dir, store) = fresh();
+        drop(store);
+        let path = store_path(&dir.path().join("state"));
+        spoil(&path);
+        if path.exists() {
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        }
+        let before = fs::read(&path).ok();
+        let error = open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("mailbadge.db"), "{name}: {error}");
+        assert_eq!(fs::read(&path).ok(), before, "{name}");
+    }
+}
+
+#[test]
+fn a_page_of_rubbish_inside_is_found_by_verifying() {
+    let (dir, store) = fresh();
+    let many: Vec<_> = (0..200).map(|n| phone(&format!("u{n}"), "id", &format!("device-{n}"))).collect();
+    store.add(&many).unwrap();
+    store.verify_trees().unwrap();
+    drop(store);
+    let path = store_path(&dir.path().join("state"));
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 3 * 4096..end - 4096].fill(0x5a);
+    fs::write(&path, &bytes).unwrap();
+    let error = open(dir.path()).and_then(|store| store.verify_trees()).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
