@@ -134,7 +134,7 @@ impl SqliteStore {
             Ok(done)
         });
         let done = self.noticed(done)?;
-        log::fold_in(&inner.db);
+        log::fold_in(&inner.db, LOCK_TIMEOUT);
         Ok(done)
     }
 

@@ -5,7 +5,6 @@
 //! the middle of the last transaction. Where a further transaction follows, the frame was changed after it was written: then
 //! SQLite would drop acknowledged transactions silently.
 
-use super::connection::LOCK_TIMEOUT;
 use crate::store::checksum::Fault;
 use rusqlite::Connection;
 use std::fs;
@@ -23,7 +22,7 @@ const LOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Moves what the log holds into the database, so that damage finds little in it. What a reader still needs stays for the
 /// next time; so does all where that fails.
-pub(super) fn fold_in(db: &Connection) {
+pub(super) fn fold_in(db: &Connection, lock_timeout: Duration) {
     let folded = || {
         db.busy_timeout(Duration::ZERO)?;
         db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -31,7 +30,7 @@ pub(super) fn fold_in(db: &Connection) {
     if let Err(error) = folded() {
         tracing::debug!(%error, "the log stays for the next time");
     }
-    if let Err(error) = db.busy_timeout(LOCK_TIMEOUT) {
+    if let Err(error) = db.busy_timeout(lock_timeout) {
         tracing::debug!(%error, "no time to wait for a lock");
     }
 }
