@@ -1,7 +1,7 @@
 //! `mailbadge backup FILE`: the whole state in one file, private keys included, also while the daemon runs.
 
 use super::{Context, Exit, Failure, driver};
-use crate::files::driver::place;
+use crate::files::driver::{owner, place};
 use crate::store::{self, Contents};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -75,7 +75,9 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     }
     let mut contents = None;
-    place(path, MODE, args.force, |neighbor| {
+    // The state's owner can read the keys in any case.
+    let owner = owner(&config.state_dir)?;
+    place(path, MODE, args.force, owner, |neighbor| {
         contents = Some(store.back_up(neighbor)?);
         // A folder of root's is none of the state's owner.
         let is_ours = std::path::absolute(path).is_ok_and(|path| path.starts_with(&config.state_dir));

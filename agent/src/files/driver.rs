@@ -58,22 +58,23 @@ pub fn open(path: &Path, trust: Trust) -> Result<File, FileError> {
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |cause| FileError::Io { path: path.to_owned(), cause };
     let write = |neighbor: &Path| OpenOptions::new().write(true).open(neighbor)?.write_all(bytes);
-    place(path, mode, true, |neighbor| write(neighbor).map_err(failed))
+    place(path, mode, true, us(), |neighbor| write(neighbor).map_err(failed))
 }
 
 /// Makes a whole file that a stranger has no part in: `fill` writes to an empty neighbor that did not exist, which then
 /// takes the place. A link, a file of somebody else, or a folder in which others could exchange it, is refused; so is any
-/// file that is there, unless `replaces`.
+/// file that is there, unless `replaces`. `owner` is no stranger.
 pub fn place<E: From<FileError>>(
     path: &Path,
     mode: u32,
     replaces: bool,
+    owner: u32,
     fill: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let failed = |cause| FileError::Io { path: path.to_owned(), cause };
     let whole = std::path::absolute(path).map_err(failed)?;
     let folder = whole.parent().unwrap_or(Path::new("/"));
-    refuse_foreign(path, &whole, folder)?;
+    refuse_foreign(path, &whole, folder, owner)?;
     let mut name = whole.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}-{:08x}", std::process::id(), fastrand::u32(..)));
     let neighbor = whole.with_file_name(name);
@@ -93,8 +94,8 @@ pub fn place<E: From<FileError>>(
     done
 }
 
-fn refuse_foreign(path: &Path, whole: &Path, folder: &Path) -> Result<(), FileError> {
-    let (us, trusted) = (us(), [super::ROOT, us()]);
+fn refuse_foreign(path: &Path, whole: &Path, folder: &Path, owner: u32) -> Result<(), FileError> {
+    let (us, trusted) = (us(), [super::ROOT, us(), owner]);
     walk(folder, &trusted, us, &mut 0)?;
     match fs::symlink_metadata(whole) {
         Ok(there) if !there.is_file() => Err(FileError::NotRegular { path: path.to_owned() }),
@@ -102,6 +103,12 @@ fn refuse_foreign(path: &Path, whole: &Path, folder: &Path) -> Result<(), FileEr
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(cause) => Err(FileError::Io { path: path.to_owned(), cause }),
     }
+}
+
+/// Whom a file or folder belongs to.
+pub fn owner(path: &Path) -> Result<u32, FileError> {
+    let metadata = path.metadata().map_err(|cause| FileError::Io { path: path.to_owned(), cause })?;
+    Ok(metadata.uid())
 }
 
 /// Refuses a file or folder that others than its owner can read or change, or that belongs to another user.

@@ -2,7 +2,6 @@
 
 use super::damage::full;
 use super::*;
-use std::os::unix::fs::MetadataExt;
 
 fn state(dir: &tempfile::TempDir) -> PathBuf {
     dir.path().join("state")
@@ -107,32 +106,4 @@ fn what_is_no_whole_backup_is_refused_and_nothing_is_changed() {
         let names = fs::read_dir(state(&dir)).unwrap().count();
         assert_eq!(names, 2, "{what}: nothing is left beside");
     }
-}
-
-#[test]
-fn what_root_makes_belongs_to_the_owner_of_the_state() {
-    let (dir, store, file) = backed_up();
-    if fs::metadata(dir.path()).unwrap().uid() != 0 {
-        return;
-    }
-    drop(store);
-    let elsewhere = tempfile::tempdir().unwrap();
-    let state = state(&elsewhere);
-    keys::private_dir(&state).unwrap();
-    std::os::unix::fs::chown(&state, Some(1234), Some(1235)).unwrap();
-    restore(&state, &file, None).unwrap();
-    let store = open(elsewhere.path()).unwrap();
-    let (certificate, key) = pair();
-    store.add_certificate(&certificate, &key).unwrap();
-    let mut left = vec![state];
-    let mut seen = 0;
-    while let Some(path) = left.pop() {
-        let metadata = fs::metadata(&path).unwrap();
-        assert_eq!((metadata.uid(), metadata.gid()), (1234, 1235), "{}", path.display());
-        seen += 1;
-        if metadata.is_dir() {
-            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        }
-    }
-    assert!(seen >= 6, "directory, database, log, its index, certificates, keys: {seen}");
 }
