@@ -28,7 +28,7 @@ use crate::ledger::{Gone, Ledger, LedgerSnapshot, start};
 use crate::source::kind::StartError;
 use crate::store::doubt::Doubt;
 use crate::store::notes::Notes;
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{DAEMON_LOCK, SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
@@ -256,7 +256,7 @@ pub fn lock(state_dir: &Path) -> Result<File, RunError> {
 
 /// Where it is held.
 pub fn lock_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("daemon.lock")
+    state_dir.join(DAEMON_LOCK)
 }
 
 fn flow_settings(config: &Config) -> flow::Settings {

@@ -97,6 +97,7 @@ impl From<StoreError> for Failure {
             StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
+            StoreError::OlderDaemon { .. } => Exit::Unavailable,
             StoreError::Newer { .. } | StoreError::Missing { .. } => Exit::Config,
             StoreError::NoCertificate { .. } | StoreError::Occupied { .. } => Exit::Usage,
             _ => Exit::Io,

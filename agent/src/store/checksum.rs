@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Damage(String),
     /// The schema of a newer mailbadge, of this version.
     Newer(i64),
+    /// An older schema, and a daemon that works on it.
+    OlderDaemon,
 }
 
 impl From<Error> for Fault {

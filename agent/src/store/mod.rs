@@ -115,6 +115,9 @@ pub struct Proxy {
     pub changed_at: UnixMs,
 }
 
+/// The file under `state-dir` that a daemon holds locked as long as it runs.
+pub const DAEMON_LOCK: &str = "daemon.lock";
+
 /// `Uri` of a proxy that was never given one (protocol.md §1.1).
 pub const DEFAULT_PROXY_URI: &str = "https://outlook.office365.com/PushNotifications";
 
@@ -182,6 +185,12 @@ pub enum StoreError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// Written by an older mailbadge, which still runs.
+    #[error("{path}: an older mailbadge runs on it; restart the daemon, which brings the database up to date", path = .path.display())]
+    OlderDaemon {
+        /// The database.
+        path: PathBuf,
     },
     /// Not a database of ours, or torn. It is left as it is.
     #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore a backup with `mailbadge restore --replace FILE`, or move it away and run `mailbadge setup`", path = .path.display())]

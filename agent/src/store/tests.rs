@@ -362,6 +362,25 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
     }
 }
 
+/// Its writes would have no checksums.
+#[test]
+fn an_older_database_is_not_brought_up_to_date_under_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    keys::private_dir(&state).unwrap();
+    let old = rusqlite::Connection::open(store_path(&state)).unwrap();
+    schema::make_old(&old, 3);
+    old.execute("INSERT INTO proxy VALUES (1, FALSE, NULL, 'u', 'g', 0, 0)", []).unwrap();
+    drop(old);
+    fs::set_permissions(store_path(&state), Permissions::from_mode(0o600)).unwrap();
+    let lock = fs::File::create(state.join(DAEMON_LOCK)).unwrap();
+    lock.try_lock().unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::OlderDaemon { .. }), "{error}");
+    drop(lock);
+    open(dir.path()).unwrap().verify().unwrap();
+}
+
 #[test]
 fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,10 +2,10 @@
 
 use super::log;
 use crate::store::checksum::{self, Fault};
-use crate::store::{StoreError, schema};
+use crate::store::{DAEMON_LOCK, StoreError, schema};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub(super) fn open(path: &Path, db: &mut Connection) -> Result<(), Fault> {
     leave_log(db)?;
     refuse_header(path)?;
     match schema::look(db)? {
+        schema::Found::Version(found) if found < schema::VERSION => refuse_beside_daemon(path)?,
         schema::Found::Version(_) => {}
         schema::Found::Foreign => return Err(Fault::Damage("the database of another program".to_owned())),
     }
@@ -42,6 +43,16 @@ pub(super) fn open(path: &Path, db: &mut Connection) -> Result<(), Fault> {
     schema::migrate(db, || log::refuse_torn(path), |_| Ok(()))?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
+}
+
+/// A daemon of an older version, from before an update of its package, would go on writing rows without checksums.
+fn refuse_beside_daemon(path: &Path) -> Result<(), Fault> {
+    // Where it cannot be opened nobody holds it, or nobody but root could tell.
+    let Ok(lock) = File::open(path.with_file_name(DAEMON_LOCK)) else { return Ok(()) };
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Fault::OlderDaemon),
+        _ => Ok(()),
+    }
 }
 
 /// Leaves the log as it is when the database is closed: the last one who closes would fold it in and remove it.
@@ -80,6 +91,7 @@ pub(super) fn described(path: &Path, fault: Fault) -> StoreError {
     let path = path.to_owned();
     match fault {
         Fault::Damage(cause) => StoreError::Damaged { path, cause },
+        Fault::OlderDaemon => StoreError::OlderDaemon { path },
         Fault::Newer(found) => StoreError::Newer { path, found, known: schema::VERSION },
         Fault::Sql(cause) => match cause.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
