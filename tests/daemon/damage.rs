@@ -56,9 +56,9 @@ fn write_state(state: &Path, clock: Clock) {
         app_id: "com.microsoft.exchange.iphone".to_owned(),
         device_id: format!("{n:0>64}"),
         device_type: "APNS".to_owned(),
-        installation_id: (n % 2 == 0).then(|| format!("installation-{n}")),
+        installation_id: n.is_multiple_of(2).then(|| format!("installation-{n}")),
         option: 47,
-        shown: (n % 3 > 0).then_some(n),
+        shown: (!n.is_multiple_of(3)).then_some(n),
         updated_at: now,
         expires_at: now.after(Duration::from_hours(72)),
     };
@@ -88,8 +88,8 @@ fn write_state(state: &Path, clock: Clock) {
     assert!(store.add_partner(&partner).expect("it is new"));
     let notes = Doubt::open(state).expect("an own folder");
     start(&store, &notes, now).expect("nothing is in doubt");
-    let noted: Vec<SubscriptionKey> = added.iter().skip(4).step_by(5).map(|one| one.key).collect();
-    notes.note(&noted).expect("there is room");
+    let in_doubt: Vec<SubscriptionKey> = added.iter().skip(4).step_by(5).map(|one| one.key).collect();
+    notes.note(&in_doubt).expect("there is room");
 }
 
 /// What the next daemon would send from: what each device shows, and with which certificate it signs.
@@ -175,8 +175,15 @@ impl Original {
         let begun = begin(&state, clock).expect("it is whole");
         let mut original = Self { host, clock, files, printed: Vec::new(), begun };
         original.put_back();
-        original.printed = COMMANDS.iter().map(|line| original.host.json(line).to_string()).collect();
+        original.printed = COMMANDS.iter().map(|line| original.print(line)).collect();
         original
+    }
+
+    /// What a command prints of the whole state.
+    fn print(&self, line: &str) -> String {
+        let ended = self.host.run(&format!("{line} --json"));
+        assert_eq!(ended.code, 0, "{line}: {}", ended.err);
+        ended.out
     }
 
     /// The whole state, and nothing else.
@@ -200,7 +207,7 @@ impl Original {
             let ended = self.host.run(&format!("{line} --json"));
             if is_refused(&ended) {
                 fate = Fate::Refused;
-            } else if ended.code != 0 || ended.json().to_string() != *whole {
+            } else if ended.code != 0 || ended.out != *whole {
                 return Err(format!("{line}: exit {}: {}{}", ended.code, ended.out, ended.err));
             }
         }
@@ -229,15 +236,15 @@ fn has_remedy(text: &str) -> bool {
 fn damage(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) -> String {
     let mut place = random.usize(..bytes.len());
     if random.bool() {
-        let used: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place] != 0).collect();
-        place = used[random.usize(..used.len())];
+        let used = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0).map(|(place, _)| place);
+        place = random.choice(used.collect::<Vec<usize>>()).expect("no file is all zeros");
     }
     if random.u8(..5) == 0 {
         bytes.truncate(place);
         return format!("cut off at {place}");
     }
     let count = random.usize(1..=BYTES_MAX).min(bytes.len() - place);
-    for byte in &mut bytes[place..place + count] {
+    for byte in bytes.iter_mut().skip(place).take(count) {
         *byte ^= random.u8(1..);
     }
     format!("{count} bytes changed at {place}")
@@ -250,19 +257,20 @@ fn random_damage_of_the_state_is_refused_or_harmless() {
     let mut random = fastrand::Rng::with_seed(SEED);
     let mut table: BTreeMap<(&str, Fate), usize> = BTreeMap::new();
     let mut silent = String::new();
-    for number in 0..DAMAGES[usize::from(is_long)] {
+    let [daily, long] = DAMAGES;
+    for number in 0..if is_long { long } else { daily } {
         original.put_back();
         let is_database = |path: &Path| path.ends_with("mailbadge.db");
         let wants_database = random.u8(..10) < 7;
         let sort =
             |(path, bytes): &&(PathBuf, Vec<u8>)| is_database(path) == wants_database && !bytes.is_empty();
-        let candidates: Vec<_> = original.files.iter().filter(sort).collect();
-        let (path, bytes) = candidates[random.usize(..candidates.len())];
+        let (path, bytes) =
+            random.choice(original.files.iter().filter(sort).collect::<Vec<_>>()).expect("there are both");
         let mut bytes = bytes.clone();
         let what = damage(&mut bytes, &mut random);
         support::host::write_private(path, &bytes);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let name = if name.ends_with(".key") { "key" } else { name };
+        let name = if path.extension().is_some_and(|end| end == "key") { "key" } else { name };
         match original.fate() {
             Ok(fate) => *table.entry((name, fate)).or_default() += 1,
             Err(why) => {
@@ -295,11 +303,11 @@ fn scene() -> (Cloud, Host, String, PathBuf) {
 fn change_apps(database: &Path) {
     let mut bytes = fs::read(database).expect("own folder");
     let app = b"com.microsoft.exchange.iphone";
-    let places: Vec<usize> =
-        (0..bytes.len() - app.len()).filter(|at| bytes[*at..].starts_with(app)).collect();
+    let places = bytes.windows(app.len()).enumerate().filter(|(_, some)| some == app);
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
     assert!(!places.is_empty(), "it is in the table, and in an index");
     for place in places {
-        bytes[place] = b'x';
+        *bytes.get_mut(place).expect("it was found there") = b'x';
     }
     // Into the same file: another in its place would be noticed for that.
     fs::write(database, bytes).expect("own folder");
