@@ -19,8 +19,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-pub use sqlite::backup::{Contents, restore, verify_backup};
-pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
+pub use sqlite::{Contents, LOCK_TIMEOUT, SqliteStore, restore, verify_backup};
 
 use crate::event::SubscriptionKey;
 use crate::files::FileError;

@@ -2,7 +2,7 @@
 //!
 //! What to store and when is decided elsewhere. A damaged or newer file is refused and left as it is.
 
-pub(super) mod backup;
+mod backup;
 mod auth_config;
 mod auth_server;
 mod certificate;
@@ -30,6 +30,7 @@ use secrecy::SecretString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+pub use backup::{Contents, restore, verify_backup};
 pub use connection::LOCK_TIMEOUT;
 
 /// The database's name under `state-dir`.
