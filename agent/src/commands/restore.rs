@@ -3,7 +3,7 @@
 use super::backup::Counts;
 use super::{Context, Failure};
 use crate::run;
-use crate::store;
+use crate::store::{self, SqliteStore};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     let _lock = run::lock(&config.state_dir).map_err(super::run::failure)?;
     store::belong_to_owner_of(&config.state_dir, &run::lock_path(&config.state_dir))?;
     let aside = args.replace.then(|| format!("replaced-{}", context.now()));
-    let (contents, former) = store::restore(&config.state_dir, &args.file, aside.as_deref())?;
+    let (contents, former) = SqliteStore::restore(&config.state_dir, &args.file, aside.as_deref())?;
     let counts = Counts::from(contents);
     if context.screen.is_json {
         let outcome = Outcome { restored: config.state_dir, counts, former };

@@ -19,7 +19,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
-pub use sqlite::{Contents, LOCK_TIMEOUT, SqliteStore, restore, verify_backup};
+pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
 use crate::files::FileError;
@@ -142,6 +142,21 @@ impl ProxyChange {
             ..proxy.clone()
         }
     }
+}
+
+/// What is in a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Subscriptions, ended ones among them.
+    pub subscriptions: i64,
+    /// Certificates.
+    pub certificates: i64,
+    /// Private keys; fewer than certificates where one was taken away.
+    pub private_keys: i64,
+    /// Auth servers.
+    pub auth_servers: i64,
+    /// Partner applications.
+    pub partners: i64,
 }
 
 /// What keeping something changed.

@@ -29,9 +29,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use secrecy::SecretString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
-pub use backup::{Contents, restore, verify_backup};
-pub use connection::LOCK_TIMEOUT;
+/// How long a call waits for another process's write before it says [`StoreError::Locked`].
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The database's name under `state-dir`.
 const FILE_NAME: &str = "mailbadge.db";
@@ -293,7 +294,7 @@ mod tests {
             SqliteStore::open_or_create(&state, NOW).unwrap(),
             SqliteStore::open_or_create(&state, NOW).unwrap(),
         );
-        ours.connection.lock().db.busy_timeout(std::time::Duration::from_millis(20)).unwrap();
+        ours.connection.lock().db.busy_timeout(Duration::from_millis(20)).unwrap();
         other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
         assert!(matches!(error, StoreError::Locked { .. }), "{error}");

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use mailbadge::identity::certificate::{Certificate, StoredCertificate};
 use mailbadge::identity::key::PrivateKey;
-use mailbadge::store::{Contents, SqliteStore, Store, verify_backup};
+use mailbadge::store::{Contents, SqliteStore, Store};
 use mailbadge::time::UnixMs;
 use std::fs;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fuzz_target!(|changes: &[u8]| {
         bytes[place] ^= change[4];
     }
     fs::write(&whole.file, bytes).expect("an own file");
-    if let Ok(contents) = verify_backup(&whole.file) {
+    if let Ok(contents) = SqliteStore::verify_backup(&whole.file) {
         assert_eq!(contents, whole.contents);
     }
 });

@@ -8,7 +8,7 @@ use super::{FILE_NAME, SqliteStore, certificate};
 use crate::files::driver::{Trust, open};
 use crate::identity::certificate::StoredCertificate;
 use crate::store::checksum::{self, Fault, PRIVATE_KEY, SUBSCRIPTION, TABLES};
-use crate::store::{Store, StoreError, keys, pages, schema};
+use crate::store::{Contents, Store, StoreError, keys, pages, schema};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, params};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,21 +24,6 @@ const PRIVATE_KEYS: &str = "
         checksum   INTEGER NOT NULL DEFAULT 0
     ) STRICT;
 ";
-
-/// What is in a backup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contents {
-    /// Subscriptions, ended ones among them.
-    pub subscriptions: i64,
-    /// Certificates.
-    pub certificates: i64,
-    /// Private keys; fewer than certificates where one was taken away.
-    pub private_keys: i64,
-    /// Auth servers.
-    pub auth_servers: i64,
-    /// Partner applications.
-    pub partners: i64,
-}
 
 impl SqliteStore {
     /// Writes the whole state to the file at `path`, which is empty and this user's alone. The daemon goes on meanwhile.
@@ -70,6 +55,44 @@ impl SqliteStore {
         };
         finish(&db).map_err(|fault| described(path, fault))
     }
+
+    /// Puts the backup at `from` in the place of the store under `state_dir`, which no daemon may use meanwhile. A database that
+    /// is there is moved to a name that ends with `aside`; `None`: it is not touched, and that is an error. Nothing is changed
+    /// before all of the backup was checked. Returns what it holds, and where the former database is now.
+    pub fn restore(
+        state_dir: &Path,
+        from: &Path,
+        aside: Option<&str>,
+    ) -> Result<(Contents, Option<PathBuf>), StoreError> {
+        keys::private_dir(state_dir)?;
+        let path = state_dir.join(FILE_NAME);
+        let is_there = path.exists();
+        if is_there && aside.is_none() {
+            return Err(StoreError::Occupied { path });
+        }
+        let neighbor =
+            path.with_extension(format!("db.new-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        let done = (|| {
+            fetch(state_dir, from, &neighbor)?;
+            let (contents, found) = examine(from, &neighbor)?;
+            for (thumbprint, key) in &found {
+                keys::write(&state_dir.join("certificates"), thumbprint, key)?;
+            }
+            let former = aside.filter(|_| is_there).map(|aside| path.with_extension(format!("db.{aside}")));
+            exchange(state_dir, &path, &neighbor, former.as_deref())
+                .map_err(|cause| StoreError::Io { path: path.clone(), cause })?;
+            pages::forget(state_dir)?;
+            Ok((contents, former))
+        })();
+        // It took the place, or is worth nothing.
+        fs::remove_file(&neighbor).ok();
+        done
+    }
+
+    /// Checks a whole backup without restoring it, as [`SqliteStore::restore`] does first; the file is changed, so that it must be a copy.
+    pub fn verify_backup(copy: &Path) -> Result<Contents, StoreError> {
+        examine(copy, copy).map(|(contents, _)| contents)
+    }
 }
 
 fn copy(from: &Connection, to: &mut Connection) -> Result<(), Fault> {
@@ -95,43 +118,6 @@ fn contents(db: &Connection) -> Result<Contents, Fault> {
         auth_servers: checksum::AUTH_SERVER.recorded(db)?.rows(),
         partners: checksum::PARTNER.recorded(db)?.rows(),
     })
-}
-
-/// Puts the backup at `from` in the place of the store under `state_dir`, which no daemon may use meanwhile. A database that
-/// is there is moved to a name that ends with `aside`; `None`: it is not touched, and that is an error. Nothing is changed
-/// before all of the backup was checked. Returns what it holds, and where the former database is now.
-pub fn restore(
-    state_dir: &Path,
-    from: &Path,
-    aside: Option<&str>,
-) -> Result<(Contents, Option<PathBuf>), StoreError> {
-    keys::private_dir(state_dir)?;
-    let path = state_dir.join(FILE_NAME);
-    let is_there = path.exists();
-    if is_there && aside.is_none() {
-        return Err(StoreError::Occupied { path });
-    }
-    let neighbor = path.with_extension(format!("db.new-{}-{:08x}", std::process::id(), fastrand::u32(..)));
-    let done = (|| {
-        fetch(state_dir, from, &neighbor)?;
-        let (contents, found) = examine(from, &neighbor)?;
-        for (thumbprint, key) in &found {
-            keys::write(&state_dir.join("certificates"), thumbprint, key)?;
-        }
-        let former = aside.filter(|_| is_there).map(|aside| path.with_extension(format!("db.{aside}")));
-        exchange(state_dir, &path, &neighbor, former.as_deref())
-            .map_err(|cause| StoreError::Io { path: path.clone(), cause })?;
-        pages::forget(state_dir)?;
-        Ok((contents, former))
-    })();
-    // It took the place, or is worth nothing.
-    fs::remove_file(&neighbor).ok();
-    done
-}
-
-/// Checks a whole backup without restoring it, as [`restore`] does first; the file is changed, so that it must be a copy.
-pub fn verify_backup(copy: &Path) -> Result<Contents, StoreError> {
-    examine(copy, copy).map(|(contents, _)| contents)
 }
 
 /// Copies the backup to where nobody changes it while it is checked.

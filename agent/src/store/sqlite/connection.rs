@@ -1,6 +1,6 @@
 //! How the database is opened: what is no database of ours, damaged or newer is refused and left as it is.
 
-use super::log;
+use super::{LOCK_TIMEOUT, log};
 use crate::store::checksum::{self, Fault};
 use crate::store::{DAEMON_LOCK, StoreError, schema};
 use rusqlite::config::DbConfig;
@@ -8,10 +8,7 @@ use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 use std::fs::{File, TryLockError};
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
-/// How long a call waits for another process's write before it says [`StoreError::Locked`].
-pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Statements kept prepared.
 const STATEMENTS_MAX: usize = 64;
 /// Where a database's header says by which version of SQLite's file format it may be written.

@@ -25,7 +25,7 @@ fn a_backup_brings_all_back_but_what_devices_show() {
     let (dir, store, file) = backed_up();
     let thumbprint = store.certificates().unwrap()[0].thumbprint.clone();
     let elsewhere = tempfile::tempdir().unwrap();
-    let (contents, former) = restore(&state(&elsewhere), &file, None).unwrap();
+    let (contents, former) = SqliteStore::restore(&state(&elsewhere), &file, None).unwrap();
     assert_eq!((contents.subscriptions, former), (20, None));
     let restored = open(elsewhere.path()).unwrap();
     restored.verify().unwrap();
@@ -50,14 +50,14 @@ fn a_backup_brings_all_back_but_what_devices_show() {
 fn a_database_that_is_there_is_moved_aside_with_its_log() {
     let (dir, store, file) = backed_up();
     store.add(&[phone("late", "id", "late")]).unwrap();
-    let occupied = restore(&state(&dir), &file, None).unwrap_err();
+    let occupied = SqliteStore::restore(&state(&dir), &file, None).unwrap_err();
     assert!(matches!(occupied, StoreError::Occupied { .. }), "{occupied}");
     assert_eq!(store.subscriptions(None).unwrap().len(), 21);
     drop(store);
     fs::write(state(&dir).join("doubt-7"), "x").unwrap();
     fs::write(state(&dir).join("doubt.whole"), "x").unwrap();
     fs::write(state(&dir).join("mailbadge.db-wal"), "the former one's").unwrap();
-    let (_, former) = restore(&state(&dir), &file, Some("replaced-2026")).unwrap();
+    let (_, former) = SqliteStore::restore(&state(&dir), &file, Some("replaced-2026")).unwrap();
     let former = former.unwrap();
     assert_eq!(former, state(&dir).join("mailbadge.db.replaced-2026"));
     assert!(former.exists() && state(&dir).join("mailbadge.db.replaced-2026-wal").exists());
@@ -89,7 +89,7 @@ fn what_is_no_whole_backup_is_refused_and_nothing_is_changed() {
     drop(store);
     for (what, bytes) in spoiled {
         fs::write(&file, &bytes).unwrap();
-        match restore(&state(&dir), &file, Some("aside")) {
+        match SqliteStore::restore(&state(&dir), &file, Some("aside")) {
             Err(error) => {
                 assert!(matches!(error, StoreError::NoBackup { .. }), "{what}: {error}");
                 assert!(fs::read(store_path(&state(&dir))).unwrap() == before, "{what}");
