@@ -21,6 +21,8 @@ mod state_place;
 mod trouble_log;
 mod watchdog;
 
+pub use state::{lock, lock_path};
+
 use crate::admin;
 use crate::config::{self, Config};
 use crate::counters::FlowCounters;
@@ -242,7 +244,7 @@ fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Dae
         Stamp::new(started_at),
         fastrand::u64(..),
     );
-    let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
+    let ledger = Ledger::new(store, Arc::clone(&notes), Arc::clone(&tracker));
     let ledger = ledger.sharing(reported);
     Arc::new(Daemon {
         clock,

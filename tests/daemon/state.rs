@@ -2,9 +2,12 @@
 //! place, and nobody is told that all is well.
 
 use mailbadge_sim::peers::mail_store::MailStore;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use support::cloud::{Cloud, ORGANIZATION};
+use support::command_line::Host as Commands;
 use support::host::Host;
+use support::required_if;
 
 fn scene() -> (Cloud, Host) {
     let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
@@ -69,4 +72,42 @@ fn beside_a_daemon_whose_state_is_elsewhere_none_is_begun() {
     host.stop();
     host.command(&["setup"]).expect("nobody runs now");
     drop(cloud);
+}
+
+/// `certificates/` was root's, and the agent could not read its own key.
+#[test]
+fn what_root_makes_in_the_state_belongs_to_its_owner() {
+    let host = Commands::new();
+    let state = host.path("state");
+    fs::create_dir(&state).expect("own folder");
+    let is_root = fs::metadata(&state).expect("it was made").uid() == 0;
+    if !required_if("root", "a shell of root", is_root) {
+        return;
+    }
+    fs::set_permissions(&state, Permissions::from_mode(0o700)).expect("own folder");
+    chown(&state, Some(1234), Some(1235)).expect("root may");
+    let add = "subscription add --mailbox u1 --app-id com.microsoft.exchange.mowa --device-id a";
+    for line in [
+        "setup",
+        add,
+        "certificate new",
+        "backup state/backup",
+        "restore state/backup --replace",
+        "subscription list",
+    ] {
+        let ended = host.run(line);
+        assert_eq!(ended.code, 0, "{line}: {}", ended.err);
+    }
+    let (mut left, mut seen) = (vec![state], 0);
+    while let Some(path) = left.pop() {
+        let metadata = fs::metadata(&path).expect("it can be read");
+        assert_eq!((metadata.uid(), metadata.gid()), (1234, 1235), "{}", path.display());
+        seen += 1;
+        if metadata.is_dir() {
+            left.extend(
+                fs::read_dir(&path).expect("own folder").map(|entry| entry.expect("it can be read").path()),
+            );
+        }
+    }
+    assert_eq!(seen, 8, "directory, database, the former one, backup, lock, certificates, two keys");
 }

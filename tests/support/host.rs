@@ -328,6 +328,12 @@ pub fn device_id(mailbox: &str) -> String {
     format!("{digits:0>64}")
 }
 
+/// Writes a file of this user's alone.
+pub fn write_private(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("own folder");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("own file");
+}
+
 /// What the mailbox's devices show.
 pub fn badges(cloud: &Cloud, mailbox: &str) -> [Option<u32>; 2] {
     let device = device_id(mailbox);

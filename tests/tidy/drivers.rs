@@ -51,7 +51,9 @@ const LISTED: &[(&str, &str)] = &[
     ("agent/src/run/watchdog.rs", "reports to the service manager"),
     ("agent/src/store/keys.rs", "keeps private keys in files"),
     ("agent/src/store/pages.rs", "keeps the notes of doubt in files"),
-    ("agent/src/store/sqlite.rs", "opens the database"),
+    ("agent/src/store/sqlite/backup.rs", "copies and exchanges the database file"),
+    ("agent/src/store/sqlite/connection.rs", "opens the database"),
+    ("agent/src/store/sqlite/log.rs", "reads the database's log"),
     ("agent/src/store/sqlite/create.rs", "makes the database file"),
 ];
 

@@ -149,7 +149,7 @@ fn sound_name(name: &str) -> Result<&str, Failure> {
 }
 
 fn show(certificate: &Certificate, store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
-    let output = CertificateOutput::of(certificate, &store.auth_config()?, store, context.now());
+    let output = CertificateOutput::of(certificate, &store.auth_config()?, store, context.now())?;
     if context.screen.is_json {
         return Ok(context.screen.json(&output)?);
     }
@@ -161,7 +161,7 @@ fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
     let mut all = Vec::new();
     for stored in store.certificates()? {
         let certificate = Certificate::from_der(&stored.der, &stored.friendly_name)?;
-        all.push(CertificateOutput::of(&certificate, &config, store, context.now()));
+        all.push(CertificateOutput::of(&certificate, &config, store, context.now())?);
     }
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);

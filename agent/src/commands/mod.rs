@@ -14,6 +14,8 @@ pub mod status;
 pub mod probe;
 pub mod doctor;
 pub mod token;
+pub mod backup;
+pub mod restore;
 mod relay;
 mod change;
 pub mod log;
@@ -69,6 +71,12 @@ impl Failure {
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether what is stored is damaged, which no result may pass over.
+    pub fn is_damage(&self) -> bool {
+        let cause = self.error.as_ref().and_then(|error| error.downcast_ref::<StoreError>());
+        cause.is_some_and(StoreError::is_damage)
+    }
+
     /// A failure whose text has been printed.
     pub fn told(exit: Exit) -> Self {
         Self { exit, error: None }
@@ -89,8 +97,9 @@ impl From<StoreError> for Failure {
             StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
+            StoreError::OlderDaemon { .. } => Exit::Unavailable,
             StoreError::Newer { .. } | StoreError::Missing { .. } => Exit::Config,
-            StoreError::NoCertificate { .. } => Exit::Usage,
+            StoreError::NoCertificate { .. } | StoreError::Occupied { .. } => Exit::Usage,
             _ => Exit::Io,
         };
         Self { exit, error: Some(error.into()) }

@@ -25,7 +25,8 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     crate::run::run(&path, config).map_err(failure)
 }
 
-fn failure(error: RunError) -> Failure {
+/// A daemon's error as a command's.
+pub(super) fn failure(error: RunError) -> Failure {
     let exit = match error {
         RunError::Store(error) => return error.into(),
         RunError::AlreadyRunning { .. } => Exit::Unavailable,

@@ -2,7 +2,7 @@
 
 use super::{Attributes, FileError, changed_by_nobody_but, owned_by, owners_alone};
 use rustix::fs::OFlags;
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,16 +27,8 @@ pub enum Trust {
 /// The whole of a regular file of at most `size_max` bytes, in memory that is wiped.
 pub fn read(path: &Path, size_max: u64, trust: Trust) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let failed = |cause| FileError::Io { path: path.to_owned(), cause };
-    // A pipe is not waited for, and no terminal becomes ours.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let flags = i32::try_from(flags.bits()).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(FileError::NotRegular { path: path.to_owned() });
-    }
-    refuse_strangers(path, &metadata, trust)?;
-    let size = metadata.len();
+    let file = open(path, trust)?;
+    let size = file.metadata().map_err(failed)?.len();
     // Of its size from the start: growing would leave copies of a secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(size.min(size_max) as usize + 1));
     file.take(size_max + 1).read_to_end(&mut bytes).map_err(failed)?;
@@ -47,33 +39,76 @@ pub fn read(path: &Path, size_max: u64, trust: Trust) -> Result<Zeroizing<Vec<u8
     Ok(bytes)
 }
 
-/// Writes a whole file that a stranger has no part in: into a neighbor that did not exist, which then takes the place.
-/// A link, a file of somebody else, or a folder in which others could exchange it, is refused.
+/// A regular file, opened to be read.
+pub fn open(path: &Path, trust: Trust) -> Result<File, FileError> {
+    let failed = |cause| FileError::Io { path: path.to_owned(), cause };
+    // A pipe is not waited for, and no terminal becomes ours.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = i32::try_from(flags.bits()).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotRegular { path: path.to_owned() });
+    }
+    refuse_strangers(path, &metadata, trust)?;
+    Ok(file)
+}
+
+/// Writes a whole file that a stranger has no part in, in place of one that may be there.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let failed = |cause| FileError::Io { path: path.to_owned(), cause };
+    let write = |neighbor: &Path| OpenOptions::new().write(true).open(neighbor)?.write_all(bytes);
+    place(path, mode, true, us(), |neighbor| write(neighbor).map_err(failed))
+}
+
+/// Makes a whole file that a stranger has no part in: `fill` writes to an empty neighbor that did not exist, which then
+/// takes the place. A link, a file of somebody else, or a folder in which others could exchange it, is refused; so is any
+/// file that is there, unless `replaces`. `owner` is no stranger.
+pub fn place<E: From<FileError>>(
+    path: &Path,
+    mode: u32,
+    replaces: bool,
+    owner: u32,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let failed = |cause| FileError::Io { path: path.to_owned(), cause };
     let whole = std::path::absolute(path).map_err(failed)?;
-    let (us, trusted) = (us(), [super::ROOT, us()]);
-    walk(whole.parent().unwrap_or(Path::new("/")), &trusted, us, &mut 0)?;
-    match fs::symlink_metadata(&whole) {
-        Ok(there) if !there.is_file() => return Err(FileError::NotRegular { path: path.to_owned() }),
-        Ok(there) => owned_by(path, attributes(&there), &trusted, us)?,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => return Err(failed(cause)),
-    }
+    let folder = whole.parent().unwrap_or(Path::new("/"));
+    refuse_foreign(path, &whole, folder, owner)?;
     let mut name = whole.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}-{:08x}", std::process::id(), fastrand::u32(..)));
     let neighbor = whole.with_file_name(name);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&neighbor)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&neighbor, &whole)
-    })();
-    if written.is_err() {
-        // It may never have been made.
-        fs::remove_file(&neighbor).ok();
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(&neighbor).map_err(failed)?;
+    let placed = || {
+        File::open(&neighbor)?.sync_all()?;
+        if replaces {
+            fs::rename(&neighbor, &whole)?;
+        } else {
+            fs::hard_link(&neighbor, &whole)?;
+        }
+        File::open(folder)?.sync_all()
+    };
+    let done = fill(&neighbor).and_then(|()| placed().map_err(|cause| E::from(failed(cause))));
+    // It took the place, was linked to it, or is worth nothing.
+    fs::remove_file(&neighbor).ok();
+    done
+}
+
+fn refuse_foreign(path: &Path, whole: &Path, folder: &Path, owner: u32) -> Result<(), FileError> {
+    let (us, trusted) = (us(), [super::ROOT, us(), owner]);
+    walk(folder, &trusted, us, &mut 0)?;
+    match fs::symlink_metadata(whole) {
+        Ok(there) if !there.is_file() => Err(FileError::NotRegular { path: path.to_owned() }),
+        Ok(there) => owned_by(path, attributes(&there), &trusted, us),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(FileError::Io { path: path.to_owned(), cause }),
     }
-    written.map_err(failed)
+}
+
+/// Whom a file or folder belongs to.
+pub fn owner(path: &Path) -> Result<u32, FileError> {
+    let metadata = path.metadata().map_err(|cause| FileError::Io { path: path.to_owned(), cause })?;
+    Ok(metadata.uid())
 }
 
 /// Refuses a file or folder that others than its owner can read or change, or that belongs to another user.

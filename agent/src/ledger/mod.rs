@@ -375,6 +375,8 @@ impl Ledger {
 
     /// A clean end: what devices show is stored once more, and nothing but that is in doubt at the next start.
     pub fn end(&mut self) -> Result<(), StoreError> {
+        // Where the store refuses, the notes stay, even with nothing to be stored.
+        self.is_stale |= self.store.changed_elsewhere()?;
         if self.save()? { self.notes.close() } else { Ok(()) }
     }
 

@@ -10,7 +10,7 @@ use crate::forwarder::url::RelayUrl;
 use crate::https;
 use crate::ledger::{Ledger, Output, sign};
 use crate::run::RunError;
-use crate::store::{Proxy, StoreError};
+use crate::store::{Proxy, SqliteStore, StoreError};
 use crate::time::Now;
 use crate::token::choice::Configured;
 use crate::token::claims::Claims;
@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How often the ledger looks: what devices show is at most this much behind in the store.
 const TICK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of a database whose trees are checked before the daemon begins: some 100,000 subscriptions.
+const VERIFIED_FIRST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Has the ledger look, until the daemon ends.
 pub(super) async fn keep(daemon: Arc<Daemon>) {
@@ -30,6 +32,21 @@ pub(super) async fn keep(daemon: Arc<Daemon>) {
             () = daemon.until_closed() => return,
         }
     }
+}
+
+/// Refuses a database that is damaged. The file of a large one is read behind the start: the next tick of the ledger meets
+/// what is found there.
+pub(super) fn verify(store: &Arc<SqliteStore>) -> Result<(), StoreError> {
+    store.verify_rows()?;
+    if store.size() <= VERIFIED_FIRST_BYTES_MAX {
+        return store.verify_trees();
+    }
+    let store = Arc::clone(store);
+    tokio::task::spawn_blocking(move || match store.verify_trees() {
+        Ok(()) => tracing::info!("the database is whole"),
+        Err(error) => tracing::error!(%error, "the database was read behind the start"),
+    });
+    Ok(())
 }
 
 impl Daemon {
@@ -77,7 +94,12 @@ impl Daemon {
             *self.ledger_snapshot.lock() = ledger.snapshot();
         }
         drop(ledger);
-        self.troubles.store(ticked.err().map(|error| error.to_string()));
+        self.troubles.store(ticked.err().map(|error| match error {
+            StoreError::Damaged { .. } => {
+                format!("{error}. Until a restart mailbadge goes on from memory, and stores nothing")
+            }
+            other => other.to_string(),
+        }));
         self.log_unknown(now);
         // Looked at regularly, so that what happened is told with its time.
         self.notices();

@@ -1,12 +1,12 @@
 //! What a daemon takes over at its start: the store, the notes of doubt, and the state directory for itself alone.
 
-use super::RunError;
 use super::state_place::StatePlace;
+use super::{RunError, ledger};
 use crate::config::Config;
 use crate::ledger::start;
 use crate::store::doubt::Doubt;
 use crate::store::notes::Notes;
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{DAEMON_LOCK, SqliteStore, StoreError};
 use crate::time::UnixMs;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -18,7 +18,7 @@ const PROBE_BYTES: usize = 256 * 1024;
 
 /// The state of a daemon that has begun.
 pub(super) struct State {
-    pub(super) store: SqliteStore,
+    pub(super) store: Arc<SqliteStore>,
     pub(super) notes: Arc<dyn Notes>,
     /// The process's start as notification ids name it.
     pub(super) started_at: UnixMs,
@@ -31,13 +31,13 @@ impl State {
     /// Opens it and begins a process in it.
     pub(super) fn open(config: &Config, now: UnixMs) -> Result<Self, RunError> {
         let folder = &*config.state_dir;
-        let store = SqliteStore::open(folder)?;
+        let store = Arc::new(SqliteStore::open(folder)?);
         let lock = lock(folder)?;
-        store.verify()?;
+        ledger::verify(&store)?;
         let place = StatePlace::of([folder, store.path(), &*lock_path(folder)]);
         let place = place.map_err(|cause| RunError::Io { what: "looking at the state".to_owned(), cause })?;
         let notes: Arc<dyn Notes> = Arc::new(Doubt::open(folder)?);
-        let started_at = start(&store, &*notes, now)?;
+        let started_at = start(&*store, &*notes, now)?;
         Ok(Self { store, notes, started_at, place, lock })
     }
 }
@@ -68,7 +68,7 @@ pub(super) fn probe(folder: &Path) -> io::Result<()> {
 }
 
 /// Holds the state directory for this daemon alone, as long as the file is open.
-fn lock(state_dir: &Path) -> Result<File, RunError> {
+pub fn lock(state_dir: &Path) -> Result<File, RunError> {
     let path = lock_path(state_dir);
     let io = |cause| RunError::Io { what: path.display().to_string(), cause };
     let file = File::options().create(true).append(true).open(&path).map_err(io)?;
@@ -79,8 +79,9 @@ fn lock(state_dir: &Path) -> Result<File, RunError> {
     }
 }
 
-fn lock_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("daemon.lock")
+/// Where it is held.
+pub fn lock_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(DAEMON_LOCK)
 }
 
 #[cfg(test)]
