@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Connections that a flood holds at once: more than any listener grants, fewer than a process may have open.
 const HELD: usize = 350;
 /// Deliveries measured in each half of a round; and with `MAILBADGE_LONG`.
-const DELIVERIES: (usize, usize) = (100, 500);
+const DELIVERIES: (usize, usize) = (50, 500);
 /// Rounds, most. What else runs can only add to a round's difference: one clean round shows the cost.
 const ROUNDS: usize = 8;
 /// What a flood may add to a delivery, at the median.
@@ -173,7 +173,7 @@ impl Scene {
         let hosts = [(); 2].map(|()| {
             let mut host = Host::new();
             host.open_endpoint();
-            host.configure(&cloud, &format!("{}connections-max = 200\n", host.dovecot_source()));
+            host.configure(&cloud, &host.dovecot_source());
             host.subscribe(&["u1".to_owned()]);
             host.start();
             host

@@ -58,8 +58,8 @@ impl Counts {
     pub(super) fn text(&self) -> String {
         let Self { subscriptions, certificates, private_keys, auth_servers, partner_applications } = self;
         format!(
-            "{subscriptions} subscriptions, {certificates} certificates with {private_keys} private keys, \
-             {auth_servers} auth servers, {partner_applications} partner applications"
+            "subscriptions {subscriptions}, certificates {certificates} (private keys {private_keys}), auth servers \
+             {auth_servers}, partner applications {partner_applications}"
         )
     }
 }

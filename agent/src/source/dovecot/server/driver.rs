@@ -89,7 +89,9 @@ impl DictServer {
             if let Ok(stream) = accepted {
                 let (number, leave) = server.admit();
                 tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&server)));
-                server.until_closed().await;
+                // Those who are there come first: the loop would accept twice as many as it lets speak.
+                tokio::task::yield_now().await;
+                server.until_there_is_room().await;
             } else {
                 server.counters.connections_lost.one();
                 let leaves = server.limits.borrow_mut().free_one();
@@ -99,11 +101,16 @@ impl DictServer {
         }
     }
 
-    /// Waits until those who are to leave have left. Whoever connects faster than connections are served would else have more
-    /// and more of them open.
-    async fn until_closed(&self) {
+    /// Waits until those who are to leave have left, and somebody may be sent away for the next one. Whoever connects faster
+    /// than connections are served would else have more and more of them open, and have those sent away who just came.
+    async fn until_there_is_room(&self) {
         while self.leave.borrow().len() > self.connections_max {
             self.closed.notified().await;
+        }
+        let now = self.clock.now().moment;
+        let next_at = self.limits.borrow().next_at(now);
+        if next_at > now {
+            tokio::time::sleep(next_at.since(now)).await;
         }
     }
 
