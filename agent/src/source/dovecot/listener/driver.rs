@@ -6,7 +6,7 @@ use crate::source::socket_file::driver::{SocketFile, bind};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use tokio::io::Interest;
 
@@ -108,6 +108,15 @@ pub(in crate::source::dovecot) enum Stream {
     Tcp(tokio::net::TcpStream),
 }
 
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
 impl Stream {
     pub(in crate::source::dovecot) async fn ready(&self, interest: Interest) -> io::Result<()> {
         match self {
@@ -121,6 +130,16 @@ impl Stream {
             Self::Unix(stream) => stream.try_read(buffer),
             Self::Tcp(stream) => stream.try_read(buffer),
         }
+    }
+
+    /// Reads what has come, without asking the runtime, which knows nothing yet of a connection that was just accepted.
+    pub(in crate::source::dovecot) fn read_first(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self, buffer)?)
+    }
+
+    /// Writes what fits, in the same way.
+    pub(in crate::source::dovecot) fn write_first(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self, bytes)?)
     }
 
     pub(in crate::source::dovecot) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

@@ -87,10 +87,7 @@ impl DictServer {
                 accepted = acceptor.accept() => accepted,
             };
             if let Ok(stream) = accepted {
-                let (number, leave) = server.admit();
-                tokio::task::spawn_local(converse(stream, number, leave, Rc::clone(&server)));
-                // Those who are there come first: the loop would accept twice as many as it lets speak.
-                tokio::task::yield_now().await;
+                Self::greet(&server, stream);
                 server.until_there_is_room().await;
             } else {
                 server.counters.connections_lost.one();
@@ -112,6 +109,30 @@ impl DictServer {
         if next_at > now {
             tokio::time::sleep(next_at.since(now)).await;
         }
+    }
+
+    /// Lets a connection in, and answers at once what has come already: a delivery writes all it has to say behind its
+    /// connect, and needs no task of its own then. Nor does one who has left again.
+    fn greet(server: &Rc<Self>, stream: Stream) {
+        let (number, leave) = server.admit();
+        let mut conversation = Conversation::new();
+        let unsent = match server.turn(number, &stream, &mut conversation, true) {
+            Turn::Done => Vec::new(),
+            Turn::Unsent(replies) => replies,
+            Turn::Ended => {
+                drop(stream);
+                return server.gone(number);
+            }
+        };
+        let server = Rc::clone(server);
+        tokio::task::spawn_local(converse(stream, number, leave, conversation, unsent, server));
+    }
+
+    /// The socket of this connection is closed.
+    fn gone(&self, number: u64) {
+        self.limits.borrow_mut().closed(number);
+        self.leave.borrow_mut().remove(&number);
+        self.closed.notify_one();
     }
 
     fn admit(&self) -> (u64, Rc<Notify>) {
@@ -148,11 +169,12 @@ impl DictServer {
     }
 
     /// Reads once, answers at once, and only then hands over what was committed.
-    fn turn(&self, number: u64, stream: &Stream, conversation: &mut Conversation) -> Turn {
+    fn turn(&self, number: u64, stream: &Stream, conversation: &mut Conversation, is_first: bool) -> Turn {
         let mut buffer = self.buffer.borrow_mut();
         let mut step = self.step.borrow_mut();
         step.clear();
-        let is_open = match stream.try_read(&mut buffer) {
+        let read = if is_first { stream.read_first(&mut buffer) } else { stream.try_read(&mut buffer) };
+        let is_open = match read {
             Ok(read @ 1..) => {
                 conversation.handle(buffer.get(..read).unwrap_or_default(), &mut step);
                 true
@@ -170,7 +192,7 @@ impl DictServer {
         };
         let leaves = self.limits.borrow_mut().received(number, activity, self.clock.now().moment);
         self.evict(leaves);
-        let unsent = write_now(stream, &step.replies).map(<[u8]>::to_vec);
+        let unsent = write_now(stream, &step.replies, is_first).map(<[u8]>::to_vec);
         let is_hopeless = step.is_hopeless;
         self.hand_over(&mut step);
         match unsent {
@@ -195,14 +217,29 @@ impl DictServer {
     }
 }
 
-async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, server: Rc<DictServer>) {
-    let mut conversation = Conversation::new();
+async fn converse(
+    stream: Stream,
+    number: u64,
+    leave: Rc<Notify>,
+    mut conversation: Conversation,
+    mut unsent: Vec<u8>,
+    server: Rc<DictServer>,
+) {
     loop {
+        let sent = tokio::select! {
+            biased;
+            sent = send(&stream, &unsent) => sent,
+            () = leave.notified() => break,
+        };
+        if sent.is_err() {
+            server.counters.connections_lost.one();
+            break;
+        }
         let ready = tokio::select! {
             biased;
             () = leave.notified() => {
                 // What was written before the end is answered still.
-                let _ended = server.turn(number, &stream, &mut conversation);
+                let _ended = server.turn(number, &stream, &mut conversation, false);
                 break;
             }
             ready = stream.ready(Interest::READABLE) => ready,
@@ -210,34 +247,26 @@ async fn converse(stream: Stream, number: u64, leave: Rc<Notify>, server: Rc<Dic
         if ready.is_err() {
             break;
         }
-        match server.turn(number, &stream, &mut conversation) {
-            Turn::Done => {}
-            Turn::Unsent(replies) => {
-                let sent = tokio::select! {
-                    sent = send(&stream, &replies) => sent,
-                    () = leave.notified() => break,
-                };
-                if sent.is_err() {
-                    server.counters.connections_lost.one();
-                    break;
-                }
-            }
+        match server.turn(number, &stream, &mut conversation, false) {
+            Turn::Done => unsent.clear(),
+            Turn::Unsent(replies) => unsent = replies,
             Turn::Ended => break,
         }
     }
     drop(stream);
-    server.limits.borrow_mut().closed(number);
-    server.leave.borrow_mut().remove(&number);
-    server.closed.notify_one();
+    server.gone(number);
 }
 
 /// Sends what did not fit at once, within [`WRITE_LIMIT`].
 async fn send(stream: &Stream, replies: &[u8]) -> io::Result<()> {
+    if replies.is_empty() {
+        return Ok(());
+    }
     let send_all = async {
         let mut rest = replies;
         while !rest.is_empty() {
             stream.ready(Interest::WRITABLE).await?;
-            rest = write_now(stream, rest)?;
+            rest = write_now(stream, rest, false)?;
         }
         Ok(())
     };
@@ -245,11 +274,12 @@ async fn send(stream: &Stream, replies: &[u8]) -> io::Result<()> {
 }
 
 /// Writes what fits at once; returns what did not.
-fn write_now<'a>(stream: &Stream, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+fn write_now<'a>(stream: &Stream, bytes: &'a [u8], is_first: bool) -> io::Result<&'a [u8]> {
     if bytes.is_empty() {
         return Ok(bytes);
     }
-    match stream.try_write(bytes) {
+    let written = if is_first { stream.write_first(bytes) } else { stream.try_write(bytes) };
+    match written {
         Ok(written) => Ok(bytes.get(written..).unwrap_or_default()),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(bytes),
         Err(error) => Err(error),
