@@ -22,9 +22,9 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// Connections that a flood holds at once: more than any listener grants, fewer than a process may have open.
 const HELD: usize = 350;
 /// Deliveries measured in each half of a round; and with `MAILBADGE_LONG`.
-const DELIVERIES: (usize, usize) = (50, 500);
+const DELIVERIES: (usize, usize) = (50, 200);
 /// Rounds, most. What else runs can only add to a round's difference: one clean round shows the cost.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 20;
 /// What a flood may add to a delivery, at the median.
 const COST_MAX: Duration = Duration::from_millis(1);
 /// What all floods together may add to the agent's memory, in kB.

@@ -15,10 +15,6 @@ pub const UNFINISHED_MAX: Duration = Duration::from_secs(10);
 /// Bytes of lines whose end has not come yet, all conversations together. Beyond it the oldest such conversation ends.
 pub const UNFINISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A connection has so long to say something before it may have to end for another one: a mail process that was interrupted
-/// after it connected would be reset, and wait for a second before it connects again.
-pub const GRACE: Duration = Duration::from_millis(2);
-
 /// How a conversation is after something was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activity {
@@ -56,14 +52,6 @@ impl ConnectionLimits {
     /// Lets in so many connections at once.
     pub fn new(max: usize) -> Self {
         Self { max, connections: HashMap::default(), order: BTreeSet::new(), next_number: 0, unfinished: 0 }
-    }
-
-    /// When the next one may be let in: now, unless all there are have just connected and are not idle.
-    pub fn next_at(&self, now: Moment) -> Moment {
-        match self.order.first() {
-            Some((true, since, _)) if self.connections.len() >= self.max => since.after(GRACE).max(now),
-            _ => now,
-        }
     }
 
     /// Somebody connected. Returns its number, and the connection that must end for it.
@@ -168,20 +156,6 @@ mod tests {
         assert_eq!(limits.opened(at(8)), (5, Some(0)));
         assert_eq!(limits.opened(at(8)), (6, Some(3)));
         assert_eq!(limits.unfinished, 0);
-    }
-
-    #[test]
-    fn nobody_is_let_in_for_one_who_has_just_connected() {
-        let mut limits = ConnectionLimits::new(2);
-        let in_ms = |ms| at(1).after(Duration::from_millis(ms));
-        assert_eq!(limits.next_at(in_ms(0)), in_ms(0));
-        limits.opened(in_ms(0));
-        limits.opened(in_ms(1));
-        assert_eq!(limits.next_at(in_ms(1)), in_ms(2));
-        assert_eq!(limits.next_at(in_ms(30)), in_ms(30));
-        limits.received(1, IDLE, in_ms(5));
-        assert_eq!(limits.next_at(in_ms(5)), in_ms(5), "one that is idle loses nothing");
-        assert_eq!(limits.opened(in_ms(5)), (2, Some(1)));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! ([`HandOn`]) calls the observer. So a slow or dead-locked observer costs a delivery nothing.
 
 use super::Settings;
-use super::listener::driver::{Acceptor, Listener, listen};
-use super::server::driver::DictServer;
+use super::listener::driver::{Listener, listen};
+use super::server::driver::{DictServer, Door};
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
 use crate::source::kind::{Running, StartError, Stopping, Wiring};
@@ -80,9 +80,9 @@ fn open(
     let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let tcp_address = listener.tcp_address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let acceptor = {
+    let door = {
         let _within = runtime.enter();
-        Acceptor::open(listener).map_err(failed)?
+        Door::open(listener, settings, Arc::clone(&counters)).map_err(failed)?
     };
     let hand_on =
         HandOn::start("dovecot-hand-on", id, observer, Arc::clone(&counters), settings.names.clone())
@@ -94,7 +94,7 @@ fn open(
         let server = DictServer::new(&answered, clock, counters, handover);
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                () = server.serve(&acceptor, &is_over) => {}
+                () = server.serve(&door, &is_over) => {}
                 () = beat(&beating, clock) => {}
             }
         });

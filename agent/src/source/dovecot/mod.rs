@@ -8,6 +8,7 @@
 //! Dovecot waits for the answer to its commit in the middle of a delivery (sources.md §2). Hence two threads: one
 //! that only reads, answers and overwrites a table, and one that calls the observer and may be as slow as it likes.
 
+mod arrivals;
 mod configured;
 pub mod connection_limits;
 pub mod dict;
@@ -16,6 +17,7 @@ mod line;
 pub mod listener;
 mod server;
 mod status;
+mod ushers;
 
 pub use configured::KIND;
 pub use driver::{DovecotSource, start, start_on};
