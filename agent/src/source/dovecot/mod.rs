@@ -44,7 +44,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Permissions of the Unix socket; see [`SOCKET_MODE_DEFAULT`]. No meaning for TCP.
     pub mode: u32,
-    /// Connections served at once; past it the one that was silent the longest makes place.
+    /// Connections open at once, those included who come and go in a crowd; past it the one that was silent the longest makes
+    /// place.
     pub connections_max: usize,
     /// How its users are spelled.
     pub names: Names,
