@@ -21,6 +21,7 @@ use rustls_pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -365,6 +366,9 @@ fn an_access_token_opens_a_mailbox_by_both_mechanisms_and_an_expired_one_does_no
     let server = token_server(folder.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let path = folder.path().join("token");
+    // A token that others can read is refused.
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    drop(made.expect("own folder"));
     for mechanism in [Mechanism::XOAuth2, Mechanism::OAuthBearer] {
         let from = TokenFrom::File(path.clone());
         let login = Login::Token(TokenLogin { mechanism, user: None, from });
