@@ -54,7 +54,7 @@ impl Import {
 
     fn parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
         #[cfg(feature = "pkcs12")]
-        if self.key.is_none() && bytes(&self.file)?.first() == Some(&DER_SEQUENCE) {
+        if self.key.is_none() && bytes(&self.file, Trust::Secret)?.first() == Some(&DER_SEQUENCE) {
             return self.pkcs12_parts();
         }
         let (certificate_text, key_text) = match &self.key {
