@@ -11,12 +11,13 @@ use mailbadge::event::{MailboxId, Notification, Recipient, SubscriptionKey};
 use mailbadge::forwarder::driver::{Bearer, Client, Post};
 use mailbadge::forwarder::url::RelayUrl;
 use mailbadge::forwarder::wire::{Stamp, batch};
+use mailbadge::https::Authorities;
 use mailbadge::https::driver::{Roots, Settings};
 use mailbadge::time::{Moment, UnixMs};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::convert::Infallible;
@@ -100,7 +101,7 @@ async fn accept(request: Request<Incoming>) -> Result<Response<Empty<Bytes>>, In
 }
 
 /// A relay on loopback; its URL, and its certificate in PEM.
-async fn relay() -> (Arc<RelayUrl>, String) {
+async fn relay() -> (Arc<RelayUrl>, CertificateDer<'static>) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed([String::from("localhost")]).expect("a name is given");
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a fresh key is one");
@@ -124,7 +125,7 @@ async fn relay() -> (Arc<RelayUrl>, String) {
         }
     });
     let url = RelayUrl::parse(&format!("https://localhost:{port}/P")).expect("that is a URL");
-    (Arc::new(url), cert.pem())
+    (Arc::new(url), cert.der().clone())
 }
 
 /// Sends `batches` of `size` over `concurrency` connections.
@@ -166,9 +167,12 @@ fn bench_writing(criterion: &mut Criterion) {
 
 fn bench_https(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("threads can be started");
-    let (url, pem) = runtime.block_on(relay());
+    let (url, ca) = runtime.block_on(relay());
     let settings = Settings {
-        roots: Roots { key: String::from("relay.ca-file"), pem: Some(pem.into_bytes()) },
+        roots: Roots {
+            key: String::from("relay.ca-file"),
+            authorities: Authorities { extra: vec![ca], is_only: false },
+        },
         concurrency: 4,
         timeout: Duration::from_secs(10),
         user_agent: String::from("mailbadge/bench"),

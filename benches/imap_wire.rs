@@ -10,9 +10,13 @@ use mailbadge::source::imap::{Login, Settings};
 use mailbadge::time::{Moment, Now, UnixMs};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Lines that one read brings on a busy connection.
 const LINES: usize = 256;
+
+/// Between two reads: without it the lines would be a flood.
+const READ_EVERY: Duration = Duration::from_millis(10);
 
 const NOW: Now = Now { moment: Moment::from_micros(1), unix: UnixMs(1_800_000_000_000) };
 
@@ -47,8 +51,10 @@ fn session(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("imap_wire");
     let many: String = (1..=LINES).map(pushed).collect();
     let mut session = watching();
+    let mut now = NOW;
     let mut readings = move |bytes: &[u8]| {
-        session.handle(NOW, Input::Bytes(bytes));
+        now = now.after(READ_EVERY);
+        session.handle(now, Input::Bytes(bytes));
         std::iter::from_fn(|| session.poll_output())
             .filter(|output| matches!(output, Output::News(_)))
             .count()

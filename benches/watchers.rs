@@ -15,6 +15,7 @@ use mailbadge::counters::SourceCounters;
 use mailbadge::event::{
     MailboxId, ModSeq, News, Observer, Reading, Recipient, SourceId, SubscriptionKey, UidValidity, Verdict,
 };
+use mailbadge::https::Authorities;
 use mailbadge::source::imap::driver::{ImapSource, start};
 use mailbadge::source::imap::{Login, Settings, Tls};
 use mailbadge::source::kind::Running;
@@ -135,11 +136,12 @@ fn settings(server: &mut Child, is_tls: bool) -> Result<Settings, Box<dyn std::e
         separator: master.separator.into(),
         password: master.password.into(),
     };
+    let extra = CertificateDer::pem_file_iter(ca_pem_path)?.collect::<Result<_, _>>()?;
     Ok(Settings {
         port: port.parse()?,
         tls: if is_tls { Tls::Implicit } else { Tls::None },
         server_name: Some("localhost".to_owned()),
-        extra_roots: CertificateDer::pem_file_iter(ca_pem_path)?.collect::<Result<_, _>>()?,
+        authorities: Authorities { extra, is_only: false },
         login_rate: 10_000,
         ..Settings::new("watchers", "127.0.0.1", login)
     })

@@ -1,8 +1,8 @@
 //! Arguments, sub-commands and exit codes; no decisions.
 
 use crate::commands::{
-    Context, Exit, Failure, Screen, auth, certificate, check, doctor, log, probe, proxy, run, setup, status,
-    subscription, token,
+    Context, Exit, Failure, Screen, auth, backup, certificate, check, doctor, log, probe, proxy, restore,
+    run, setup, status, subscription, token,
 };
 use crate::time::driver::Clock;
 use clap::error::ErrorKind;
@@ -41,6 +41,8 @@ enum Command {
     Probe(probe::Args),
     Doctor(doctor::Args),
     Token(token::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
 }
 
 /// Runs the program with these arguments, the program's name first.
@@ -71,6 +73,8 @@ fn dispatch(command: Command, context: &mut Context) -> Result<(), Failure> {
         Command::Probe(args) => probe::run(&args, context),
         Command::Doctor(args) => doctor::run(&args, context),
         Command::Token(args) => token::run(&args, context),
+        Command::Backup(args) => backup::run(&args, context),
+        Command::Restore(args) => restore::run(&args, context),
     }
 }
 

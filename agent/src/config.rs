@@ -20,7 +20,9 @@ pub use advice::{check, check_pace};
 pub use names::check_names;
 pub use value::is_dns_domain;
 
-use crate::https::driver;
+use crate::files::driver::Trust;
+use crate::files::{self, FileError};
+use crate::https::{Authorities, driver};
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::principal::Principal;
 use crate::source::kind::Configured;
@@ -32,7 +34,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use toml::de::DeTable;
 
-/// Where the configuration is looked for when no `--config` is given, in this order.
+/// Where the configuration is looked for when no `--config` is given, in this order; for root the first alone, since
+/// anybody may have put a file into the present folder.
 pub const DEFAULT_PATHS: [&str; 2] = ["/etc/mailbadge/mailbadge.toml", "mailbadge.toml"];
 
 /// The longest that a token service may take to answer.
@@ -80,7 +83,10 @@ impl Config {
     /// The client towards the relay.
     pub fn client_settings(&self) -> driver::Settings {
         driver::Settings {
-            roots: driver::Roots { key: "relay.ca-file".to_owned(), pem: self.relay.ca_pem.clone() },
+            roots: driver::Roots {
+                key: "relay.ca-file".to_owned(),
+                authorities: self.relay.authorities.clone(),
+            },
             concurrency: self.relay.concurrency,
             timeout: self.relay.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
@@ -116,8 +122,8 @@ pub struct Auth {
 /// `[relay]`: limits; the relay itself is the proxy's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
-    /// Certificates in PEM, at least one, that are trusted besides the system's roots.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Which certificate authorities are trusted.
+    pub authorities: Authorities,
     /// Mailboxes in a batch, at most.
     pub batch_max: usize,
     /// How long a change waits for others, at most.
@@ -157,16 +163,19 @@ pub struct Fault {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file could not be read.
-    #[error("{path}: {cause}", path = .path.display())]
-    Unreadable {
+    /// The file could not be read, or others could have written it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file is no text.
+    #[error("{path}: is no text in UTF-8: {cause}", path = .path.display())]
+    NotText {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        cause: std::io::Error,
+        /// Where it ends to be.
+        cause: std::str::Utf8Error,
     },
     /// There is no file at any default place.
-    #[error("no configuration: neither {} nor {} is there; give one with --config", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
+    #[error("no configuration: neither {} nor {} is there (root uses the first alone); give one with --config", DEFAULT_PATHS[0], DEFAULT_PATHS[1])]
     Missing,
     /// The file is wrong.
     #[error("{}", Faults(.path, .faults))]
@@ -182,8 +191,8 @@ impl ConfigError {
     /// Whether all that is wrong is who may read which file: exit code 77 instead of 78.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::Unreadable { cause, .. } => cause.kind() == std::io::ErrorKind::PermissionDenied,
-            Self::Missing => false,
+            Self::File(error) => error.is_forbidden(),
+            Self::Missing | Self::NotText { .. } => false,
             Self::Refused { faults, .. } => faults.iter().all(|fault| fault.is_permission),
         }
     }
@@ -204,28 +213,21 @@ impl fmt::Display for Faults<'_> {
     }
 }
 
-/// The file at `path`, or the first of [`DEFAULT_PATHS`] that is there.
+/// The file at `path`, or the first of [`DEFAULT_PATHS`] that is there and may be used.
 pub fn find(path: Option<&Path>) -> Result<PathBuf, ConfigError> {
-    let first = || DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
+    let is_root = files::driver::is_root();
+    let paths = || DEFAULT_PATHS.iter().map(PathBuf::from).filter(|path| path.is_absolute() || !is_root);
+    let first = || paths().find(|path| path.exists());
     path.map(Path::to_owned).or_else(first).ok_or(ConfigError::Missing)
 }
 
 /// Reads and checks a configuration with every file it names. Relative paths in it start at its folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
-    let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(unreadable(std::io::Error::other("is no regular file")));
-    }
-    let size = metadata.len();
-    if size > FILE_SIZE_MAX {
-        return Err(unreadable(std::io::Error::other(format!(
-            "has {size} bytes; expected {FILE_SIZE_MAX} at most"
-        ))));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let bytes = files::driver::read(path, FILE_SIZE_MAX, Trust::Ours)?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|cause| ConfigError::NotText { path: path.to_owned(), cause })?;
     let base = path.parent().unwrap_or(Path::new(""));
-    read(&text, base).map_err(|mut faults| {
+    read(text, base).map_err(|mut faults| {
         faults.sort_by_key(|fault| fault.line);
         ConfigError::Refused { path: path.to_owned(), faults }
     })

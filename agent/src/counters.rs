@@ -47,6 +47,8 @@ pub struct SourceCounters {
     pub logins_refused: Count,
     /// Connections that failed or ended before or after log-in.
     pub connections_lost: Count,
+    /// Connections of the mail server that ended to make room for others.
+    pub connections_evicted: Count,
     /// Counts that only a sweep found.
     pub sweep_corrections: Count,
     /// Mailboxes watched now (gauge).

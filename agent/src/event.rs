@@ -9,7 +9,7 @@ use crate::time::{Moment, Now, UnixMs};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
-/// A mailbox's place in the tracker's table. Given out once, never given to another mailbox while the process lives.
+/// A mailbox's place in the tracker's table. Given to another mailbox only long after the first was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxId(pub u32);
 
@@ -66,6 +66,10 @@ pub enum Verdict {
 pub trait Observer: Send + Sync {
     /// The mailbox of this name as the mail server spells it, if anyone subscribed to it.
     fn find(&self, name: &str) -> Option<MailboxId>;
+    /// The same of a name by which the mail server itself lists one of its users: then it is no invention.
+    fn find_listed(&self, name: &str) -> Option<MailboxId> {
+        self.find(name)
+    }
     /// Takes the news; where the verdict is [`Verdict::Ask`] the question is already on its way to a source that can answer.
     fn observe(&self, mailbox: MailboxId, source: SourceId, news: News, now: Now) -> Verdict;
 }

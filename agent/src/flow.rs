@@ -7,8 +7,8 @@
 use crate::batcher::{Batcher, Departure};
 use crate::counters::FlowCounters;
 use crate::event::{MailboxId, Notification, Rejection, SubscriptionKey};
-use crate::forwarder::answer::{Answer, Disposition, Failure, disposition};
-use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, NextBatch, Outbox, Settlement};
+use crate::forwarder::answer::{Answer, Disposition, Failure, disposition, may_hide_acceptance};
+use crate::forwarder::outbox::{self, Attempt, Group, LastBatch, NextBatch, Outbox, Settlement, Until};
 use crate::forwarder::wire::{self, Stamp};
 use crate::https::Response;
 use crate::time::{ClockOffset, Moment, Now};
@@ -248,20 +248,22 @@ impl Flow {
         self.count_batch(&answer);
         let former_trouble = self.outbox.trouble().map(str::to_owned);
         let settlement = self.outbox.settle(attempt, answer, self.token_serial(now), now);
-        self.log_trouble(former_trouble.as_deref());
+        self.log_trouble(former_trouble.as_deref(), now);
         if let Some((serial, www_authenticate)) = settlement.unauthorized.clone() {
             self.doubt_issuer(serial, outcome, now);
             let serial = (serial != 0).then_some(serial);
             self.tell_keeper(keeper::Input::Rejected { serial, www_authenticate }, now);
             self.miss_documents(now);
         }
-        self.settle(settlement, outcome_may_hide_acceptance(outcome), now);
+        self.settle(settlement, may_hide_acceptance(outcome), now);
     }
 
     /// Logs what keeps batches from being sent, when it begins, when it becomes another, and when it is over.
-    fn log_trouble(&self, former: Option<&str>) {
+    fn log_trouble(&self, former: Option<&str>, now: Now) {
         match (self.outbox.trouble(), former) {
-            (Some(cause), former) if former != Some(cause) => tracing::warn!("counts wait: relay: {cause}"),
+            (Some(cause), former) if former != Some(cause) => {
+                tracing::warn!("counts wait: relay: {cause}{}", self.waits_until(now));
+            }
             (None, Some(_)) => tracing::info!("counts are sent again"),
             _ => {}
         }
@@ -463,6 +465,11 @@ impl Flow {
         self.outbox.trouble().map(|cause| (cause, self.outbox.is_halted()))
     }
 
+    /// Until when nothing is sent because of it.
+    pub fn waits_until(&self, now: Now) -> Until {
+        Until(self.outbox.waits_until(now.moment).map(|until| now.date_of(until)))
+    }
+
     /// For how long the relay has returned no answer of any kind to what was sent, where that is longer than
     /// [`SILENCE_MAX`] and counts wait for it.
     pub fn silence(&self, now: Now) -> Option<Duration> {
@@ -478,16 +485,6 @@ impl Flow {
     /// The relay's clock minus ours, milliseconds, where an answer told it.
     pub fn clock_offset_ms(&self) -> Option<i64> {
         self.clock_offset_ms
-    }
-}
-
-/// Whether the relay may have taken the batch although the outcome does not say so: the answer was lost, or something
-/// between us and it, or inside it, failed.
-fn outcome_may_hide_acceptance(outcome: &Result<Answer, Failure>) -> bool {
-    match outcome {
-        Ok(answer) => matches!(answer.status, 200..=399 | 408 | 500..=599),
-        Err(Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_)) => false,
-        Err(Failure::Timeout(_) | Failure::Write(_) | Failure::Read(_) | Failure::Closed(_)) => true,
     }
 }
 

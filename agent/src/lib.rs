@@ -30,6 +30,7 @@ pub mod identity;
 pub mod subscription;
 pub mod https;
 pub mod listen;
+pub mod files;
 
 pub mod counters;
 pub mod event;

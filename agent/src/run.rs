@@ -5,6 +5,8 @@
 //! reads. They meet in the tracker, in the way to the relay behind its lock, and nowhere else.
 
 mod census;
+mod crowds;
+mod descriptors;
 mod endpoint;
 mod health;
 mod ledger;
@@ -13,7 +15,13 @@ mod observer;
 mod relay;
 mod socket_activation;
 mod sources;
+mod standby;
+mod state;
+mod state_place;
+mod trouble_log;
 mod watchdog;
+
+pub use state::{lock, lock_path};
 
 use crate::admin;
 use crate::config::{self, Config};
@@ -23,20 +31,26 @@ use crate::flow::{self, Flow};
 use crate::forwarder::outbox;
 use crate::forwarder::wire::Stamp;
 use crate::https;
-use crate::ledger::{Gone, Ledger, LedgerSnapshot, start};
+use crate::ledger::{Gone, Ledger, LedgerSnapshot, Reported};
+use crate::listen::Listen;
+use crate::listen::driver::Server;
 use crate::source::kind::StartError;
-use crate::store::doubt::Doubt;
+use crate::store::StoreError;
 use crate::store::notes::Notes;
-use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use crate::tracker::Tracker;
+use crowds::Crowds;
+use descriptors::Shares;
 use health::Troubles;
 use observer::DaemonObserver;
 use parking_lot::Mutex;
 use relay::RelayWay;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket_activation::ActivatedSockets;
 use sources::Sources;
+use state::State;
+use state_place::StatePlace;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +64,8 @@ use watchdog::Pulses;
 pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often a stop looks whether all is sent.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// For how long a daemon whose state was taken away says so before it ends.
+const LOST_SHOWN: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +96,9 @@ pub enum RunError {
     /// An endpoint.
     #[error(transparent)]
     Listen(#[from] crate::listen::driver::Error),
+    /// Its state is not where it was.
+    #[error("{0}")]
+    StateLost(String),
     /// More sources than have a number.
     #[error("more than 256 sources were started since the start; restart the daemon")]
     TooManySources,
@@ -105,12 +124,16 @@ struct Daemon {
     sources: tokio::sync::Mutex<Sources>,
     running_sources: Arc<sources::RunningSources>,
     observer: Arc<DaemonObserver>,
-    pulses: Arc<Pulses>,
     config: Mutex<Config>,
     closed: watch::Sender<bool>,
+    state_place: StatePlace,
+    /// What of the state is not where it was.
+    state_lost: watch::Sender<Option<String>>,
     troubles: Troubles,
+    crowds: Crowds,
     /// What the log has said of unknown mailboxes.
     census_log: census::Log,
+    trouble_log: trouble_log::TroubleLog,
     /// The sources are up: before that nobody may take the daemon for ready.
     is_started: AtomicBool,
     /// What the ledger held at its last tick: read without waiting for the disk.
@@ -130,35 +153,46 @@ pub fn run(path: &Path, config: Config) -> Result<(), RunError> {
     runtime.block_on(run_until_stopped(path, config))
 }
 
-async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> {
+async fn run_until_stopped(path: &Path, mut config: Config) -> Result<(), RunError> {
     let mut signals = Signals::listen()?;
     let clock = Clock::start();
-    let daemon = open(config, clock, ActivatedSockets::take_over()?)?;
+    let shares = share_descriptors(&mut config);
+    let mut front = Front::new(&config, clock, ActivatedSockets::take_over()?);
+    front.sources.share(shares);
+    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&front.pulses), clock, front.closed.subscribe()));
+    let (sources, observer) = (&mut front.sources, &*front.observer);
+    let opened = standby::open(&config, path, clock, sources, observer, &mut signals).await?;
+    let Some(state) = opened else { return Ok(()) };
+    let daemon = assemble(config, clock, front, state);
     let health: Arc<dyn admin::Health> = Arc::<Daemon>::clone(&daemon);
     let admin_settings = daemon.config.lock().admin.clone();
     let admin = admin::driver::start(&admin_settings, health).await?;
-    if let Some(address) = admin.as_ref().and_then(crate::listen::driver::Server::address) {
-        tracing::info!(%address, "admin endpoint");
-    }
+    daemon.listens("admin endpoint", "admin.listen", admin.as_ref());
     let endpoint_settings = daemon.config.lock().endpoint.clone();
     let host: Arc<dyn host_endpoint::Host> = Arc::<Daemon>::clone(&daemon);
     let endpoint = host_endpoint::driver::start(&endpoint_settings, host).await?;
-    if let Some(address) = endpoint.as_ref().and_then(crate::listen::driver::Server::address) {
-        tracing::info!(%address, "endpoint for relays");
-    }
+    daemon.listens("endpoint for relays", "subscriptions.listen", endpoint.as_ref());
     daemon.take_over_names().await?;
     daemon.tick().await;
     let relay = tokio::spawn(relay::drive(Arc::clone(&daemon)));
     let ledger = tokio::spawn(ledger::keep(Arc::clone(&daemon)));
-    let watchdog = tokio::spawn(watchdog::keep(Arc::clone(&daemon)));
     let wanted = daemon.config.lock().sources.clone();
     let watched = daemon.ledger.lock().watched();
     daemon.sources.lock().await.set(&wanted, &watched).await?;
     daemon.is_started.store(true, Ordering::Release);
     tell_manager(&[sd_notify::NotifyState::Ready]);
     tracing::info!(mailboxes = watched.len(), "ready");
-    while let Some(path) = signals.next(path).await {
-        daemon.reload(path).await;
+    loop {
+        tokio::select! {
+            next = signals.next(path) => match next {
+                Some(path) => daemon.reload(path).await,
+                None => break,
+            },
+            lost = daemon.until_state_lost() => {
+                tokio::time::sleep(LOST_SHOWN).await;
+                return Err(RunError::StateLost(lost));
+            }
+        }
     }
     tell_manager(&[sd_notify::NotifyState::Stopping]);
     daemon.drain().await;
@@ -170,34 +204,51 @@ async fn run_until_stopped(path: &Path, config: Config) -> Result<(), RunError> 
     Ok(())
 }
 
-/// Opens the store and puts the rooms together; nothing runs yet.
-fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc<Daemon>, RunError> {
-    let now = clock.now();
-    let store = SqliteStore::open(&config.state_dir, now.unix)?;
-    let lock = lock(&config.state_dir)?;
-    store.verify()?;
-    let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&config.state_dir)?);
-    let started_at = start(&store, &*notes, now.unix)?;
-    let tracker = Arc::new(Tracker::default());
-    let counters = Arc::new(FlowCounters::default());
+/// What works without the state: sources deliver into it whatever the disk does.
+struct Front {
+    tracker: Arc<Tracker>,
+    counters: Arc<FlowCounters>,
+    reported: Arc<Reported>,
+    observer: Arc<DaemonObserver>,
+    pulses: Arc<Pulses>,
+    sources: Sources,
+    closed: watch::Sender<bool>,
+}
+
+impl Front {
+    fn new(config: &Config, clock: Clock, activated: ActivatedSockets) -> Self {
+        let (tracker, counters) = (Arc::new(Tracker::default()), Arc::new(FlowCounters::default()));
+        // What is reported before the ledger takes names over must not be forgotten then.
+        tracker.fold_case(config.rulebook().folds_case());
+        let reported: Arc<Reported> = Arc::default();
+        let observer =
+            DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters), Arc::clone(&reported));
+        let observer = Arc::new(observer);
+        let pulses = Arc::new(Pulses::default());
+        let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
+        Self { tracker, counters, reported, observer, pulses, sources, closed: watch::Sender::new(false) }
+    }
+}
+
+/// Puts the rooms together; nothing but sources may run yet.
+fn assemble(config: Config, clock: Clock, front: Front, state: State) -> Arc<Daemon> {
+    let Front { tracker, counters, reported, observer, sources, closed, .. } = front;
+    let State { store, notes, started_at, place, lock } = state;
     let wake_relay = Arc::new(Notify::new());
     let wake = Arc::clone(&wake_relay);
     tracker.on_ready(config.relay.batch_max, move || wake.notify_one());
-    let stamp = Stamp::new(started_at);
     let flow = Flow::new(
         flow_settings(&config),
         Arc::clone(&tracker),
         Arc::clone(&counters),
-        stamp,
+        Stamp::new(started_at),
         fastrand::u64(..),
     );
-    let observer = Arc::new(DaemonObserver::new(Arc::clone(&tracker), Arc::clone(&counters)));
-    let ledger = Ledger::new(Arc::new(store), Arc::clone(&notes), Arc::clone(&tracker));
-    let pulses = Arc::new(Pulses::default());
-    let sources = Sources::new(Arc::clone(&observer), clock, activated, Arc::clone(&pulses));
-    Ok(Arc::new(Daemon {
+    let ledger = Ledger::new(store, Arc::clone(&notes), Arc::clone(&tracker));
+    let ledger = ledger.sharing(reported);
+    Arc::new(Daemon {
         clock,
-        started_at: now.unix,
+        started_at: clock.now().unix,
         tracker,
         counters,
         relay: RelayWay::new(flow, wake_relay),
@@ -207,27 +258,44 @@ fn open(config: Config, clock: Clock, activated: ActivatedSockets) -> Result<Arc
         running_sources: sources.running(),
         observer,
         sources: tokio::sync::Mutex::new(sources),
-        pulses,
         config: Mutex::new(config),
-        closed: watch::Sender::new(false),
+        closed,
+        state_place: place,
+        state_lost: watch::Sender::new(None),
         troubles: Troubles::default(),
+        crowds: Crowds::default(),
         census_log: census::Log::default(),
+        trouble_log: trouble_log::TroubleLog::default(),
         is_started: AtomicBool::new(false),
         ledger_snapshot: Mutex::default(),
         _lock: lock,
-    }))
+    })
 }
 
-/// Holds the state directory for this daemon alone, as long as the file is open.
-fn lock(state_dir: &Path) -> Result<File, RunError> {
-    let path = state_dir.join("daemon.lock");
-    let io = |cause| RunError::Io { what: path.display().to_string(), cause };
-    let file = File::options().create(true).append(true).open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::AlreadyRunning { path }),
-        Err(std::fs::TryLockError::Error(cause)) => Err(io(cause)),
-    }
+/// Has the system grant as many descriptors as it may, and shares them out: the endpoints' limits come down to what is left
+/// for them.
+fn share_descriptors(config: &mut Config) -> Shares {
+    let granted = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: granted.maximum, ..granted });
+    let limit = if raised.is_ok() { granted.maximum } else { granted.current };
+    let limit = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let connections = |listen: &Option<Listen>, most: usize| listen.as_ref().map_or(0, |_| most);
+    let (waited_for, others): (Vec<_>, Vec<_>) =
+        config.sources.iter().partition(|source| source.kind().abilities.is_waited_for);
+    let shares = Shares::of(
+        limit,
+        descriptors::Wanted {
+            relay: config.relay.concurrency,
+            admin: connections(&config.admin.listen, config.admin.connections_max),
+            endpoint: connections(&config.endpoint.listen, config.endpoint.connections_max),
+            mail_server: (waited_for.iter().map(|source| source.connections_max()).sum(), waited_for.len()),
+            connecting: others.len(),
+        },
+    );
+    tracing::debug!(limit, ?shares, "descriptors");
+    config.admin.connections_max = config.admin.connections_max.min(shares.admin).max(1);
+    config.endpoint.connections_max = config.endpoint.connections_max.min(shares.endpoint).max(1);
+    shares
 }
 
 fn flow_settings(config: &Config) -> flow::Settings {
@@ -245,11 +313,29 @@ impl Daemon {
         let _is_closed = closed.wait_for(|is_closed| *is_closed).await;
     }
 
+    /// One more listener, if it is on; `key` of the configuration says where.
+    fn listens(&self, what: &str, key: &'static str, server: Option<&Server>) {
+        let Some(server) = server else { return };
+        self.crowds.add(key, server.evicted());
+        if let Some(address) = server.address() {
+            tracing::info!(%address, "{what}");
+        }
+    }
+
+    /// What of the state was taken away, once it was.
+    async fn until_state_lost(&self) -> String {
+        let mut lost = self.state_lost.subscribe();
+        // The sender is ours: there is an answer, or none for ever.
+        let found = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+        found.unwrap_or_default()
+    }
+
     /// Reads the configuration again: limits and sources change, what did not change goes on.
     async fn reload(self: &Arc<Self>, path: &Path) {
         tell_manager(&[sd_notify::NotifyState::Reloading]);
         match config::load(path) {
-            Ok(config) => {
+            Ok(mut config) => {
+                let shares = share_descriptors(&mut config);
                 self.relay.flow().set(flow_settings(&config));
                 let wanted = config.sources.clone();
                 let before = std::mem::replace(&mut *self.config.lock(), config.clone());
@@ -259,7 +345,11 @@ impl Daemon {
                 }
                 self.tick().await;
                 let watched = self.ledger.lock().watched();
-                let set = self.sources.lock().await.set(&wanted, &watched).await;
+                let set = {
+                    let mut sources = self.sources.lock().await;
+                    sources.share(shares);
+                    sources.set(&wanted, &watched).await
+                };
                 self.troubles.reload(set.err().map(|error| error.to_string()));
                 if !is_relay_same {
                     self.set_relay(&self.ledger.lock());

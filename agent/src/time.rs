@@ -155,6 +155,11 @@ impl Now {
     pub fn after(self, wait: Duration) -> Self {
         Self { moment: self.moment.after(wait), unix: self.unix.after(wait) }
     }
+
+    /// The date of a moment to come, as far as the host's clock goes on as it does now; of a past one, now.
+    pub fn date_of(self, moment: Moment) -> UnixMs {
+        self.unix.after(moment.since(self.moment))
+    }
 }
 
 impl fmt::Display for Moment {

@@ -9,6 +9,7 @@
 pub mod record;
 pub mod assurance;
 mod register;
+mod places;
 
 use crate::event::{
     MailboxId, News, Notification, Recipient, Rejected, Rejection, SourceId, SubscriptionKey, Verdict,
@@ -16,6 +17,7 @@ use crate::event::{
 use crate::time::{Moment, Now};
 use assurance::{Census, Terms, judge};
 use parking_lot::{Mutex, MutexGuard};
+use places::Places;
 use record::{Record, Stage};
 use register::Register;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -44,6 +46,7 @@ pub struct Tracker {
     names: Register,
     chunks: Box<[OnceLock<Chunk>]>,
     enrolled: AtomicU32,
+    places: Mutex<Places>,
     ready: Mutex<VecDeque<MailboxId>>,
     later: Mutex<BTreeSet<(Moment, MailboxId)>>,
     unsaved: Mutex<VecDeque<MailboxId>>,
@@ -74,6 +77,7 @@ impl Default for Tracker {
             names: Register::default(),
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             enrolled: AtomicU32::new(0),
+            places: Mutex::default(),
             ready: Mutex::default(),
             later: Mutex::default(),
             unsaved: Mutex::default(),
@@ -91,12 +95,20 @@ impl Tracker {
         self.waker.get_or_init(|| ReadyWaker { full, wake: Box::new(wake) });
     }
 
-    /// The mailbox of this name, new where it is not known yet. Its place is never given to another.
+    /// The mailbox of this name, new where it is not known yet. Its place is given to another only after
+    /// [`Tracker::forget`], and not soon.
     pub fn enroll(&self, name: &str) -> Result<MailboxId, Full> {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
         self.names.enter(name, || {
+            if let Some(free) = self.places.lock().take() {
+                // What a source said of the former mailbox after it was forgotten.
+                if let Some(mut record) = self.record(free) {
+                    *record = Record::default();
+                }
+                return Ok(free);
+            }
             let id = MailboxId(self.enrolled.fetch_add(1, Ordering::AcqRel));
             let Some(chunk) = self.chunks.get(id.0 as usize / CHUNK) else {
                 self.enrolled.fetch_sub(1, Ordering::AcqRel);
@@ -110,6 +122,32 @@ impl Tracker {
     /// The mailbox of this name, if it was enrolled.
     pub fn find(&self, name: &str) -> Option<MailboxId> {
         self.names.find(name)
+    }
+
+    /// Forgets these mailboxes, name and count, but for those that somebody subscribes to or that are on their way to the
+    /// relay; gives those that it forgot. Sources must not watch them any more.
+    pub fn forget(&self, mailboxes: &[MailboxId], now: Moment) -> Vec<MailboxId> {
+        let is_blank = |mailbox: &MailboxId| self.record(*mailbox).is_some_and(|record| record.is_blank());
+        let forgotten: Vec<MailboxId> = mailboxes.iter().copied().filter(is_blank).collect();
+        // The names first: nobody finds a mailbox whose count is gone.
+        self.names.remove(&forgotten);
+        for mailbox in &forgotten {
+            if let Some(mut record) = self.record(*mailbox) {
+                *record = Record::default();
+            }
+            self.places.lock().leave(*mailbox, now);
+        }
+        forgotten
+    }
+
+    /// Makes places free that were left long enough ago.
+    pub fn release(&self, now: Moment) {
+        self.places.lock().release(now);
+    }
+
+    /// Mailboxes that have a name now.
+    pub fn named(&self) -> usize {
+        self.names.len()
     }
 
     /// From now on letter case tells no mailboxes apart, or does; that of a domain never does. True where that is a
@@ -180,7 +218,7 @@ impl Tracker {
         all.flat_map(of).collect()
     }
 
-    /// All names as they were first spelled, in the order in which they were enrolled. Walks the whole table.
+    /// All names as they were first spelled, by the mailboxes' places. Walks the whole table.
     pub fn names(&self) -> Vec<(MailboxId, Arc<str>)> {
         self.names.all()
     }
@@ -384,7 +422,7 @@ impl Tracker {
         if mailboxes.is_empty() { Vec::new() } else { self.names.of(mailboxes) }
     }
 
-    /// Mailboxes enrolled in this process.
+    /// Places of the table that were ever given to a mailbox.
     pub fn len(&self) -> usize {
         self.enrolled.load(Ordering::Acquire) as usize
     }

@@ -45,7 +45,7 @@ pub(super) fn measure() -> Outcome {
 /// Stores a device each for these mailboxes, as the command line does.
 pub(super) fn subscribe(folder: &Path, numbers: Range<u32>) -> Outcome {
     let now = Clock::start().now().unix;
-    let store = SqliteStore::open(&folder.join("state"), now)?;
+    let store = SqliteStore::open_or_create(&folder.join("state"), now)?;
     let all: Vec<u32> = numbers.collect();
     for piece in all.chunks(PIECE) {
         store.add(&piece.iter().map(|number| subscription(*number, now)).collect::<Vec<_>>())?;

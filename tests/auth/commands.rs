@@ -47,7 +47,7 @@ fn from_now(wait: Duration) -> UnixMs {
 
 #[test]
 fn the_auth_config_is_shown_as_the_cmdlet_does() {
-    let host = Host::new();
+    let host = Host::new().begun();
     let empty = host.json("auth config show");
     assert_eq!((&empty["CurrentCertificateThumbprint"], &empty["IsValid"]), (&().into(), &false.into()));
     let current = host.json("setup")["Thumbprint"].as_str().unwrap().to_owned();
@@ -148,7 +148,7 @@ fn an_expired_certificate_signs_nothing_and_setup_makes_another() {
         der: expired.der().to_vec(),
     };
     // No command would take it: it was current when it expired.
-    let store = SqliteStore::open(&host.path("state"), UnixMs(0)).unwrap();
+    let store = SqliteStore::open_or_create(&host.path("state"), UnixMs(0)).unwrap();
     store.add_certificate(&stored, &SecretString::from(pem("key"))).unwrap();
     let config = AuthConfig { current: Some(stored.thumbprint.clone()), ..AuthConfig::default() };
     assert!(store.replace_auth_config(&AuthConfig::default(), &config).unwrap());
@@ -167,7 +167,7 @@ fn an_expired_certificate_signs_nothing_and_setup_makes_another() {
 
 #[test]
 fn the_own_name_in_tokens_is_the_configurations_until_it_is_set() {
-    let host = Host::with("[auth]\nrealm = \"contoso.com\"\n");
+    let host = Host::with("[auth]\nrealm = \"contoso.com\"\n").begun();
     assert_eq!(host.json("auth config show")["Realm"], "contoso.com");
     let set = "auth config set --realm Fabrikam.com --service-name 00000003-0000-0FF1-CE00-000000000000";
     let told = host.json(set);
@@ -206,7 +206,7 @@ fn answering(body: &str) -> (SocketAddr, Arc<Mutex<String>>) {
 
 #[test]
 fn an_auth_server_is_added_shown_refreshed_and_removed() {
-    let host = Host::new();
+    let host = Host::new().begun();
     let (address, answer) = answering(GOOD);
     let url = format!("http://{address}/metadata/json/1?realm=fabrikam.com");
     let added = host.json(&format!("auth server add Sts --auth-metadata-url {url}"));
@@ -243,7 +243,7 @@ fn an_auth_server_is_added_shown_refreshed_and_removed() {
 
 #[test]
 fn an_auth_server_whose_document_is_none_is_not_added() {
-    let host = Host::new();
+    let host = Host::new().begun();
     let (address, answer) = answering(GOOD);
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let rows = [
@@ -270,7 +270,7 @@ fn an_auth_server_whose_document_is_none_is_not_added() {
 
 #[test]
 fn a_partner_application_is_added_listed_and_removed() {
-    let host = Host::new();
+    let host = Host::new().begun();
     let add = "auth partner add --application-id 00000002-0000-0FF1-CE00-000000000000 --realm Contoso.com";
     let added = host.json(add);
     assert_eq!(added["Name"], "00000002-0000-0ff1-ce00-000000000000@contoso.com");

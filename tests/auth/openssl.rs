@@ -89,7 +89,7 @@ fn what_openssl_made_is_imported_as_long_as_its_key_is_not_encrypted() {
     if !required("openssl") {
         return;
     }
-    let host = Host::new();
+    let host = Host::new().begun();
     let make =
         "req -x509 -newkey rsa:3072 -nodes -keyout new.key -out new.pem -subj /CN=fabrikam.com -days 90";
     openssl(&host, make);

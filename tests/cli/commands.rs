@@ -65,6 +65,9 @@ fn a_secret_that_others_can_read_ends_with_77() {
 #[test]
 fn state_that_others_can_enter_ends_with_77_and_a_damaged_store_with_74() {
     let host = Host::new();
+    host.run("proxy show").refused(78, &["there is no database", "mailbadge setup"]);
+    assert!(!host.path("state").exists(), "who only reads makes nothing");
+    assert_eq!(host.run("setup").code, 0);
     assert_eq!(host.run("proxy show").code, 0);
     fs::set_permissions(host.path("state"), Permissions::from_mode(0o755)).unwrap();
     host.run("proxy show").refused(77, &["state: mode 0755", "chmod 700"]);
@@ -109,6 +112,7 @@ fn check_says_valid_advises_and_prints_every_default() {
 #[test]
 fn the_proxy_is_enabled_shown_and_disabled_as_the_cmdlets_do() {
     let host = Host::new();
+    assert_eq!(host.run("setup").code, 0);
     host.run("proxy enable").refused(64, &["--organization"]);
     host.run("proxy enable --organization fabrikam").refused(64, &["DNS domain"]);
     host.run("proxy enable --organization fabrikam.com --uri ftp://relay.example").refused(64, &["ftp"]);
@@ -152,6 +156,7 @@ fn the_proxy_is_enabled_shown_and_disabled_as_the_cmdlets_do() {
 #[test]
 fn what_if_changes_nothing_and_disabling_asks() {
     let host = Host::new();
+    assert_eq!(host.run("setup").code, 0);
     assert_eq!(host.run("proxy enable --organization fabrikam.com").code, 0);
     let before = host.json("proxy show");
     let what_if = host.run("proxy enable --uri https://other.example --what-if");

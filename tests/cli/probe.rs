@@ -91,7 +91,7 @@ impl Relay {
 fn a_probe_before_anything_is_set_up_says_what_to_do() {
     let host = Host::new();
     for (remedy, cure) in
-        [("proxy enable", "proxy enable --organization fabrikam.com"), ("mailbadge setup", "setup")]
+        [("mailbadge setup", "setup"), ("proxy enable", "proxy enable --organization fabrikam.com")]
     {
         let ended = host.run("probe");
         assert_eq!(ended.code, 69);

@@ -184,7 +184,7 @@ impl Story {
         self.host.subscribe(std::slice::from_ref(&name));
         let folder = self.host.folder();
         let arguments = ["run", "-v", "-v", "--config", "mailbadge.toml"];
-        let mut daemon = spawn_agent(&arguments, folder, &[]).unwrap();
+        let mut daemon = spawn_agent(&arguments, folder, &[], &[]).unwrap();
         deliver(&mut store.lock());
         wait_until("it shows", LIMIT, || (badges(&self.cloud, &name) == [Some(1); 2]).then_some(()));
         let mut all = Vec::new();

@@ -1,15 +1,14 @@
 //! Whoever may connect to an HTTP socket of the agent cannot take from others what they need: descriptors, memory, an
 //! answer. Real processes; what a single connection may do is tested beside `listen/driver.rs`.
 
-use mailbadge::time::Moment;
-use mailbadge::time::driver::Clock;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 use support::cloud::Cloud;
+use support::dict_client::deliver;
 use support::host::{Host, badges};
 use support::machine;
 use support::process::{try_until, wait_until};
@@ -40,24 +39,17 @@ impl Scene {
     fn new() -> Self {
         let (cloud, mut host) = (Cloud::start(), Host::new());
         host.open_endpoint();
+        host.open_inside();
         host.configure(&cloud, &host.dovecot_source());
         host.subscribe(&["u1".to_owned()]);
         host.start();
         Self { cloud, host }
     }
 
-    /// What Dovecot's plugin says after a delivery, and how long it waited; panics where no answer comes at once.
+    /// What Dovecot's plugin says after a delivery, and how long it waited; panics where it waited for long.
     fn deliver(&self, unseen: u32) -> Duration {
-        let clock = Clock::start();
-        let mut stream = UnixStream::connect(self.host.dict_socket()).expect("the agent listens");
-        stream.set_read_timeout(Some(AT_ONCE)).expect("a socket of ours");
-        let change = format!("{{\"unseen\":{unseen},\"uidvalidity\":1,\"modseq\":{}}}", unseen + 1);
-        write!(stream, "H3\t2\t0\t\tunseen\nB1\tu1\nS1\tpriv/status/INBOX\t{change}\nC1\n")
-            .expect("the agent reads");
-        let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer).expect("an answer at once");
-        let took = clock.now().moment.since(Moment::START);
-        assert_eq!(answer, "O1\n");
+        let took = deliver(&self.host.dict_socket(), "u1", unseen);
+        assert!(took < AT_ONCE, "{took:?}");
         wait_until("the badge", LIMIT, || (badges(&self.cloud, "u1") == [Some(unseen); 2]).then_some(()));
         took
     }

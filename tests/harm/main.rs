@@ -4,5 +4,8 @@
 mod healthy;
 mod supervised;
 
+mod floods;
 mod listeners;
+mod cuts;
+mod hostile;
 mod strangers;

@@ -1,14 +1,13 @@
 //! What a stranger on the mail host can do to an agent whose sockets he may open: real processes, and what each flood
 //! costs a delivery, in answers and memory.
 
-use mailbadge::time::Moment;
-use mailbadge::time::driver::Clock;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use support::cloud::Cloud;
+use support::dict_client::deliver;
 use support::host::{Host, badges};
 use support::machine;
 use support::process::wait_until;
@@ -30,20 +29,6 @@ fn resident(pid: u32) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is there");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib * 1024
-}
-
-/// Says what Dovecot says of a delivery; returns how long the answer took.
-fn deliver(socket: &Path, unseen: u32) -> Duration {
-    let clock = Clock::start();
-    let mut dovecot = UnixStream::connect(socket).expect("somebody listens");
-    dovecot.set_read_timeout(Some(LIMIT)).expect("a limit");
-    let status = format!("{{\"unseen\":{unseen},\"uidvalidity\":1,\"modseq\":{}}}", unseen + 10);
-    let said = format!("H3\t2\t0\t\tunseen\nB1\tu1\nS1\tpriv/status/INBOX\t{status}\nC1\n");
-    dovecot.write_all(said.as_bytes()).expect("it listens");
-    let mut answer = [0; 3];
-    dovecot.read_exact(&mut answer).expect("it answers");
-    assert_eq!(&answer, b"O1\n");
-    clock.now().moment.since(Moment::START)
 }
 
 /// Opens a connection and leaves a line without its end there, or says nothing.
@@ -76,10 +61,10 @@ fn half_lines_at_the_dict_socket_cost_no_delivery_and_little_memory_and_end_in_t
     host.subscribe(&["u1".to_owned()]);
     host.start();
     let socket = host.dict_socket();
-    let before = deliver(&socket, 1);
+    let before = deliver(&socket, "u1", 1);
     let idle = resident(host.pid());
     let mut hoarders: Vec<UnixStream> = (0..HOARDERS).map(|number| hoard(&socket, number)).collect();
-    let flooded: Vec<Duration> = (2..12).map(|unseen| deliver(&socket, unseen)).collect();
+    let flooded: Vec<Duration> = (2..12).map(|unseen| deliver(&socket, "u1", unseen)).collect();
     let cost = resident(host.pid()).saturating_sub(idle);
     println!(
         "a commit took {before:?} before the flood and {flooded:?} in it; {} KiB more memory",

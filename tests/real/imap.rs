@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::EncodingKey;
 use mailbadge::counters::SourceCounters;
 use mailbadge::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
+use mailbadge::https::Authorities;
 use mailbadge::source::imap::driver::{ImapSource, check_login, start};
 use mailbadge::source::imap::{Login, Mechanism, Method, Settings, Tls, TokenFrom, TokenLogin, Watch};
 use mailbadge::source::kind::Running;
@@ -20,6 +21,7 @@ use rustls_pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -307,7 +309,8 @@ fn starttls_and_implicit_tls_reach_only_the_server_whose_certificate_is_right() 
     let check = |tls: Tls, name: &str, roots: Vec<CertificateDer<'static>>| {
         let port = if tls == Tls::Implicit { secured.implicit_port } else { server.imap().port() };
         let plain = settings(server.imap(), Watch::Auto);
-        let settings = Settings { tls, port, server_name: Some(name.into()), extra_roots: roots, ..plain };
+        let authorities = Authorities { extra: roots, is_only: false };
+        let settings = Settings { tls, port, server_name: Some(name.into()), authorities, ..plain };
         runtime.block_on(check_login(settings, "u1", Clock::start())).map_err(|error| error.to_string())
     };
     let root = || vec![secured.root.clone()];
@@ -363,6 +366,9 @@ fn an_access_token_opens_a_mailbox_by_both_mechanisms_and_an_expired_one_does_no
     let server = token_server(folder.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let path = folder.path().join("token");
+    // A token that others can read is refused.
+    let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    drop(made.expect("own folder"));
     for mechanism in [Mechanism::XOAuth2, Mechanism::OAuthBearer] {
         let from = TokenFrom::File(path.clone());
         let login = Login::Token(TokenLogin { mechanism, user: None, from });

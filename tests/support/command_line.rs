@@ -43,6 +43,17 @@ impl Host {
         host
     }
 
+    /// The same once its state was begun without a certificate: by a subscription, which is removed again.
+    #[must_use]
+    pub fn begun(self) -> Self {
+        let device = "--mailbox nobody --device-id none --app-id com.microsoft.exchange.mowa --type GCM";
+        for line in [&format!("subscription add {device}"), "subscription remove --mailbox nobody"] {
+            let ended = self.run(line);
+            assert_eq!(ended.code, 0, "{line}: {}", ended.err);
+        }
+        self
+    }
+
     /// A path in the host's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -28,6 +28,9 @@ pub struct Host {
     running: Option<Running>,
     environment: Vec<(&'static str, PathBuf)>,
     endpoint: &'static str,
+    is_open_inside: bool,
+    /// Of prlimit(1).
+    limits: Vec<String>,
     folder: TempDir,
 }
 
@@ -39,12 +42,29 @@ impl Host {
 
     /// The same where servers of this generation reach its sockets.
     pub fn beside(generation: Generation) -> Self {
-        Self { running: None, environment: Vec::new(), endpoint: "off", folder: generation.folder() }
+        Self {
+            running: None,
+            environment: Vec::new(),
+            endpoint: "off",
+            is_open_inside: false,
+            limits: Vec::new(),
+            folder: generation.folder(),
+        }
     }
 
     /// Gives the daemon, from its next start on, and commands a variable of their environment.
     pub fn set_variable(&mut self, name: &'static str, value: PathBuf) {
         self.environment.push((name, value));
+    }
+
+    /// Has the daemon, from its next start on, show this user what it has open.
+    pub fn open_inside(&mut self) {
+        self.is_open_inside = true;
+    }
+
+    /// Starts the daemon under a limit from now on: an argument of prlimit(1), as `--nofile=64`.
+    pub fn limit(&mut self, argument: &str) {
+        self.limits.push(argument.to_owned());
     }
 
     /// Where Dovecot finds the agent, as Dovecot spells it.
@@ -200,9 +220,10 @@ impl Host {
     }
 
     fn start_until(&mut self, expected: &str) {
-        let arguments = ["run", "--config", "mailbadge.toml"];
-        let mut running =
-            spawn_agent(&arguments, self.folder.path(), &self.environment).expect("cargo built it");
+        let mut arguments = vec!["run", "--config", "mailbadge.toml"];
+        arguments.extend(self.is_open_inside.then_some("--allow-core-dumps"));
+        let mut running = spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits)
+            .expect("cargo built it");
         let mut answer = String::new();
         let is_ready = try_until(PATIENCE, || {
             answer = get(&self.admin_socket(), "/readyz").unwrap_or_else(|error| error.to_string());
@@ -218,8 +239,8 @@ impl Host {
         let arguments = ["run", "--config", "mailbadge.toml"];
         let log = self.folder.path().join("agent.log");
         let before = fs::read(&log).map_or(0, |text| text.len());
-        let mut running =
-            spawn_agent(&arguments, self.folder.path(), &self.environment).expect("cargo built it");
+        let mut running = spawn_agent(&arguments, self.folder.path(), &self.environment, &self.limits)
+            .expect("cargo built it");
         let ended = try_until(PATIENCE, || running.ended());
         let refused = ended.is_some_and(|status| !status.success());
         assert!(refused, "it started, or ended well\n{}", running.log());
@@ -258,6 +279,18 @@ impl Host {
         running.kill().expect("its pid is ours");
     }
 
+    /// Waits until the daemon ends by itself, and not well; gives what it said. Panics where it goes on.
+    pub fn ends_by_itself(&mut self) -> String {
+        let mut running = self.running.take().expect("it runs");
+        let ended = try_until(PATIENCE, || running.ended());
+        assert!(
+            ended.is_some_and(|status| !status.success()),
+            "it goes on, or ended well\n{}",
+            running.log()
+        );
+        running.log()
+    }
+
     /// Ends the daemon in good order; panics where it does not end by itself.
     pub fn stop(&mut self) {
         let mut running = self.running.take().expect("it runs");
@@ -293,6 +326,12 @@ pub fn device_id(mailbox: &str) -> String {
         let _ = write!(digits, "{byte:02x}");
     }
     format!("{digits:0>64}")
+}
+
+/// Writes a file of this user's alone.
+pub fn write_private(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("own folder");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("own file");
 }
 
 /// What the mailbox's devices show.

@@ -165,27 +165,37 @@ pub fn program() -> PathBuf {
     found.unwrap_or_else(|| panic!("no `{name}` beside {}: build it with cargo", test.display()))
 }
 
-/// Starts the agent with these arguments and further variables in its environment, its output in `folder/agent.log`.
+/// Starts the agent with these arguments and further variables in its environment, under these limits (arguments of
+/// prlimit(1)), its output in `folder/agent.log`.
 pub fn spawn_agent(
     arguments: &[&str],
     folder: &Path,
     environment: &[(&str, PathBuf)],
+    limits: &[String],
 ) -> io::Result<Running> {
-    spawn("agent", arguments, folder, environment)
+    let mut command = Command::new("prlimit");
+    command.args(limits).arg(program());
+    spawn(
+        if limits.is_empty() { Command::new(program()) } else { command },
+        "agent",
+        arguments,
+        folder,
+        environment,
+    )
 }
 
 /// Starts the simulator with these arguments, its output in `folder/simulator.log`.
 pub fn spawn_simulator(arguments: &[&str], folder: &Path) -> io::Result<Running> {
-    spawn("simulator", arguments, folder, &[])
+    spawn(Command::new(program()), "simulator", arguments, folder, &[])
 }
 
 fn spawn(
+    mut command: Command,
     role: &str,
     arguments: &[&str],
     folder: &Path,
     environment: &[(&str, PathBuf)],
 ) -> io::Result<Running> {
-    let mut command = Command::new(program());
     command.arg(role).args(arguments).current_dir(folder);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     Running::start(role, command, &folder.join(format!("{role}.log")))

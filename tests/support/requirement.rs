@@ -34,6 +34,11 @@ pub fn required_if(name: &str, program: &str, is_there: bool) -> bool {
     false
 }
 
+/// Whether tests take as long as they like: `MAILBADGE_LONG` is set.
+pub fn is_long() -> bool {
+    env::var_os("MAILBADGE_LONG").is_some()
+}
+
 fn is_listed(list: &str, program: &str) -> bool {
     list.split(',').any(|name| name.trim() == program)
 }

@@ -28,6 +28,11 @@ impl Tmpfs {
 
     /// Writes until nothing more can be written.
     pub fn fill(&self) {
+        self.fill_but(0);
+    }
+
+    /// The same, but leaves room for so many bytes, give or take a piece.
+    pub fn fill_but(&self, left: usize) {
         let mut file = File::create(self.filler()).expect("it is not full yet");
         let full = loop {
             if let Err(error) = file.write_all(&[0; PIECE]) {
@@ -35,6 +40,8 @@ impl Tmpfs {
             }
         };
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        let length = file.metadata().expect("it is open").len();
+        file.set_len(length.saturating_sub(left as u64)).expect("it can become shorter");
     }
 
     /// Room again.

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 /// Rooms that know few others, with those that they may know besides the vocabulary.
 const FEW: &[(&str, &[&str])] = &[
-    ("source", &["https"]),
+    ("source", &["files", "https"]),
     ("tracker", &[]),
-    ("store", &["identity", "subscription"]),
+    ("store", &["files", "identity", "subscription"]),
     ("identity", &["https"]),
     ("subscription", &[]),
     ("endpoint", &["listen"]),

@@ -7,7 +7,6 @@
 
 use mailbadge::source::imap::Watch;
 use mailbadge::time::driver::Clock;
-use std::env;
 use std::time::Duration;
 use support::dovecot::{Dovecot, Options};
 use support::generation::Generation;
@@ -42,7 +41,7 @@ const ASLEEP_MAX: Duration = Duration::from_millis(400);
 
 fn a_sleeping_session_reports_a_delivery_without_the_servers_half_second(generation: Generation) {
     let _alone = machine::alone();
-    let users = if env::var_os("MAILBADGE_LONG").is_some() { 1000 } else { 8 };
+    let users = if support::is_long() { 1000 } else { 8 };
     let extra = HIBERNATING.to_owned();
     let server = Dovecot::start(Options { generation, users, extra, ..Options::default() });
     let watching = Watching::start(settings(server.imap(), Watch::Idle, 200), users);

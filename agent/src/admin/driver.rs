@@ -1,10 +1,11 @@
 //! The admin endpoint's paths. They answer from [`Health`] and change nothing.
 
-use super::{Health, Settings, mailbox, metrics};
+use super::{Health, Settings, host, mailbox, metrics};
 use crate::listen::driver::{Error, ListenOptions, Server, serve};
 use crate::listen::limits::Limits;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -30,15 +31,30 @@ fn routes(health: Arc<dyn Health>) -> Router {
         .route("/status", get(status))
         .route("/mailbox", get(mailbox::answer))
         .with_state(health)
+        .layer(middleware::from_fn(for_us))
 }
 
-/// 200, or 503 with a reason a line.
-async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
-    let reasons = health.unready();
-    if reasons.is_empty() {
-        return "ok\n".into_response();
+/// Refuses what was sent to another name (RFC 9110 §15.5.20).
+async fn for_us(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(axum::http::HeaderValue::as_bytes);
+    if host::is_ours(host) {
+        return next.run(request).await;
     }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n").into_response()
+    let text = "this endpoint answers to its address and to localhost alone\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// 200, or 503 with a reason a line; notices behind either.
+async fn readyz(State(health): State<Arc<dyn Health>>) -> Response {
+    let (reasons, notices) = (health.unready(), health.notices());
+    let notices = notices.into_iter().map(|notice| format!("notice: {notice}"));
+    let (status, head) = if reasons.is_empty() {
+        (StatusCode::OK, vec!["ok".to_owned()])
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, reasons)
+    };
+    let lines: Vec<String> = head.into_iter().chain(notices).collect();
+    (status, lines.join("\n") + "\n").into_response()
 }
 
 async fn metrics(State(health): State<Arc<dyn Health>>) -> Response {
@@ -65,6 +81,10 @@ mod tests {
     struct Ill(Vec<String>);
 
     impl Health for Ill {
+        fn notices(&self) -> Vec<String> {
+            vec!["dovecot: many connections".to_owned(); self.0.len()]
+        }
+
         fn status(&self) -> Status {
             Status { version: "1.2.3".to_owned(), unready: self.0.clone(), ..Status::default() }
         }
@@ -137,7 +157,8 @@ mod tests {
         let admin = start(&loopback(), Arc::new(ill)).await.unwrap().unwrap();
         let answer = ask(TcpStream::connect(admin.address().unwrap()).await.unwrap(), "/readyz").await;
         assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
-        assert!(answer.ends_with("relay halted: 401\nno certificate\n"), "{answer}");
+        let notice = "notice: dovecot: many connections\n".repeat(2);
+        assert!(answer.ends_with(&format!("relay halted: 401\nno certificate\n{notice}")), "{answer}");
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! count nobody knows; `/metrics` never names one.
 
 pub mod driver;
+mod host;
 mod mailbox;
 mod metrics;
 
@@ -32,6 +33,10 @@ pub trait Health: Send + Sync {
     fn status(&self) -> Status;
     /// Why this daemon is not ready, a sentence each; empty when it is: `/readyz`.
     fn unready(&self) -> Vec<String>;
+    /// What a person should hear of although the daemon is ready, a sentence each.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// The numbers of `/metrics`.
     fn figures(&self) -> Figures;
     /// What is known of one mailbox: `/mailbox?name=M`; `None` where nobody subscribed to it.
@@ -49,6 +54,12 @@ pub struct Status {
     pub started_at: UnixMs,
     /// What [`Health::unready`] says; empty when the daemon is ready.
     pub unready: Vec<String>,
+    /// What [`Health::notices`] says.
+    #[serde(default)]
+    pub notices: Vec<String>,
+    /// The state directory cannot be used now: mail servers are answered, and nothing below but the sources is known.
+    #[serde(default)]
+    pub is_standby: bool,
     /// The mailboxes and their devices.
     pub mailboxes: MailboxesStatus,
     /// One per configured source, in the order of the configuration.

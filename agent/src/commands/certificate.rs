@@ -6,8 +6,9 @@ mod signing;
 
 pub use signing::{Signing, certificate, current, keep, kept, signing};
 
-use super::{Context, Exit, Failure, driver};
+use super::{Context, Exit, Failure};
 use crate::config::{Config, is_dns_domain};
+use crate::files::driver::replace;
 use crate::identity::auth_config::Role;
 use crate::identity::certificate::{Certificate, Thumbprint};
 use crate::identity::issue;
@@ -17,6 +18,8 @@ use serde_json::json;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
+/// Permissions of an exported certificate: everybody may read it.
+pub(super) const EXPORT_MODE: u32 = 0o644;
 /// A friendly name has so many characters at most.
 const FRIENDLY_NAME_CHARS_MAX: usize = 100;
 
@@ -146,7 +149,7 @@ fn sound_name(name: &str) -> Result<&str, Failure> {
 }
 
 fn show(certificate: &Certificate, store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
-    let output = CertificateOutput::of(certificate, &store.auth_config()?, store, context.now());
+    let output = CertificateOutput::of(certificate, &store.auth_config()?, store, context.now())?;
     if context.screen.is_json {
         return Ok(context.screen.json(&output)?);
     }
@@ -158,7 +161,7 @@ fn list(store: &dyn Store, context: &mut Context) -> Result<(), Failure> {
     let mut all = Vec::new();
     for stored in store.certificates()? {
         let certificate = Certificate::from_der(&stored.der, &stored.friendly_name)?;
-        all.push(CertificateOutput::of(&certificate, &config, store, context.now()));
+        all.push(CertificateOutput::of(&certificate, &config, store, context.now())?);
     }
     if context.screen.is_json {
         return Ok(context.screen.json(&all)?);
@@ -225,8 +228,7 @@ fn export(
         }
         return Ok(context.screen.bytes(&bytes)?);
     };
-    let failed = |cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    driver::write(&path, &bytes).map_err(failed)?;
+    replace(&path, &bytes, EXPORT_MODE)?;
     let thumbprint = certificate.thumbprint().to_string();
     let text = format!("Exported {thumbprint} to {}", path.display());
     tell(context, &text, &json!({ "Thumbprint": thumbprint, "Exported": path }))

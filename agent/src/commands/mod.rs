@@ -14,6 +14,8 @@ pub mod status;
 pub mod probe;
 pub mod doctor;
 pub mod token;
+pub mod backup;
+pub mod restore;
 mod relay;
 mod change;
 pub mod log;
@@ -23,8 +25,9 @@ mod driver;
 pub use screen::Screen;
 
 use crate::config::{self, Config, ConfigError};
+use crate::files::FileError;
 use crate::identity;
-use crate::store::{PermissionError, SqliteStore, StoreError};
+use crate::store::{SqliteStore, StoreError};
 use crate::time::UnixMs;
 use crate::time::driver::Clock;
 use std::io;
@@ -68,6 +71,12 @@ impl Failure {
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// Whether what is stored is damaged, which no result may pass over.
+    pub fn is_damage(&self) -> bool {
+        let cause = self.error.as_ref().and_then(|error| error.downcast_ref::<StoreError>());
+        cause.is_some_and(StoreError::is_damage)
+    }
+
     /// A failure whose text has been printed.
     pub fn told(exit: Exit) -> Self {
         Self { exit, error: None }
@@ -88,16 +97,17 @@ impl From<StoreError> for Failure {
             StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
-            StoreError::Newer { .. } => Exit::Config,
-            StoreError::NoCertificate { .. } => Exit::Usage,
+            StoreError::OlderDaemon { .. } => Exit::Unavailable,
+            StoreError::Newer { .. } | StoreError::Missing { .. } => Exit::Config,
+            StoreError::NoCertificate { .. } | StoreError::Occupied { .. } => Exit::Usage,
             _ => Exit::Io,
         };
         Self { exit, error: Some(error.into()) }
     }
 }
 
-impl From<PermissionError> for Failure {
-    fn from(error: PermissionError) -> Self {
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
         StoreError::from(error).into()
     }
 }
@@ -138,7 +148,15 @@ impl Context {
 
     /// The store of that configuration.
     pub fn open_store(&self, config: &Config) -> Result<SqliteStore, Failure> {
-        Ok(SqliteStore::open(&config.state_dir, self.now())?)
+        Ok(SqliteStore::open(&config.state_dir)?)
+    }
+
+    /// The same, made where there is none: for the commands with which a host begins.
+    pub fn open_or_create_store(&self, config: &Config) -> Result<SqliteStore, Failure> {
+        if !SqliteStore::exists(&config.state_dir) {
+            status::refuse_beside_daemon(config)?;
+        }
+        Ok(SqliteStore::open_or_create(&config.state_dir, self.now())?)
     }
 
     /// The wall clock.

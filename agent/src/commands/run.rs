@@ -1,15 +1,22 @@
 //! `mailbadge run`: the daemon, in the foreground.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, driver};
 use crate::config;
 use crate::run::RunError;
 
 /// Watches mailboxes and forwards counts until it is told to stop (SIGTERM, Ctrl-C); SIGHUP reads the configuration anew.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Lets the system write core dumps, and other processes of the same user look inside; keys and tokens are in there.
+    #[arg(long)]
+    allow_core_dumps: bool,
+}
 
 /// Runs the command.
-pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
+pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
+    if !args.allow_core_dumps {
+        driver::forbid_core_dumps()?;
+    }
     let path = context.config_path()?;
     let config = config::load(&path)?;
     for advice in config::check(&config) {
@@ -18,7 +25,8 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
     crate::run::run(&path, config).map_err(failure)
 }
 
-fn failure(error: RunError) -> Failure {
+/// A daemon's error as a command's.
+pub(super) fn failure(error: RunError) -> Failure {
     let exit = match error {
         RunError::Store(error) => return error.into(),
         RunError::AlreadyRunning { .. } => Exit::Unavailable,

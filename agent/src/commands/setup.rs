@@ -3,9 +3,10 @@
 //! Idempotent: a second run reuses what fits and says so. The recipe is `identity`'s.
 
 use super::auth::config::{refused, replace};
-use super::certificate::{Signing, keep, kept};
+use super::certificate::{EXPORT_MODE, Signing, keep, kept};
 use super::{Context, Exit, Failure, driver};
 use crate::config::is_dns_domain;
+use crate::files::driver::replace as replace_file;
 use crate::https::url::Url;
 use crate::identity::partner::AuthServer;
 use crate::identity::{auth_config, issue};
@@ -38,6 +39,7 @@ struct Outcome {
     thumbprint: String,
     certificate: &'static str,
     exported: PathBuf,
+    sha256: String,
     auth_server: &'static str,
     auth_metadata_url: String,
 }
@@ -52,7 +54,7 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, text));
     }
     let metadata_url = metadata_url(args.auth_metadata_url.as_deref(), &organization)?;
-    let store = context.open_store(&config)?;
+    let store = context.open_or_create_store(&config)?;
     let found = reusable(&store, context)?;
     let is_new = found.is_none();
     if is_new && !context.screen.is_json {
@@ -65,11 +67,13 @@ pub fn run(args: &Args, context: &mut Context) -> Result<(), Failure> {
     replace(&store, &before, &after)?;
     say(context, &format!("Configured Certificate Thumbprint is: {thumbprint}"))?;
     say(context, "Exporting certificate...")?;
-    let exported = export(&args.export_dir, signing.certificate.der())?;
+    let (exported, sha256) =
+        (export(&args.export_dir, signing.certificate.der())?, signing.certificate.sha256());
+    say(context, &format!("Exported {}, SHA-256 {sha256}", exported.display()))?;
     let (auth_server, auth_metadata_url) = auth_server(&store, metadata_url, context)?;
     let certificate = if is_new { "Created" } else { "Reused" };
     if context.screen.is_json {
-        let outcome = Outcome { thumbprint, certificate, exported, auth_server, auth_metadata_url };
+        let outcome = Outcome { thumbprint, certificate, exported, sha256, auth_server, auth_metadata_url };
         return Ok(context.screen.json(&outcome)?);
     }
     Ok(context.screen.line("Complete.")?)
@@ -97,8 +101,9 @@ fn create(store: &dyn Store, organization: &str, context: &Context) -> Result<Si
 
 fn export(dir: &Path, der: &[u8]) -> Result<PathBuf, Failure> {
     let path = dir.join(EXPORT_NAME);
-    let written = driver::make_folder(dir).and_then(|()| driver::write(&path, der));
-    written.map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", path.display())))?;
+    driver::make_folder(dir)
+        .map_err(|cause| Failure::new(Exit::Io, format!("{}: {cause}", dir.display())))?;
+    replace_file(&path, der, EXPORT_MODE)?;
     Ok(path)
 }
 

@@ -1,7 +1,8 @@
 //! `mailbadge status`: asks the running daemon and shows one screen.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, Screen};
 use crate::admin::{MailboxStatus, SourceStatus, Status, some_of};
+use crate::config::Config;
 use crate::listen::Listen;
 use crate::time::UnixMs;
 use std::io::{self, Read, Write};
@@ -38,6 +39,19 @@ pub fn run(_: &Args, context: &mut Context) -> Result<(), Failure> {
 pub(super) fn ask_status(listen: &Listen) -> Result<Status, Failure> {
     let status = ask(listen, "/status")?.ok_or_else(|| not_ours(listen))?;
     serde_json::from_slice(&status).map_err(|_| not_ours(listen))
+}
+
+/// Refuses where a daemon of this configuration runs, with a database that is not at its place any more.
+pub(super) fn refuse_beside_daemon(config: &Config) -> Result<(), Failure> {
+    let running = config.admin.listen.as_ref().and_then(|listen| ask_status(listen).ok());
+    let Some(running) = running else { return Ok(()) };
+    let text = format!(
+        "{}: there is no database, but mailbadge runs (pid {}) with another one; put that back in its place, or stop \
+         mailbadge first",
+        config.state_dir.display(),
+        running.pid
+    );
+    Err(Failure::new(Exit::Unavailable, text))
 }
 
 /// What the running daemon knows of one mailbox; `None` where nobody subscribed to it.
@@ -122,6 +136,27 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     for reason in &status.unready {
         screen.line(format!("  {reason}"))?;
     }
+    for notice in &status.notices {
+        screen.line(format!("  notice: {notice}"))?;
+    }
+    if !status.is_standby {
+        tell_state(status, now, screen)?;
+    }
+    screen.line("")?;
+    let rows: Vec<_> = status.sources.iter().map(source).collect();
+    screen
+        .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
+    for SourceStatus { name, trouble, limit, .. } in &status.sources {
+        for text in trouble.iter().chain(limit) {
+            let line = format!("{name}: {}", screen.warning(text));
+            screen.line(line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the daemon knows of its state directory, where it could open it.
+fn tell_state(status: &Status, now: UnixMs, screen: &mut Screen) -> io::Result<()> {
     screen.line("")?;
     screen.fields(&[
         ("Mailboxes", mailboxes(status)),
@@ -137,16 +172,6 @@ fn tell(status: &Status, context: &mut Context) -> Result<(), Failure> {
     for warning in status.certificate.iter().flat_map(|it| &it.warnings) {
         let line = format!("  {}", screen.warning(warning));
         screen.line(line)?;
-    }
-    screen.line("")?;
-    let rows: Vec<_> = status.sources.iter().map(source).collect();
-    screen
-        .table(&["SOURCE", "KIND", "WATCHED", "WAITING", "READINGS", "HINTS", "LOG-INS", "REFUSED"], &rows)?;
-    for SourceStatus { name, trouble, limit, .. } in &status.sources {
-        for text in trouble.iter().chain(limit) {
-            let line = format!("{name}: {}", screen.warning(text));
-            screen.line(line)?;
-        }
     }
     Ok(())
 }

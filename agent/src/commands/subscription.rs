@@ -97,11 +97,17 @@ impl Add {
 /// Runs the command.
 pub fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let config = context.load_config()?;
-    let store = context.open_store(&config)?;
     match args.command {
-        SubscriptionCommand::Add(add) => self::add(&add, &store, &config, context),
-        SubscriptionCommand::List { mailbox } => list(kept(&store, mailbox.as_deref(), &config)?, context),
+        SubscriptionCommand::Add(add) => {
+            let store = context.open_or_create_store(&config)?;
+            self::add(&add, &store, &config, context)
+        }
+        SubscriptionCommand::List { mailbox } => {
+            let store = context.open_store(&config)?;
+            list(kept(&store, mailbox.as_deref(), &config)?, context)
+        }
         SubscriptionCommand::Remove { mailbox, subscription_id } => {
+            let store = context.open_store(&config)?;
             let kept = kept(&store, Some(&mailbox), &config)?;
             remove(&store, &kept, &mailbox, subscription_id.as_deref(), context)
         }

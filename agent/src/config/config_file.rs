@@ -6,11 +6,13 @@
 use super::Advice;
 use super::value::Spelling;
 use super::{Fault, Setting};
+use crate::files::driver::{Trust, read};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
 
 /// What one file says, with everything that is wrong with it.
 #[derive(Debug)]
@@ -223,6 +225,22 @@ impl<'d> Section<'_, 'd> {
         if let Some(fault) = self.file.faults.last_mut() {
             fault.is_permission = true;
         }
+    }
+
+    /// The whole of the file that a key names; `None`, with a fault, where it cannot be read or may not be trusted.
+    pub(super) fn read_file(
+        &mut self,
+        key: &'static str,
+        path: &Path,
+        size_max: u64,
+        trust: Trust,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        match read(path, size_max, trust) {
+            Ok(bytes) => return Some(bytes),
+            Err(error) if error.is_forbidden() => self.forbid(key, error.to_string()),
+            Err(error) => self.refuse(key, error.to_string()),
+        }
+        None
     }
 
     /// Under which name its keys are shown, those read before included.

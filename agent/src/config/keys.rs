@@ -2,14 +2,18 @@
 
 use super::config_file::Section;
 use super::secret;
-use super::sections::ca_file;
+use super::sections::authorities;
 use super::value::Spelling;
-use crate::source::keys::{CaFile, Keys, ListenAddress, Take};
-use crate::store::owner_only;
+use crate::files::driver::Trust;
+use crate::https::Authorities;
+use crate::source::keys::{Keys, ListenAddress, Take};
 use secrecy::SecretString;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// A file that is read anew when it is needed, such as one with an access token.
+const PRIVATE_SIZE_MAX: u64 = 64 * 1024;
 
 impl Keys for Section<'_, '_> {
     fn take(&mut self, key: &'static str, default: Option<&str>, expected: &str, take: Take<'_>) {
@@ -69,16 +73,11 @@ impl Keys for Section<'_, '_> {
     }
 
     fn is_private(&mut self, key: &'static str, path: &Path) -> bool {
-        match owner_only(path) {
-            Err(error) if error.is_forbidden() => self.forbid(key, error.to_string()),
-            Err(error) => self.refuse(key, error.to_string()),
-            Ok(()) => return true,
-        }
-        false
+        self.read_file(key, path, PRIVATE_SIZE_MAX, Trust::Secret).is_some()
     }
 
-    fn ca_file(&mut self) -> Option<CaFile> {
-        ca_file(self).map(|(pem, der)| CaFile { pem, der })
+    fn authorities(&mut self) -> Authorities {
+        authorities(self)
     }
 
     fn refuse(&mut self, key: &'static str, what: String) {

@@ -2,14 +2,12 @@
 //! mark of byte order before it are not the secret's; every other character is.
 
 use super::config_file::Section;
-use crate::source::keys::Keys;
+use crate::files::driver::Trust;
 use secrecy::SecretString;
-use std::fs;
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// A file with a secret holds one line.
-const SIZE_MAX: u64 = 4096;
+pub(super) const SECRET_SIZE_MAX: u64 = 4096;
 
 /// The first line of the file that `key` names; `what` it is, for faults. It must be there.
 pub(super) fn first_line_of(section: &mut Section, key: &'static str, what: &str) -> Option<SecretString> {
@@ -17,25 +15,15 @@ pub(super) fn first_line_of(section: &mut Section, key: &'static str, what: &str
         section.refuse(key, format!("is missing; expected a file with the {what}, mode 0600"));
     }
     let path = section.path(key)?;
-    if !section.is_private(key, &path) {
-        return None;
-    }
-    first_line(&path, what).map_err(|fault| section.refuse(key, fault)).ok()
+    let bytes = section.read_file(key, &path, SECRET_SIZE_MAX, Trust::Secret)?;
+    first_line(&path, &bytes, what).map_err(|fault| section.refuse(key, fault)).ok()
 }
 
-fn first_line(path: &Path, what: &str) -> Result<SecretString, String> {
+fn first_line(path: &Path, bytes: &[u8], what: &str) -> Result<SecretString, String> {
     let shown = path.display();
-    let metadata = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?;
-    if !metadata.is_file() {
-        // A named pipe would be waited for.
-        return Err(format!("{shown}: is no regular file; expected one with the {what} in its first line"));
-    }
-    let size = metadata.len();
-    if size > SIZE_MAX {
-        return Err(format!("{shown}: has {size} bytes; expected one line with the {what}"));
-    }
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(|cause| format!("{shown}: {cause}"))?);
-    match secret_of(&text) {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| format!("{shown}: is no text in UTF-8; expected the {what}"))?;
+    match secret_of(text) {
         Some(line) => Ok(SecretString::from(line)),
         None => Err(format!("{shown}: is empty; expected one line with the {what}")),
     }
@@ -69,21 +57,6 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(secret_of(text), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let pipe = folder.path().join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
-            .unwrap();
-        for path in [pipe.as_path(), folder.path()] {
-            let fault = first_line(path, "password").unwrap_err();
-            assert!(
-                fault.ends_with("is no regular file; expected one with the password in its first line"),
-                "{fault}"
-            );
         }
     }
 

@@ -3,12 +3,13 @@
 use super::config_file::{ConfigFile, Section};
 use super::value::Spelling;
 use super::{Auth, Config, Relay, sources};
+use crate::files::driver::Trust;
+use crate::https::Authorities;
 use crate::identity::certificate::Certificate;
 use crate::source::keys::ListenAddress;
 use crate::{admin, endpoint, listen, subscription};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -85,7 +86,7 @@ fn auth(mut section: Section, organization: &str) -> Auth {
 
 fn relay(mut section: Section) -> Relay {
     let relay = Relay {
-        ca_pem: ca_file(&mut section).map(|(pem, _)| pem),
+        authorities: authorities(&mut section),
         batch_max: section.number("batch-max", 256, 1..=10_000) as usize,
         max_hold: section.duration("max-hold", "1s", Duration::ZERO..=Duration::from_mins(1)),
         concurrency: section.number("concurrency", 4, 1..=64) as usize,
@@ -95,18 +96,26 @@ fn relay(mut section: Section) -> Relay {
     relay
 }
 
-/// The key `ca-file`: the certificates in the file that can be read, at least one, as PEM and DER. What cannot be read
-/// is noticed.
-pub(super) fn ca_file(section: &mut Section) -> Option<(Vec<u8>, Vec<CertificateDer<'static>>)> {
+/// The key `ca-file`: the certificates in the file that can be read, at least one; what cannot be read is noticed. And
+/// `ca-only`: whether they alone are trusted.
+pub(super) fn authorities(section: &mut Section) -> Authorities {
+    let extra = ca_file(section).unwrap_or_default();
+    let is_only = section.yes_or_no("ca-only", false);
+    if is_only && section.table("ca-file").is_none() {
+        section.refuse("ca-only", "stands without ca-file: then nobody would be trusted");
+    }
+    Authorities { extra, is_only }
+}
+
+fn ca_file(section: &mut Section) -> Option<Vec<CertificateDer<'static>>> {
     let path = section.path("ca-file")?;
-    match certificates(&path) {
+    let bytes = section.read_file("ca-file", &path, CA_FILE_SIZE_MAX, Trust::Ours)?;
+    match certificates(&path, &bytes) {
         Ok((found, odd)) => {
             for what in odd {
                 section.notice("ca-file", what);
             }
-            let pem: String = found.iter().map(Certificate::pem).collect();
-            let der = found.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
-            Some((pem.into_bytes(), der))
+            Some(found.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect())
         }
         Err(what) => {
             section.refuse("ca-file", what);
@@ -116,15 +125,10 @@ pub(super) fn ca_file(section: &mut Section) -> Option<(Vec<u8>, Vec<Certificate
 }
 
 /// Those that can be read, and of each other one what is wrong with it.
-fn certificates(path: &Path) -> Result<(Vec<Certificate>, Vec<String>), String> {
+fn certificates(path: &Path, bytes: &[u8]) -> Result<(Vec<Certificate>, Vec<String>), String> {
     let shown = path.display();
-    let size = fs::metadata(path).map_err(|cause| format!("{shown}: {cause}"))?.len();
-    if size > CA_FILE_SIZE_MAX {
-        return Err(format!("{shown}: has {size} bytes; expected certificates in PEM"));
-    }
-    let bytes = fs::read(path).map_err(|cause| format!("{shown}: {cause}"))?;
     let (mut found, mut odd) = (Vec::new(), Vec::new());
-    for (index, read) in Certificate::each_of_pem(&String::from_utf8_lossy(&bytes), "").enumerate() {
+    for (index, read) in Certificate::each_of_pem(&String::from_utf8_lossy(bytes), "").enumerate() {
         match read.map_err(|error| error.to_string()).and_then(trusted) {
             Ok(certificate) => found.push(certificate),
             Err(why) => odd.push(format!("{shown}: certificate {} is left out: {why}", index + 1)),

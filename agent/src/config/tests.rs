@@ -1,6 +1,7 @@
 //! The annotated file lists what there is; each bad file in `fixtures/config/bad` is refused as its `expected` says.
 
 use super::*;
+use crate::identity::certificate::Certificate;
 use crate::source::registry::KINDS;
 use crate::source::{doveadm as doveadm_source, dovecot, imap as imap_source, maildir};
 use std::collections::BTreeSet;
@@ -136,6 +137,7 @@ fn values_reach_the_rooms() {
         state-dir = "state"
         [relay]
         ca-file = "ca.pem"
+        ca-only = true
         max-hold = "250ms"
         [[source]]
         kind = "dovecot"
@@ -168,7 +170,7 @@ fn values_reach_the_rooms() {
     assert_eq!((config.organization.as_str(), config.auth.realm.as_str()), ("fabrikam.com", "fabrikam.com"));
     assert_eq!(config.state_dir, dir.path().join("state"));
     assert_eq!(config.relay.max_hold, Duration::from_millis(250));
-    assert!(config.relay.ca_pem.is_some());
+    assert!(config.relay.authorities.extra.len() == 1 && config.relay.authorities.is_only);
     assert_eq!(config.admin.listen, None);
     let [dovecot, maildir, doveadm, imap] = config.sources.as_slice() else { panic!("{:?}", config.sources) };
     let dovecot = dovecot.settings::<dovecot::Settings>().unwrap();
@@ -178,7 +180,9 @@ fn values_reach_the_rooms() {
     assert_eq!(doveadm.url.to_string(), "https://mail.fabrikam.com:8080/doveadm/v1");
     assert_eq!((doveadm.sweep_interval, doveadm.timeout), (Duration::from_hours(1), Duration::from_secs(30)));
     assert!(
-        matches!(doveadm.credential, doveadm_source::Credential::Password(_)) && doveadm.ca_pem.is_some()
+        matches!(doveadm.credential, doveadm_source::Credential::Password(_))
+            && doveadm.authorities.extra.len() == 1
+            && !doveadm.authorities.is_only
     );
     assert_eq!(dovecot.names.mailbox("u1"), "u1@fabrikam.com");
     assert_eq!(maildir.names.server("U1"), "u1@other.org");
@@ -237,8 +241,8 @@ fn every_root_that_can_be_read_counts_and_an_odd_one_between_is_named() {
     let text = "organization = \"a.b\"\n[relay]\nca-file = \"bundle.pem\"\n";
     fs::write(dir.path().join("bundle.pem"), bundle).unwrap();
     let config = read(text, dir.path()).unwrap();
-    let pem = String::from_utf8(config.relay.ca_pem.clone().unwrap()).unwrap();
-    assert_eq!(pem, good.repeat(2));
+    let [first, second] = config.relay.authorities.extra.as_slice() else { panic!("two of three") };
+    assert!(first == second && good.contains(&Certificate::from_der(first, "").unwrap().pem()));
     let advice = check(&config).remove(0);
     assert_eq!(advice.key, "relay.ca-file");
     assert!(

@@ -247,5 +247,21 @@ impl Fault {
     }
 }
 
+/// Whether the relay may have taken the batch although the outcome does not say so: the answer was lost, or something
+/// between us and it, or inside it, failed.
+pub fn may_hide_acceptance(outcome: &Result<Answer, Failure>) -> bool {
+    match outcome {
+        Ok(answer) => matches!(answer.status, 200..=399 | 408 | 500..=599),
+        Err(Failure::Dns(_) | Failure::Connect(_) | Failure::Tls(_)) => false,
+        Err(
+            Failure::Timeout(_)
+            | Failure::Write(_)
+            | Failure::Read(_)
+            | Failure::Flooded(_)
+            | Failure::Closed(_),
+        ) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::answer::Disposition;
 use crate::event::{MailboxId, Notification, Rejected};
 use crate::time::{Moment, Now, UnixMs};
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -112,6 +113,15 @@ struct Pause {
     until: Moment,
     is_halt: bool,
     cause: String,
+}
+
+/// How a wait is put behind its reason: `; nothing is sent until 2026-11-28T14:05:00Z`.
+pub struct Until(pub Option<UnixMs>);
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |until| write!(f, "; nothing is sent until {until}"))
+    }
 }
 
 /// The batches under way.
@@ -340,6 +350,11 @@ impl Outbox {
     /// Why nothing, or only one batch at a time, leaves; `None` when all is well.
     pub fn trouble(&self) -> Option<&str> {
         self.pause.as_ref().map(|pause| pause.cause.as_str())
+    }
+
+    /// Until when nothing is sent because of that; `None` where the next batch may try.
+    pub fn waits_until(&self, now: Moment) -> Option<Moment> {
+        self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
     }
 
     /// Whether a person must look at it (protocol.md §1.6).

@@ -6,7 +6,7 @@
 mod counted;
 
 use super::url::Url;
-use super::{CONTENT_BYTES_MAX, Error, Failure, Response};
+use super::{Authorities, CONTENT_BYTES_MAX, Error, Failure, Response};
 use bytes::{Bytes, BytesMut};
 use counted::{Counted, Received};
 use http_body_util::{BodyExt, Full};
@@ -18,9 +18,6 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-use rustls_platform_verifier::Verifier;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -30,7 +27,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 /// How long one address may take to accept a connection and to shake hands.
@@ -46,6 +43,19 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest head of an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The most that a connection may give from one request to the next, where its caller sets no other limit: head, content in
+/// small chunks, and what is read ahead.
+const ANSWER_BYTES_MAX: u64 = 4 * (HEAD_BYTES_MAX + CONTENT_BYTES_MAX) as u64;
+
+/// How long an answer of any length may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerLimit {
+    /// From the request to its end, connecting included.
+    pub time: Duration,
+    /// Head and body, as they come.
+    pub bytes: u64,
+}
+
 /// How servers are reached.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -59,13 +69,13 @@ pub struct Settings {
     pub user_agent: String,
 }
 
-/// The certificate authorities that are trusted besides the system's.
+/// The certificate authorities that are trusted.
 #[derive(Clone, Debug)]
 pub struct Roots {
     /// The key of the configuration that sets them, for errors: `relay.ca-file`.
     pub key: String,
-    /// Their certificates in PEM.
-    pub pem: Option<Vec<u8>>,
+    /// Which they are.
+    pub authorities: Authorities,
 }
 
 /// A request. Its `Host` and `User-Agent` are the client's.
@@ -117,6 +127,17 @@ struct Broken {
     is_before_answer: bool,
 }
 
+impl Connection {
+    /// What made reading fail: the server, where it sent more than it may.
+    fn blamed(&self, failure: Failure) -> Failure {
+        if self.received.is_flooded() {
+            let bytes = self.received.bytes();
+            return Failure::Flooded(format!("{bytes} bytes came on it, more than an answer has"));
+        }
+        failure
+    }
+}
+
 impl Client {
     /// A client that trusts the system's roots and those of the settings. Connects to nothing and reads no roots yet.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
@@ -146,15 +167,15 @@ impl Client {
         within(self.0.timeout, self.0.send(request)).await
     }
 
-    /// Sends, and hands each piece of the answer's body on as it comes, with the status, `limit` after the sending
-    /// at most: for answers that may be of any length. `take` says whether it wants more. Gives the status.
+    /// Sends, and hands each piece of the answer's body on as it comes, with the status, up to `limit`: for answers that may
+    /// be long. `take` says whether it wants more. Gives the status.
     pub async fn receive(
         &self,
         request: Request,
-        limit: Duration,
+        limit: AnswerLimit,
         take: impl FnMut(u16, &[u8]) -> bool + Send,
     ) -> Result<u16, Failure> {
-        within(limit, self.0.receive(request, take)).await
+        within(limit.time, self.0.receive(request, limit.bytes, take)).await
     }
 }
 
@@ -177,8 +198,8 @@ impl Shared {
 
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
-        let (connection, response) = self.respond(request).await?;
-        let response = read(response).await?;
+        let (connection, response) = self.respond(request, ANSWER_BYTES_MAX).await?;
+        let response = read(response).await.map_err(|failure| connection.blamed(failure))?;
         if !response.is_cut {
             self.keep(connection);
         }
@@ -188,14 +209,15 @@ impl Shared {
     async fn receive(
         &self,
         request: Request,
+        bytes_max: u64,
         mut take: impl FnMut(u16, &[u8]) -> bool + Send,
     ) -> Result<u16, Failure> {
         let _slot = self.slots.acquire().await.map_err(|error| Failure::Closed(error.to_string()))?;
-        let (connection, response) = self.respond(request).await?;
+        let (connection, response) = self.respond(request, bytes_max).await?;
         let status = response.status().as_u16();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Failure::Read(error.to_string()))?;
+            let frame = frame.map_err(|error| connection.blamed(Failure::Read(error.to_string())))?;
             if frame.data_ref().is_some_and(|bytes| !take(status, bytes)) {
                 return Ok(status);
             }
@@ -208,13 +230,14 @@ impl Shared {
     async fn respond(
         &self,
         mut request: Request,
+        bytes_max: u64,
     ) -> Result<(Connection, hyper::Response<Incoming>), Failure> {
         let host = HeaderValue::from_str(&request.url.authority());
         request.headers.insert(header::HOST, host.map_err(|error| Failure::Write(error.to_string()))?);
         request.headers.insert(header::USER_AGENT, self.user_agent.clone());
         let mut first_failure = None;
         if let Some(connection) = self.kept_alive(&request.url).await {
-            match self.exchange(connection, &request).await {
+            match self.exchange(connection, &request, bytes_max).await {
                 Ok(response) => return Ok(response),
                 Err(Broken { is_before_answer: true, failure }) => first_failure = Some(failure),
                 Err(Broken { failure, .. }) => return Err(failure),
@@ -223,7 +246,7 @@ impl Shared {
         // The first request may have arrived: a second connection that fails does not say that nothing did.
         let connection =
             self.connect(&request.url).await.map_err(|failure| first_failure.unwrap_or(failure))?;
-        self.exchange(connection, &request).await.map_err(|broken| broken.failure)
+        self.exchange(connection, &request, bytes_max).await.map_err(|broken| broken.failure)
     }
 
     /// The most recently used connection to `url` that is still open. Those that are closed, too old or lead
@@ -242,6 +265,7 @@ impl Shared {
         &self,
         mut connection: Connection,
         request: &Request,
+        bytes_max: u64,
     ) -> Result<(Connection, hyper::Response<Incoming>), Broken> {
         let unfit = |failure| Broken { failure, is_before_answer: false };
         let target: Result<Uri, _> = request.url.target().parse();
@@ -250,9 +274,14 @@ impl Shared {
         head.headers_mut().clone_from(&request.headers);
         *head.uri_mut() = target.map_err(|_| unfit(Failure::Write(String::from("the path is no URL's"))))?;
         let before = connection.received.bytes();
-        let sent = connection.sender.send_request(head).await;
-        let response = sent.map_err(|error| broken(&error, connection.received.bytes() == before))?;
-        Ok((connection, response))
+        connection.received.allow(bytes_max);
+        match connection.sender.send_request(head).await {
+            Ok(response) => Ok((connection, response)),
+            Err(error) => {
+                let broken = broken(&error, connection.received.bytes() == before);
+                Err(Broken { failure: connection.blamed(broken.failure), ..broken })
+            }
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "only here is known how long a socket was unused")]
@@ -263,30 +292,37 @@ impl Shared {
     /// A new connection to the first of the server's addresses that takes one.
     async fn connect(&self, url: &Arc<Url>) -> Result<Connection, Failure> {
         let found = timeout(CONNECT_TIMEOUT, lookup_host((url.host(), url.port()))).await;
-        let found = found.map_err(|_| Failure::Timeout(format!("looking up {}", url.host())))?;
+        let late = || format!("{}: no answer within {} s", url.host(), CONNECT_TIMEOUT.as_secs());
+        let found = found.map_err(|_| Failure::Dns(late()))?;
         let addresses = found.map_err(|error| Failure::Dns(format!("{}: {error}", url.host())))?;
         let mut failure = Failure::Dns(format!("{} has no address that may be used", url.host()));
         for address in
             addresses.filter(|address| url.is_tls() || address.ip().is_loopback()).take(ADDRESSES_MAX)
         {
-            match timeout(CONNECT_TIMEOUT, self.connect_to(address, url)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => failure = error,
-                Err(_) => failure = Failure::Timeout(format!("connecting to {address}")),
+            match self.connect_to(address, url).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = error,
             }
         }
         Err(failure)
     }
 
+    /// Within [`CONNECT_TIMEOUT`]. Nothing was sent where that is over: no request can have arrived.
+    #[expect(clippy::disallowed_methods, reason = "a socket and its handshake share one limit")]
     async fn connect_to(&self, address: SocketAddr, url: &Arc<Url>) -> Result<Connection, Failure> {
+        let until = Instant::now() + CONNECT_TIMEOUT;
+        let seconds = CONNECT_TIMEOUT.as_secs();
         let refused = |error: io::Error| Failure::Connect(format!("{address}: {error}"));
-        let stream = TcpStream::connect(address).await.map_err(refused)?;
+        let late = |what| Failure::Connect(format!("{address}: no {what} within {seconds} s"));
+        let stream = timeout_at(until, TcpStream::connect(address)).await;
+        let stream = stream.map_err(|_| late("TCP connection"))?.map_err(refused)?;
         stream.set_nodelay(true).map_err(refused)?;
         if !url.is_tls() {
             return speak_http(stream, url).await;
         }
         let tls = self.tls().map_err(|error| Failure::Tls(error.to_string()))?;
-        let stream = tls.connect(url.server_name().clone(), stream).await;
+        let stream = timeout_at(until, tls.connect(url.server_name().clone(), stream)).await;
+        let stream = stream.map_err(|_| late("TLS handshake"))?;
         speak_http(stream.map_err(|error| handshake_failure(address, &error))?, url).await
     }
 }
@@ -296,7 +332,7 @@ async fn speak_http<S>(stream: S, url: &Arc<Url>) -> Result<Connection, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stream, received) = Counted::new(stream);
+    let (stream, received) = Counted::new(stream, ANSWER_BYTES_MAX);
     let mut http = http1::Builder::new();
     http.max_header_size(HEAD_BYTES_MAX).max_buf_size(2 * HEAD_BYTES_MAX);
     let (sender, connection) =
@@ -352,26 +388,18 @@ async fn read_content(mut body: Incoming) -> Result<(Bytes, bool), Failure> {
 
 /// TLS 1.2 and 1.3 with the system's roots and the extra ones. The provider is named, lest another one in the tree be
 /// taken.
-fn tls_config(Roots { key, pem }: &Roots) -> Result<ClientConfig, Error> {
-    let unfit = |reason: String| Error::ExtraRoots { key: key.clone(), reason };
-    let extra: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(pem.as_deref().unwrap_or_default()).collect();
-    let extra = extra.map_err(|error| unfit(error.to_string()))?;
-    if pem.is_some() && extra.is_empty() {
-        return Err(unfit(String::from("it holds no certificate")));
-    }
+fn tls_config(Roots { key, authorities }: &Roots) -> Result<ClientConfig, Error> {
     let provider = Arc::new(default_provider());
     let verifier =
-        Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| match (pem, error) {
-            (Some(_), error) => unfit(error.to_string()),
-            (None, rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
-            (None, error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
+        authorities.verifier(&provider).map_err(|error| match (authorities.extra.as_slice(), error) {
+            ([], rustls::Error::General(reason)) => Error::NoRoots { key: key.clone(), reason },
+            ([], error) => Error::NoRoots { key: key.clone(), reason: error.to_string() },
+            (_, error) => Error::ExtraRoots { key: key.clone(), reason: error.to_string() },
         })?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Tls(error.to_string()))?;
-    let mut config =
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

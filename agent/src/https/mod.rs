@@ -4,8 +4,11 @@
 //! It knows neither relays nor tokens. Nothing here follows a redirect, keeps a cookie or goes through a proxy.
 
 pub mod driver;
+mod authorities;
 pub mod url;
 pub mod json;
+
+pub use authorities::Authorities;
 
 use crate::time::UnixMs;
 use bytes::Bytes;
@@ -74,6 +77,9 @@ pub enum Failure {
     /// The answer could not be read whole.
     #[error("reading the answer failed: {0}")]
     Read(String),
+    /// More came than any answer has; the connection was ended.
+    #[error("the server floods the connection, which was ended: {0}")]
+    Flooded(String),
     /// The connection was closed instead of an answer.
     #[error("connection closed without an answer: {0}")]
     Closed(String),

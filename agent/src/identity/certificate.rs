@@ -4,7 +4,7 @@ use super::Error;
 use super::key::{PrivateKey, pem_text};
 use super::pem;
 use crate::time::UnixMs;
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fmt;
@@ -153,6 +153,11 @@ impl Certificate {
     /// What it is called in every command and setting.
     pub fn thumbprint(&self) -> Thumbprint {
         self.thumbprint
+    }
+
+    /// SHA-256 of the DER certificate in upper-case hex: to compare with what somebody else was given.
+    pub fn sha256(&self) -> String {
+        hex::encode_upper(digest(&SHA256, &self.der))
     }
 
     /// The subject, as `CN=fabrikam.com`.

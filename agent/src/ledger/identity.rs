@@ -223,7 +223,7 @@ mod tests {
     /// A store with two certificates, the first of them current.
     fn store() -> (TempDir, Arc<dyn Store>, [String; 2]) {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("state"), START.unix).unwrap();
+        let store = SqliteStore::open_or_create(&dir.path().join("state"), START.unix).unwrap();
         let names = [(); 2].map(|()| {
             let (certificate, key) = self_signed("fabrikam.com", START.unix).unwrap();
             let thumbprint = certificate.thumbprint().to_string();

@@ -11,10 +11,12 @@
 mod start;
 mod identity;
 mod trust;
+mod reported;
 #[cfg(test)]
 mod tests;
 
 pub use identity::{IdentitySnapshot, sign};
+pub use reported::{REPORTED_KEPT, REPORTED_MAX, Reported};
 pub use start::start;
 pub use trust::Trust;
 
@@ -31,6 +33,7 @@ use crate::token::signer::Signer;
 use crate::tracker::Tracker;
 use identity::Identity;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +57,15 @@ pub enum Output {
     CredentialsChanged,
     /// Another certificate signs.
     SignerChanged,
+}
+
+/// Names that sources found and nobody knew.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By which mail servers list their users.
+    pub listed: HashSet<Box<str>>,
+    /// That came with an event, and are perhaps nobody's.
+    pub reported: HashSet<Box<str>>,
 }
 
 /// Carries out outputs as they come. It must not call the store.
@@ -113,6 +125,7 @@ pub struct Ledger {
     notes: Arc<dyn Notes>,
     tracker: Arc<Tracker>,
     gone: Arc<Gone>,
+    reported: Arc<Reported>,
     /// Mailboxes without devices are watched, too.
     watches_all: bool,
     proxy: Option<Proxy>,
@@ -132,6 +145,7 @@ impl Ledger {
             notes,
             tracker,
             gone: Arc::default(),
+            reported: Arc::default(),
             watches_all: false,
             proxy: None,
             trust: Trust::default(),
@@ -146,10 +160,17 @@ impl Ledger {
         Arc::clone(&self.gone)
     }
 
+    /// The same, with the mailboxes that only sources know shared with who hears of them.
+    #[must_use]
+    pub fn sharing(self, reported: Arc<Reported>) -> Self {
+        Self { reported, ..self }
+    }
+
     /// Takes in what the command line changed, lets the next certificate sign on its date, and stores what moved. In this
     /// order: a device that subscribed anew is in doubt by the note of its former key, which is thrown away last.
     pub fn tick(&mut self, now: Now, carry: &mut Carry) -> Result<(), StoreError> {
         self.drop_gone(carry)?;
+        self.forget_reported(now.moment, carry);
         let is_due = self.expired_at.is_none_or(|at| now.moment.since(at) >= EXPIRE_EVERY);
         if is_due {
             self.is_stale |= !self.store.expire(now.unix)?.is_empty();
@@ -237,6 +258,7 @@ impl Ledger {
     fn enroll(&self, one: Considered, now: Now, carry: &mut Carry) {
         match self.tracker.enroll(&one.mailbox) {
             Ok(mailbox) => {
+                self.reported.is_known(mailbox);
                 self.tracker.subscribe(mailbox, one.recipient, one.shown, now);
                 carry(self, Output::Watch(mailbox, one.mailbox.into()));
             }
@@ -244,17 +266,57 @@ impl Ledger {
         }
     }
 
-    /// Has mailboxes watched that sources reported and nobody subscribes to.
-    pub fn found(&self, names: impl IntoIterator<Item = Box<str>>, carry: &mut Carry) {
-        for name in names {
-            match self.tracker.enroll(&name) {
-                Ok(mailbox) if self.watches_all => carry(self, Output::Watch(mailbox, name.into())),
-                Ok(_) => {}
-                Err(full) => {
-                    return tracing::error!(%full, "mailboxes that nobody subscribes to are left out");
-                }
+    /// Has mailboxes watched that sources found and nobody subscribes to; of those that were only reported, as many as
+    /// there is room for.
+    pub fn found(&self, found: Found, now: Moment, carry: &mut Carry) {
+        let Found { listed, reported } = found;
+        for name in listed {
+            if let Some(mailbox) = self.enroll_found(name, carry) {
+                self.reported.is_known(mailbox);
             }
         }
+        let (mut room, mut left_out) = (self.reported.count_room(self.tracker.named()), 0);
+        for name in reported {
+            // Its subscription, or another spelling of it, may have come first.
+            if self.tracker.find(&name).is_some() {
+                continue;
+            }
+            if room == 0 {
+                left_out += 1;
+            } else if let Some(mailbox) = self.enroll_found(name, carry) {
+                self.reported.add(mailbox, now);
+                room -= 1;
+            }
+        }
+        self.reported.leave_out(left_out);
+        self.reported.count_room(self.tracker.named());
+    }
+
+    fn enroll_found(&self, name: Box<str>, carry: &mut Carry) -> Option<MailboxId> {
+        match self.tracker.enroll(&name) {
+            Ok(mailbox) => {
+                if self.watches_all {
+                    carry(self, Output::Watch(mailbox, name.into()));
+                }
+                Some(mailbox)
+            }
+            Err(full) => {
+                tracing::error!(%full, "a mailbox that nobody subscribes to is left out");
+                None
+            }
+        }
+    }
+
+    /// Forgets mailboxes that were only reported, and not for long.
+    fn forget_reported(&self, now: Moment, carry: &mut Carry) {
+        let heard_at = |mailbox| self.tracker.inspect(mailbox, |record| Some(record.known()?.at)).flatten();
+        let due = self.reported.due(now, heard_at);
+        let forgotten = self.tracker.forget(&due, now);
+        self.reported.forgotten(&forgotten);
+        for mailbox in forgotten {
+            carry(self, Output::Unwatch(mailbox));
+        }
+        self.tracker.release(now);
     }
 
     /// Whether letter case tells no mailboxes apart, from now on. Where that is a change all mailboxes are let go, and
@@ -313,6 +375,8 @@ impl Ledger {
 
     /// A clean end: what devices show is stored once more, and nothing but that is in doubt at the next start.
     pub fn end(&mut self) -> Result<(), StoreError> {
+        // Where the store refuses, the notes stay, even with nothing to be stored.
+        self.is_stale |= self.store.changed_elsewhere()?;
         if self.save()? { self.notes.close() } else { Ok(()) }
     }
 
@@ -383,6 +447,7 @@ impl Ledger {
         LedgerSnapshot {
             subscribed: subscribed.mailboxes as u64,
             devices: subscribed.devices as u64,
+            reported: self.reported.counts(),
             proxy: self.proxy.clone(),
             identity: self.identity.snapshot(),
             token_services: self.trust.known(),
@@ -397,6 +462,8 @@ pub struct LedgerSnapshot {
     pub subscribed: u64,
     /// Subscriptions.
     pub devices: u64,
+    /// Mailboxes that are only reported, and how often the name of one more was left out.
+    pub reported: (usize, u64),
     /// The proxy's state, once it was read.
     pub proxy: Option<Proxy>,
     /// Who signs, and when that ends.

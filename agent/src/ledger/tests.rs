@@ -24,7 +24,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let command_line = SqliteStore::open(&folder.path().join("state"), START.unix).unwrap();
+        let command_line = SqliteStore::open_or_create(&folder.path().join("state"), START.unix).unwrap();
         let (tracker, notes, ledger) = begun(&folder);
         Self { folder, command_line, tracker, notes, ledger }
     }
@@ -76,7 +76,7 @@ impl Bench {
 
 fn begun(folder: &TempDir) -> (Arc<Tracker>, Arc<dyn Notes>, Ledger) {
     let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&folder.path().join("state"), START.unix).unwrap());
+        Arc::new(SqliteStore::open_or_create(&folder.path().join("state"), START.unix).unwrap());
     let notes: Arc<dyn Notes> = Arc::new(Doubt::open(&folder.path().join("state")).unwrap());
     start(&*store, &*notes, START.unix).unwrap();
     let tracker = Arc::new(Tracker::default());
@@ -118,14 +118,69 @@ fn mailboxes_without_devices_are_watched_where_all_are() {
     let mut bench = Bench::new();
     let mut outputs = Vec::new();
     let carry = &mut |_: &Ledger, output| outputs.push(output);
-    bench.ledger.found(["u1".into()], carry);
+    bench.ledger.found(listed("u1"), START.moment, carry);
     bench.ledger.watch_all(true, carry);
     bench.ledger.watch_all(true, carry);
-    bench.ledger.found(["u2".into()], carry);
+    bench.ledger.found(listed("u2"), START.moment, carry);
     bench.ledger.watch_all(false, carry);
     let [u1, u2] = [0, 1].map(MailboxId);
     let watched = [Output::Watch(u1, "u1".into()), Output::Watch(u2, "u2".into())];
     assert_eq!(outputs, [&watched[..], &[Output::Unwatch(u1), Output::Unwatch(u2)]].concat());
+}
+
+fn names(names: &[&str]) -> HashSet<Box<str>> {
+    names.iter().map(|name| Box::from(*name)).collect()
+}
+
+fn listed(name: &str) -> Found {
+    Found { listed: names(&[name]), ..Found::default() }
+}
+
+fn reported(name: &str) -> Found {
+    Found { reported: names(&[name]), ..Found::default() }
+}
+
+#[test]
+fn what_only_an_event_reported_is_forgotten_after_a_day_of_silence_unless_somebody_subscribes_or_lists_it() {
+    let mut bench = Bench::new();
+    let carry = &mut |_: &Ledger, _| {};
+    bench.ledger.watch_all(true, carry);
+    let all = ["silent", "heard", "subscribed", "listed"];
+    for name in all {
+        bench.ledger.found(reported(name), START.moment, carry);
+    }
+    let [silent, heard, subscribed, listed] = all.map(|name| bench.tracker.find(name).unwrap());
+    bench.subscribe("subscribed", "phone", LIFE);
+    bench.tick(START);
+    bench.ledger.reported.is_known(listed);
+    let later = START.after(REPORTED_KEPT / 2);
+    let reading = Reading { unseen: 3, uid_validity: None, modseq: None, asked_at: None };
+    bench.tracker.observe(heard, SourceId(0), News::Reading(reading), later);
+    assert_eq!(bench.tick(later), []);
+    assert_eq!(bench.tick(START.after(REPORTED_KEPT)), [Output::Unwatch(silent)]);
+    assert_eq!(all.map(|name| bench.tracker.find(name)), [None, Some(heard), Some(subscribed), Some(listed)]);
+    assert_eq!(bench.tick(later.after(REPORTED_KEPT)), [Output::Unwatch(heard)]);
+    assert_eq!(bench.ledger.reported.counts(), (0, 0));
+}
+
+#[test]
+fn reported_names_beyond_the_limit_are_left_out_and_counted_and_listed_ones_never_are() {
+    let mut bench = Bench::new();
+    let carry = &mut |_: &Ledger, _| {};
+    bench.ledger.watch_all(true, carry);
+    let many = |of: &str, count: usize| (0..count).map(|number| format!("{of}{number}").into()).collect();
+    let flood = Found { reported: many("invented", REPORTED_MAX + 7), ..Found::default() };
+    bench.ledger.found(flood, START.moment, carry);
+    assert_eq!(bench.ledger.reported.counts(), (REPORTED_MAX, 7));
+    let users = Found { listed: many("user", REPORTED_MAX + 3), ..Found::default() };
+    bench.ledger.found(users, START.moment, carry);
+    assert_eq!(bench.tracker.named(), 2 * REPORTED_MAX + 3);
+    // Where there are more users there may be more that nobody lists.
+    (0..4).for_each(|number| bench.ledger.found(reported(&format!("new{number}")), START.moment, carry));
+    assert_eq!(bench.ledger.reported.counts(), (REPORTED_MAX + 3, 8));
+    bench.subscribe("invented-not", "phone", LIFE);
+    let watched = bench.tick(START);
+    assert!(matches!(&watched[..], [Output::Watch(_, name), ..] if &**name == "invented-not"), "{watched:?}");
 }
 
 #[test]
@@ -248,7 +303,7 @@ fn notes_stay_where_the_command_line_writes_in_between() {
     bench.tick(START);
     let path = bench.folder.path().join("state");
     let interrupt = Box::new(move || {
-        let command_line = SqliteStore::open(&path, START.unix).unwrap();
+        let command_line = SqliteStore::open_or_create(&path, START.unix).unwrap();
         command_line.remove(&[key]).unwrap();
     });
     bench.ledger.notes = Arc::new(Interrupted { notes: Arc::clone(&bench.notes), interrupt });

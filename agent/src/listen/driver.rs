@@ -5,6 +5,7 @@ mod connection;
 use super::Listen;
 use super::connection_state::makes_room;
 use super::limits::Limits;
+use crate::counters::Count;
 use crate::time::Moment;
 use crate::time::driver::Clock;
 use axum::Router;
@@ -61,12 +62,18 @@ pub struct Server {
     task: JoinHandle<()>,
     address: Option<SocketAddr>,
     socket: Option<PathBuf>,
+    evicted: Arc<Count>,
 }
 
 impl Server {
     /// The TCP address, with the port that the system chose where the configured one was 0.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// Counts connections that ended to make room for others.
+    pub fn evicted(&self) -> Arc<Count> {
+        Arc::clone(&self.evicted)
     }
 }
 
@@ -83,19 +90,21 @@ impl Drop for Server {
 /// Listens as `options` say and answers with `routes`, on the current runtime.
 pub async fn serve(options: ListenOptions<'_>, routes: Router) -> Result<Server, Error> {
     let ListenOptions { key, listen, socket_mode, limits } = options;
+    let connections = Connections::new(key, routes, limits);
+    let evicted = Arc::clone(&connections.evicted);
     match listen {
         Listen::Tcp(address) => {
             let at = |cause| Error::Listen { key, place: address.to_string(), cause };
             let listener = TcpListener::bind(address).await.map_err(at)?;
             let address = listener.local_addr().ok();
-            let task = tokio::spawn(Connections::new(key, routes, limits).serve(listener));
-            Ok(Server { task, address, socket: None })
+            let task = tokio::spawn(connections.serve(listener));
+            Ok(Server { task, address, socket: None, evicted })
         }
         Listen::Unix(path) => {
             let at = |cause| Error::Listen { key, place: path.display().to_string(), cause };
             let listener = unix(path, socket_mode).await.map_err(at)?;
-            let task = tokio::spawn(Connections::new(key, routes, limits).serve(listener));
-            Ok(Server { task, address: None, socket: Some(path.clone()) })
+            let task = tokio::spawn(connections.serve(listener));
+            Ok(Server { task, address: None, socket: Some(path.clone()), evicted })
         }
     }
 }
@@ -147,12 +156,13 @@ struct Connections {
     /// As many as `tasks`.
     open: HashMap<Id, (Arc<Progress>, AbortHandle)>,
     warned_at: Option<Moment>,
+    evicted: Arc<Count>,
 }
 
 impl Connections {
     fn new(key: &'static str, routes: Router, limits: Limits) -> Self {
         let (clock, tasks, open) = (Clock::start(), JoinSet::new(), HashMap::new());
-        Self { key, routes, limits, clock, tasks, open, warned_at: None }
+        Self { key, routes, limits, clock, tasks, open, warned_at: None, evicted: Arc::default() }
     }
 
     async fn serve(mut self, listener: impl Accepts) {
@@ -202,6 +212,7 @@ impl Connections {
             let states = self.open.values().map(|(progress, handle)| (handle, progress.state()));
             if let Some(handle) = makes_room(states) {
                 handle.abort();
+                self.evicted.one();
             }
             self.one_ended().await;
         }

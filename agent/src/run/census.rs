@@ -40,7 +40,10 @@ impl Daemon {
             unconfirmed: census.unconfirmed as u64,
             first_unconfirmed: unconfirmed.iter().map(ToString::to_string).collect(),
             awaited: census.awaited as u64,
-            hint: self.names_hint(census.unknown + census.unconfirmed),
+            hint: hints([
+                self.names_hint(census.unknown + census.unconfirmed),
+                left_out_hint(ledger.reported),
+            ]),
         }
     }
 
@@ -116,6 +119,20 @@ fn names_hint(stranger: Option<&str>, silent: usize) -> Option<String> {
     ))
 }
 
+/// Names that sources report, and that there is no room for.
+fn left_out_hint((reported, left_out): (usize, u64)) -> Option<String> {
+    (left_out > 0).then(|| {
+        format!(
+            "sources report more names than mailboxes are kept for that nobody subscribes to and no source lists: \
+             {reported} are watched, further ones were left out {left_out} times; see who may write to the sources' sockets"
+        )
+    })
+}
+
+fn hints(all: [Option<String>; 2]) -> Option<String> {
+    all.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
+}
+
 fn first(mailboxes: &[MailboxId]) -> &[MailboxId] {
     mailboxes.get(..NAMED_MAX).unwrap_or(mailboxes)
 }
@@ -147,6 +164,9 @@ mod tests {
     fn a_stranger_is_a_hint_only_while_somebody_is_silent() {
         assert_eq!(names_hint(Some("U1@example"), 0), None);
         assert_eq!(names_hint(None, 3), None);
+        assert_eq!((left_out_hint((7, 0)), hints([None, None])), (None, None));
+        let both = hints([names_hint(Some("U1"), 1), left_out_hint((7, 9))]).unwrap();
+        assert!(both.contains("U1") && both.contains("7 are watched") && both.contains("9 times"), "{both}");
         assert!(names_hint(Some("U1@example"), 3).unwrap().contains("\"U1@example\""));
     }
 }

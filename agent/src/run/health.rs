@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 /// What is wrong now, by who found it; a sentence each.
 #[derive(Default)]
 pub(super) struct Troubles {
-    rooms: Mutex<[Option<String>; 4]>,
+    rooms: Mutex<[Option<String>; 5]>,
     /// Of token services' documents, by the names of the services.
     documents: Mutex<BTreeMap<String, String>>,
 }
@@ -40,6 +40,10 @@ impl Troubles {
 
     pub(super) fn reload(&self, trouble: Option<String>) {
         self.set(3, "reload", trouble);
+    }
+
+    pub(super) fn state(&self, trouble: Option<String>) {
+        self.set(4, "state", trouble);
     }
 
     /// What came of reading a token service's document. An old one may still do: only `/readyz` knows whether it does.
@@ -83,6 +87,8 @@ impl Health for Daemon {
             pid: std::process::id(),
             started_at: self.started_at,
             unready: self.unready(),
+            notices: self.notices(),
+            is_standby: false,
             mailboxes: self.mailboxes_status(&ledger, now),
             sources: self.sources(|source| SourceStatus {
                 trouble: source.trouble,
@@ -116,6 +122,11 @@ impl Health for Daemon {
         reasons.extend(self.sources(|source| source.trouble).into_iter().flatten());
         reasons.extend(self.unknown_reasons());
         reasons
+    }
+
+    fn notices(&self) -> Vec<String> {
+        let sources = self.sources(|source| (source.name, source.counters.connections_evicted.get()));
+        self.crowds.look(sources, self.clock.now().moment)
     }
 
     fn figures(&self) -> Figures {
@@ -167,15 +178,17 @@ impl Daemon {
 
     fn relay_reasons(&self) -> Vec<String> {
         let flow = self.relay.flow();
-        let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}"));
+        let now = self.clock.now();
+        let until = flow.waits_until(now);
+        let trouble = flow.trouble().map(|(cause, _)| format!("relay: {cause}{until}"));
         let mut token = Vec::new();
-        if let Some(TokenState::Failed { error, .. }) = flow.token(self.clock.now()) {
-            token.push(format!("token: {error}"));
+        if let Some(TokenState::Failed { error, retry_at }) = flow.token(now) {
+            token.push(format!("token: {error}; tried again at {}", now.date_of(retry_at)));
             token.extend(self.troubles.documents.lock().values().map(|trouble| format!("token: {trouble}")));
         }
         let offset = flow.clock_offset_ms().and_then(ClockOffset::notable);
         let clock = offset.map(|offset| format!("clock: the relay's is {offset}; synchronize it (NTP)"));
-        let silence = flow.silence(self.clock.now()).map(|silence| {
+        let silence = flow.silence(now).map(|silence| {
             format!("relay: no answer of any kind for {} s, while counts wait", silence.as_secs())
         });
         trouble.into_iter().chain(silence).chain(token).chain(clock).collect()
@@ -184,12 +197,13 @@ impl Daemon {
     fn relay_status(&self) -> RelayStatus {
         let proxy = self.ledger_snapshot.lock().proxy.clone();
         let flow = self.relay.flow();
+        let until = flow.waits_until(self.clock.now());
         RelayStatus {
             is_enabled: proxy.as_ref().is_some_and(|proxy| proxy.is_enabled),
             uri: proxy.as_ref().map(|proxy| proxy.uri.clone()).unwrap_or_default(),
             organization: proxy.and_then(|proxy| proxy.organization),
             in_flight: flow.flying() as u32,
-            trouble: flow.trouble().map(|(cause, _)| cause.to_owned()),
+            trouble: flow.trouble().map(|(cause, _)| format!("{cause}{until}")),
             clock_offset_seconds: flow.clock_offset_ms().map(|offset| offset as f64 / 1e3),
             last_batch: flow.last_batch().map(|last| BatchStatus {
                 at: last.at,
@@ -207,7 +221,9 @@ impl Daemon {
             None => none("none: the proxy is disabled"),
             Some(TokenState::Waiting) => none("none yet"),
             Some(TokenState::Open) => none("not needed"),
-            Some(TokenState::Failed { error, .. }) => none(&error.to_string()),
+            Some(TokenState::Failed { error, retry_at }) => {
+                none(&format!("{error}; tried again at {}", now.date_of(retry_at)))
+            }
             Some(TokenState::Valid { expires, .. }) => {
                 let renewal = flow.token_error().map(|error| format!(", but not renewed: {error}"));
                 let state = format!("valid{}", renewal.unwrap_or_default());

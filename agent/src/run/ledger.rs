@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use super::relay::Relay;
+use crate::admin::Health as _;
 use crate::config::Config;
 use crate::flow::Input;
 use crate::forwarder::driver::Client;
@@ -9,7 +10,7 @@ use crate::forwarder::url::RelayUrl;
 use crate::https;
 use crate::ledger::{Ledger, Output, sign};
 use crate::run::RunError;
-use crate::store::{Proxy, StoreError};
+use crate::store::{Proxy, SqliteStore, StoreError};
 use crate::time::Now;
 use crate::token::choice::Configured;
 use crate::token::claims::Claims;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 /// How often the ledger looks: what devices show is at most this much behind in the store.
 const TICK_EVERY: Duration = Duration::from_millis(250);
+/// Bytes of a database whose trees are checked before the daemon begins: some 100,000 subscriptions.
+const VERIFIED_FIRST_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Has the ledger look, until the daemon ends.
 pub(super) async fn keep(daemon: Arc<Daemon>) {
@@ -29,6 +32,21 @@ pub(super) async fn keep(daemon: Arc<Daemon>) {
             () = daemon.until_closed() => return,
         }
     }
+}
+
+/// Refuses a database that is damaged. The file of a large one is read behind the start: the next tick of the ledger meets
+/// what is found there.
+pub(super) fn verify(store: &Arc<SqliteStore>) -> Result<(), StoreError> {
+    store.verify_rows()?;
+    if store.size() <= VERIFIED_FIRST_BYTES_MAX {
+        return store.verify_trees();
+    }
+    let store = Arc::clone(store);
+    tokio::task::spawn_blocking(move || match store.verify_trees() {
+        Ok(()) => tracing::info!("the database is whole"),
+        Err(error) => tracing::error!(%error, "the database was read behind the start"),
+    });
+    Ok(())
 }
 
 impl Daemon {
@@ -61,17 +79,31 @@ impl Daemon {
     }
 
     fn tick_now(&self) {
+        if let Some(lost) = self.state_place.lost() {
+            // Nothing is written any more to where nobody will look for it.
+            self.troubles.state(Some(lost.clone()));
+            self.state_lost.send_replace(Some(lost));
+            return;
+        }
         let now = self.clock.now();
         let carry = &mut |ledger: &Ledger, output| self.carry(ledger, output);
         let mut ledger = self.ledger.lock();
-        ledger.found(self.observer.take_found(), carry);
+        ledger.found(self.observer.take_found(), now.moment, carry);
         let ticked = ledger.tick(now, carry);
         if ticked.is_ok() {
             *self.ledger_snapshot.lock() = ledger.snapshot();
         }
         drop(ledger);
-        self.troubles.store(ticked.err().map(|error| error.to_string()));
+        self.troubles.store(ticked.err().map(|error| match error {
+            StoreError::Damaged { .. } => {
+                format!("{error}. Until a restart mailbadge goes on from memory, and stores nothing")
+            }
+            other => other.to_string(),
+        }));
         self.log_unknown(now);
+        // Looked at regularly, so that what happened is told with its time.
+        self.notices();
+        self.trouble_log.look(|| self.running_sources.snapshots(), now.moment);
     }
 
     fn carry(&self, ledger: &Ledger, output: Output) {

@@ -1,6 +1,7 @@
 //! Starts, stops and exchanges sources as the configuration says.
 
 use super::RunError;
+use super::descriptors::Shares;
 use super::observer::DaemonObserver;
 use super::socket_activation::ActivatedSockets;
 use super::watchdog::Pulses;
@@ -29,6 +30,8 @@ pub(super) struct Sources {
     pulses: Arc<Pulses>,
     started: Arc<RunningSources>,
     ids_given: usize,
+    /// What those hold that are started from now on.
+    descriptors: Shares,
 }
 
 /// The sources that run, for who wants to know how they are: also while others are being stopped.
@@ -52,7 +55,20 @@ impl Sources {
         activated: ActivatedSockets,
         pulses: Arc<Pulses>,
     ) -> Self {
-        Self { observer, clock, activated, pulses, started: Arc::default(), ids_given: 0 }
+        Self {
+            observer,
+            clock,
+            activated,
+            pulses,
+            started: Arc::default(),
+            ids_given: 0,
+            descriptors: Shares::default(),
+        }
+    }
+
+    /// What those may hold that are started from now on; who runs keeps his.
+    pub(super) fn share(&mut self, descriptors: Shares) {
+        self.descriptors = descriptors;
     }
 
     /// Where they are listed.
@@ -99,6 +115,11 @@ impl Sources {
             counters: Arc::clone(&counters),
             seed: fastrand::u64(..),
             socket: self.socket(settings.as_ref())?,
+            connections: if settings.kind().abilities.is_waited_for {
+                self.descriptors.mail_server
+            } else {
+                self.descriptors.connecting
+            },
         })?;
         if let Some(pace) = settings.pace() {
             self.register(id, settings.as_ref(), &source, pace, mailboxes);

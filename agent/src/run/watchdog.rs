@@ -1,11 +1,13 @@
 //! Tells the service manager's watchdog that the mail server is answered (sd_watchdog_enabled(3)): only while each
 //! thread that a mail server waits for turns. A frozen agent says nothing, and is ended and started again.
 
-use super::{Daemon, tell_manager};
+use super::tell_manager;
 use crate::source::pulse::{BEAT_EVERY, Pulse};
 use crate::time::Moment;
+use crate::time::driver::Clock;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The threads that a mail server waits for.
 #[derive(Debug, Default)]
@@ -23,18 +25,18 @@ impl Pulses {
     }
 }
 
-/// Speaks to the watchdog, where there is one, until the daemon ends.
-pub(super) async fn keep(daemon: Arc<Daemon>) {
+/// Speaks to the watchdog, where there is one, until the daemon is `closed`.
+pub(super) async fn keep(pulses: Arc<Pulses>, clock: Clock, mut closed: watch::Receiver<bool>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
     let mut rhythm = tokio::time::interval((limit / 4).max(BEAT_EVERY));
     let mut was_well = true;
     loop {
         tokio::select! {
             _ = rhythm.tick() => {}
-            () = daemon.until_closed() => return,
+            // An error would mean that the daemon is gone.
+            _ = closed.wait_for(|is_closed| *is_closed) => return,
         }
-        let now = daemon.clock.now().moment;
-        let is_well = daemon.pulses.are_beating(now);
+        let is_well = pulses.are_beating(clock.now().moment);
         if is_well {
             tell_manager(&[sd_notify::NotifyState::Watchdog]);
         } else if was_well {

@@ -1,7 +1,7 @@
 //! What a kind of source reads its `[[source]]` with. The configuration has the file, the line numbers and the faults;
 //! a kind says which keys it has, their defaults and limits.
 
-use rustls_pki_types::CertificateDer;
+use crate::https::Authorities;
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -57,8 +57,8 @@ pub trait Keys {
     /// Whether only its owner may read this file, which the key names; a fault where not. Its content is not looked at.
     fn is_private(&mut self, key: &'static str, path: &Path) -> bool;
 
-    /// The key `ca-file`, which may be left out: certificates that are trusted besides the system's roots.
-    fn ca_file(&mut self) -> Option<CaFile>;
+    /// The keys `ca-file`, which may be left out, and `ca-only`: the certificate authorities that are trusted.
+    fn authorities(&mut self) -> Authorities;
 
     /// A fault of a key's value that only its neighbors or the world outside show.
     fn refuse(&mut self, key: &'static str, what: String);
@@ -119,13 +119,4 @@ pub enum ListenAddress {
     Unix(PathBuf),
     /// An address and a port.
     Tcp(SocketAddr),
-}
-
-/// The certificates of a `ca-file`, at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaFile {
-    /// As PEM.
-    pub pem: Vec<u8>,
-    /// As DER.
-    pub der: Vec<CertificateDer<'static>>,
 }

@@ -92,6 +92,11 @@ pub trait Configured: Comparable + Debug + Send + Sync {
         Lookup::Reported
     }
 
+    /// Connections that its mail server may hold to it; 0 where it connects, or nobody does.
+    fn connections_max(&self) -> usize {
+        0
+    }
+
     /// How fast it reads mailboxes; `None` where it cannot be asked.
     fn pace(&self) -> Option<Pace> {
         None
@@ -177,6 +182,8 @@ pub struct Wiring {
     /// The socket of its name that the service manager holds, if there is one; only for a kind that
     /// [is waited for](Abilities::is_waited_for).
     pub socket: Option<OwnedFd>,
+    /// Connections that it may hold at once: there are only so many descriptors.
+    pub connections: usize,
 }
 
 /// A source that was started. Every call but [`Running::stop`] returns at once and may be repeated; what a kind cannot do,

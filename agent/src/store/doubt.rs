@@ -3,8 +3,9 @@
 //! What devices show is written behind. If the process is killed between a batch's departure and that write, a count
 //! that went up and back down again meanwhile looks as if nothing had to be sent, and the badge stays wrong. So each
 //! batch first notes its devices here, without waiting for the disk: a killed process leaves the note behind, and at the
-//! next start nobody knows what those devices show. A page of notes is a row of 8-byte little-endian subscription keys.
-//! Not a log of events: pages are thrown away whenever what devices show has been stored.
+//! next start nobody knows what those devices show. A page of notes is a row of 8-byte little-endian subscription keys,
+//! each with a checksum of 4 bytes, and zeros behind them. Not a log of events: pages are thrown away whenever what devices
+//! show has been stored. A page that holds anything else, or was cut off, puts everyone in doubt.
 //!
 //! Notes that do not wait for the disk are lost where the machine loses power, and cannot be made at all on a full disk.
 //! Hence the marker: it holds the id of the boot in which the notes are whole, a clean end takes it away, and a note that
@@ -22,6 +23,8 @@ use std::path::Path;
 
 /// Bytes of a key on a page.
 const KEY_BYTES: usize = 8;
+/// Bytes of a key with its checksum.
+const RECORD_BYTES: usize = KEY_BYTES + 4;
 
 /// The notes of this process.
 #[derive(Debug)]
@@ -87,7 +90,19 @@ impl<P: Pages> Inner<P> {
         }
         let mut keys = Vec::new();
         for turn in self.pages.list()? {
-            keys.extend(self.pages.read(turn)?.chunks_exact(KEY_BYTES).filter_map(key));
+            let page = match self.pages.read(turn) {
+                Err(StoreError::Damaged { path, cause }) => Err(format!("{}: {cause}", path.display())),
+                page => Ok(page?),
+            };
+            match page
+                .and_then(|page| keys_on(&page).ok_or_else(|| format!("doubt-{turn}: not what was noted")))
+            {
+                Ok(noted) => keys.extend(noted),
+                Err(damage) => {
+                    tracing::warn!("{damage}; all devices are in doubt, and their counts are sent anew");
+                    return Ok(InDoubt::Everyone);
+                }
+            }
         }
         keys.sort_unstable();
         keys.dedup();
@@ -100,7 +115,7 @@ impl<P: Pages> Inner<P> {
     }
 
     fn note(&mut self, devices: &[SubscriptionKey]) -> Result<(), StoreError> {
-        let bytes: Vec<u8> = devices.iter().flat_map(|key| key.0.to_le_bytes()).collect();
+        let bytes: Vec<u8> = devices.iter().copied().flat_map(record).collect();
         let noted = self.pages.append(&bytes);
         if noted.is_err() {
             self.is_missing = true;
@@ -137,8 +152,34 @@ impl<P: Pages> Inner<P> {
     }
 }
 
-fn key(bytes: &[u8]) -> Option<SubscriptionKey> {
-    Some(SubscriptionKey(i64::from_le_bytes(bytes.try_into().ok()?)))
+/// A key as it is noted.
+fn record(key: SubscriptionKey) -> impl Iterator<Item = u8> {
+    key.0.to_le_bytes().into_iter().chain(checksum(key).to_le_bytes())
+}
+
+/// The last step of SplitMix64 (Steele, Lea, Flood 2014), in half: a changed bit changes each of its bits with a chance of a
+/// half, and the checksum of 0 is not 0. A batch of hundreds of keys is noted before it leaves, so that it must be quick.
+fn checksum(key: SubscriptionKey) -> u32 {
+    let mixed = key.0.cast_unsigned().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed >> 32) as u32
+}
+
+/// The keys that a page begins with, where nothing else is on it.
+fn keys_on(page: &[u8]) -> Option<Vec<SubscriptionKey>> {
+    let is_noted = |record: &&[u8]| record.iter().any(|byte| *byte != 0);
+    let noted: Vec<&[u8]> = page.chunks_exact(RECORD_BYTES).take_while(is_noted).collect();
+    let rest = page.get(noted.len() * RECORD_BYTES..)?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return None;
+    }
+    let key = |bytes: &[u8]| {
+        let (key, sum) = bytes.split_first_chunk::<KEY_BYTES>()?;
+        let key = SubscriptionKey(i64::from_le_bytes(*key));
+        (sum == checksum(key).to_le_bytes()).then_some(key)
+    };
+    noted.into_iter().map(key).collect()
 }
 
 #[cfg(test)]
@@ -192,11 +233,48 @@ mod tests {
         assert_eq!(start(folder.path(), "boot 1").1, these(&[2]));
     }
 
-    #[test]
-    fn a_torn_last_key_is_passed_over() {
+    /// Whom the next start doubts after `damage` was done to the one page, on which keys 1 and 2 are noted.
+    fn after(damage: impl FnOnce(&mut Vec<u8>)) -> InDoubt {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("doubt-4"), [1, 0, 0, 0, 0, 0, 0, 0, 9, 9]).unwrap();
-        assert_eq!(Doubt::open(folder.path()).unwrap().in_doubt().unwrap(), these(&[1]));
+        let (doubt, _) = start(folder.path(), "boot 1");
+        doubt.note(&keys(&[1, 2])).unwrap();
+        drop(doubt);
+        let page = folder.path().join("doubt-1");
+        let mut bytes = fs::read(&page).unwrap();
+        damage(&mut bytes);
+        fs::write(&page, bytes).unwrap();
+        open(folder.path(), "boot 1").1
+    }
+
+    #[test]
+    fn a_page_that_is_not_what_was_noted_puts_everyone_in_doubt() {
+        assert_eq!(after(|_| ()), these(&[1, 2]));
+        for place in 0..=2 * RECORD_BYTES {
+            assert_eq!(after(|page| page[place] ^= 64), InDoubt::Everyone, "byte {place}");
+        }
+        for kept in [0, RECORD_BYTES, 2 * RECORD_BYTES, 2 * RECORD_BYTES + 5, 4095] {
+            assert_eq!(after(|page| page.truncate(kept)), InDoubt::Everyone, "{kept} bytes kept");
+        }
+    }
+
+    #[test]
+    fn a_page_goes_on_behind_what_fills_its_first_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let (doubt, _) = start(folder.path(), "boot 1");
+        let many: Vec<i64> = (1..=1000).collect();
+        for some in many.chunks(300) {
+            doubt.note(&keys(some)).unwrap();
+        }
+        drop(doubt);
+        assert_eq!(open(folder.path(), "boot 1").1, these(&many));
+    }
+
+    #[test]
+    fn a_marker_that_is_no_text_is_of_no_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(start(folder.path(), "boot 1"));
+        fs::write(folder.path().join("doubt.whole"), [0xff, 0xfe]).unwrap();
+        assert_eq!(open(folder.path(), "boot 1").1, InDoubt::Everyone);
     }
 
     /// Seeds 199 flaky and its like: a count that went up and down again around a loss of power.

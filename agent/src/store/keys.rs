@@ -1,12 +1,14 @@
 //! Private keys: a file each under `certificates/`, 0600, written whole or not at all.
 
-use super::{PermissionError, StoreError, owner_only};
+use super::StoreError;
+use crate::files::driver::{Trust, owner_only, read as read_file};
+use crate::identity::certificate::{Certificate, StoredCertificate};
+use crate::identity::key::PrivateKey;
 use secrecy::{ExposeSecret, SecretString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// A PKCS#8 PEM of RSA 8192 takes 6.5 KiB.
 const KEY_SIZE_MAX: u64 = 16 * 1024;
@@ -20,8 +22,11 @@ pub(super) fn private_dir(path: &Path) -> Result<(), StoreError> {
 
 /// Writes the key of `thumbprint`: into a neighbor first, so that a crash leaves the old key or the new one.
 pub(super) fn write(dir: &Path, thumbprint: &str, key: &SecretString) -> Result<(), StoreError> {
-    private_dir(dir)?;
     let path = file_of(dir, thumbprint);
+    private_dir(dir)?;
+    if let Some(state_dir) = dir.parent() {
+        belong_to_owner_of(state_dir, dir).map_err(|cause| StoreError::Io { path: dir.to_owned(), cause })?;
+    }
     let neighbor = path.with_extension("key.new");
     let written = write_durably(&neighbor, key.expose_secret().as_bytes())
         .and_then(|()| belong_to_owner_of(dir, &neighbor))
@@ -30,15 +35,21 @@ pub(super) fn write(dir: &Path, thumbprint: &str, key: &SecretString) -> Result<
     written.map_err(|cause| StoreError::Io { path, cause })
 }
 
-/// Reads the key of `thumbprint`; refuses a file that others can read.
-pub(super) fn read(dir: &Path, thumbprint: &str) -> Result<SecretString, StoreError> {
-    let path = file_of(dir, thumbprint);
-    owner_only(&path)?;
-    let mut text = Zeroizing::new(String::new());
-    let mut file = File::open(&path).map_err(|cause| PermissionError::Io { path: path.clone(), cause })?;
-    let read = (&mut file).take(KEY_SIZE_MAX).read_to_string(&mut text);
-    read.map_err(|cause| StoreError::Io { path, cause })?;
-    Ok(SecretString::from(text.as_str()))
+/// Reads the key of `certificate`; refuses a file that others can read, and one that is not what was written.
+pub(super) fn read(dir: &Path, certificate: &StoredCertificate) -> Result<SecretString, StoreError> {
+    let path = file_of(dir, &certificate.thumbprint);
+    let bytes = read_file(&path, KEY_SIZE_MAX, Trust::Secret)?;
+    let damaged = |cause: String| StoreError::DamagedKey { path: path.clone(), cause };
+    let text = std::str::from_utf8(&bytes).map_err(|cause| damaged(cause.to_string()))?;
+    refuse_other(certificate, text).map_err(damaged)?;
+    Ok(SecretString::from(text))
+}
+
+/// Refuses a key that is not the one of the certificate. What does not fit in itself AWS-LC refuses when it reads a key.
+pub(super) fn refuse_other(certificate: &StoredCertificate, pem: &str) -> Result<(), String> {
+    let key = PrivateKey::from_pem(pem).map_err(|error| error.to_string())?;
+    let certificate = Certificate::from_der(&certificate.der, "").map_err(|error| error.to_string())?;
+    if certificate.belongs_to(&key) { Ok(()) } else { Err("the key of another certificate".to_owned()) }
 }
 
 /// Removes the key of `thumbprint`; one that is gone already is as good.
@@ -68,7 +79,8 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// What root writes for the daemon must stay readable to the daemon.
 pub(super) fn belong_to_owner_of(dir: &Path, file: &Path) -> io::Result<()> {
     let owner = fs::metadata(dir)?;
-    if owner.uid() == fs::metadata(file)?.uid() {
+    let present = fs::metadata(file)?;
+    if (owner.uid(), owner.gid()) == (present.uid(), present.gid()) || present.uid() != 0 {
         return Ok(());
     }
     std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid()))

@@ -5,28 +5,31 @@
 //! stored (validation, expiry spans, which certificate fits) belong to `subscription` and `identity`.
 //! Layout under `state-dir` (0700): `mailbadge.db` (0600, with its `-wal` and `-shm`),
 //! `certificates/<THUMBPRINT>.key` (0600), a private key each.
+//!
+//! Nothing is read that was not stored: rows and tables have checksums ([`checksum`]), and damage ends all further reading
+//! and writing of a process. A backup is the whole of it in one file.
 
 pub mod notes;
 pub mod doubt;
 pub mod pages;
 mod keys;
-mod permission;
+mod checksum;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
-pub use permission::{PermissionError, owner_only};
 pub use sqlite::{LOCK_TIMEOUT, SqliteStore};
 
 use crate::event::SubscriptionKey;
+use crate::files::FileError;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::certificate::StoredCertificate;
 use crate::identity::partner::{AuthServer, PartnerApplication};
 use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use secrecy::SecretString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is kept. Calls block for a disk's time and at most [`LOCK_TIMEOUT`]: not for tasks that must not wait.
 ///
@@ -60,7 +63,7 @@ pub trait Store: Send + Sync {
     fn add_certificate(&self, certificate: &StoredCertificate, key: &SecretString) -> Result<(), StoreError>;
     /// Removes a certificate and its key; false: there was none. One that the auth config names cannot be removed.
     fn remove_certificate(&self, thumbprint: &str) -> Result<bool, StoreError>;
-    /// The private key (PKCS#8 PEM) of a kept certificate.
+    /// The private key (PKCS#8 PEM) of a kept certificate, which it fits.
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError>;
     /// Which certificates sign, signed and will sign; there from the first start, empty.
     fn auth_config(&self) -> Result<AuthConfig, StoreError>;
@@ -111,6 +114,9 @@ pub struct Proxy {
     pub changed_at: UnixMs,
 }
 
+/// The file under `state-dir` that a daemon holds locked as long as it runs.
+pub const DAEMON_LOCK: &str = "daemon.lock";
+
 /// `Uri` of a proxy that was never given one (protocol.md §1.1).
 pub const DEFAULT_PROXY_URI: &str = "https://outlook.office365.com/PushNotifications";
 
@@ -138,6 +144,21 @@ impl ProxyChange {
     }
 }
 
+/// What is in a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Subscriptions, ended ones among them.
+    pub subscriptions: i64,
+    /// Certificates.
+    pub certificates: i64,
+    /// Private keys; fewer than certificates where one was taken away.
+    pub private_keys: i64,
+    /// Auth servers.
+    pub auth_servers: i64,
+    /// Partner applications.
+    pub partners: i64,
+}
+
 /// What keeping something changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpsertOutcome {
@@ -154,7 +175,7 @@ pub enum UpsertOutcome {
 pub enum StoreError {
     /// A file of ours is open to others.
     #[error(transparent)]
-    Permission(#[from] PermissionError),
+    Permission(#[from] FileError),
     /// The operating system refused.
     #[error("{path}: {cause}", path = .path.display())]
     Io {
@@ -162,6 +183,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What it said.
         cause: std::io::Error,
+    },
+    /// There is no database.
+    #[error("{path}: there is no database; run `mailbadge setup`, or restore a backup with `mailbadge restore`", path = .path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
     },
     /// Written by a newer mailbadge.
     #[error("{path}: has schema {found}, this mailbadge knows up to {known}; use the newer mailbadge that wrote it", path = .path.display())]
@@ -173,12 +200,40 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// Written by an older mailbadge, which still runs.
+    #[error("{path}: an older mailbadge runs on it; restart the daemon, which brings the database up to date", path = .path.display())]
+    OlderDaemon {
+        /// The database.
+        path: PathBuf,
+    },
     /// Not a database of ours, or torn. It is left as it is.
-    #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore it from a backup, or move it away to start empty", path = .path.display())]
+    #[error("{path}: damaged or not a mailbadge database ({cause}); it was left untouched: restore a backup with `mailbadge restore --replace FILE`, or move it away and run `mailbadge setup`", path = .path.display())]
     Damaged {
         /// The database.
         path: PathBuf,
         /// What was found.
+        cause: String,
+    },
+    /// A database is where a backup was to be restored.
+    #[error("{path}: there is a database already; give --replace to move it aside", path = .path.display())]
+    Occupied {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A file that is no backup, or no whole one. Nothing was restored.
+    #[error("{path}: damaged, or no backup of mailbadge ({cause}); nothing was changed: restore another one", path = .path.display())]
+    NoBackup {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        cause: String,
+    },
+    /// A private key that cannot be the one that was stored.
+    #[error("{path}: damaged ({cause}); restore a backup with `mailbadge restore --replace FILE`, or make another certificate with `mailbadge certificate new` and have it sign with `mailbadge auth config set`", path = .path.display())]
+    DamagedKey {
+        /// The key's file.
+        path: PathBuf,
+        /// What is wrong with it.
         cause: String,
     },
     /// Another process held the write lock too long.
@@ -201,4 +256,29 @@ pub enum StoreError {
         /// What it said.
         cause: rusqlite::Error,
     },
+}
+
+impl StoreError {
+    /// Whether something is not what was stored.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::DamagedKey { .. })
+    }
+
+    /// Whether a file is missing.
+    fn is_not_found(&self) -> bool {
+        let (Self::Permission(FileError::Io { cause, .. }) | Self::Io { cause, .. }) = self else {
+            return false;
+        };
+        cause.kind() == std::io::ErrorKind::NotFound
+    }
+}
+
+/// Makes the state directory where there is none; one that others can enter is refused.
+pub fn make_state_dir(path: &Path) -> Result<(), StoreError> {
+    keys::private_dir(path)
+}
+
+/// Gives a file that root made in the state directory to the directory's owner.
+pub fn belong_to_owner_of(state_dir: &Path, file: &Path) -> Result<(), StoreError> {
+    keys::belong_to_owner_of(state_dir, file).map_err(|cause| StoreError::Io { path: file.to_owned(), cause })
 }

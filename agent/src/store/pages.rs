@@ -1,21 +1,27 @@
 //! The files that notes of doubt are kept in. What is written when is [`doubt`](super::doubt)'s.
+//!
+//! A file is a number of whole blocks, and ends with zeros behind what was written: one that was cut off shows.
 
 use super::StoreError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The marker's name in the folder.
 const MARKER: &str = "doubt.whole";
 /// Where Linux tells one boot from another.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// A page's file grows by so many bytes.
+const BLOCK_BYTES: u64 = 4096;
+/// So many zeros at least are behind what was written.
+const END_BYTES: usize = 16;
 
 /// Pages of notes, by number, and a marker beside them.
 pub trait Pages: Send {
     /// The pages that there are, in any order.
     fn list(&self) -> Result<Vec<u64>, StoreError>;
-    /// What is on a page.
+    /// What is on a page; zeros may follow. [`StoreError::Damaged`] where it was cut off.
     fn read(&self, page: u64) -> Result<Vec<u8>, StoreError>;
     /// Begins a page, or goes on with one that there is: [`Pages::append`] writes there from now on.
     fn begin(&mut self, page: u64) -> Result<(), StoreError>;
@@ -37,9 +43,48 @@ pub trait Pages: Send {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    page: Option<(PathBuf, File)>,
+    page: Option<Present>,
     /// Held open, so that it can be emptied whatever else fails.
     marker: Option<File>,
+}
+
+/// The page that is written to.
+#[derive(Debug)]
+struct Present {
+    path: PathBuf,
+    file: File,
+    /// Where the next bytes go.
+    end: u64,
+    /// Its file's length.
+    length: u64,
+}
+
+impl Present {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        let end = file.metadata()?.len();
+        let mut page = Self { path, file, end, length: end };
+        page.make_room(0)?;
+        Ok(page)
+    }
+
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        let needed = (self.end + (bytes + END_BYTES) as u64).next_multiple_of(BLOCK_BYTES);
+        if needed > self.length {
+            self.file.set_len(needed)?;
+            self.length = needed;
+        }
+        Ok(())
+    }
+
+    /// What fails in the middle is written over the next time.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.make_room(bytes.len())?;
+        self.file.write_all_at(bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
 }
 
 impl Folder {
@@ -52,14 +97,23 @@ impl Folder {
     /// From now on nothing can be written to the present page.
     #[cfg(test)]
     pub(super) fn break_page(&mut self) {
-        if let Some((path, file)) = &mut self.page {
-            *file = File::open(path).expect("the page is there");
+        if let Some(page) = &mut self.page {
+            page.file = File::open(&page.path).expect("the page is there");
         }
     }
 
     fn page(&self, page: u64) -> PathBuf {
         self.path.join(format!("doubt-{page}"))
     }
+}
+
+/// Throws all notes in `folder` away: of a store that knows of nobody what he shows.
+pub(super) fn forget(folder: &Path) -> Result<(), StoreError> {
+    let (mut pages, _) = Folder::open(folder);
+    for page in pages.list()? {
+        pages.remove(page)?;
+    }
+    if pages.marker()?.is_some() { pages.remove_marker() } else { Ok(()) }
 }
 
 impl Pages for Folder {
@@ -76,20 +130,21 @@ impl Pages for Folder {
 
     fn read(&self, page: u64) -> Result<Vec<u8>, StoreError> {
         let path = self.page(page);
-        fs::read(&path).map_err(io_at(path))
+        let bytes = fs::read(&path).map_err(io_at(path.clone()))?;
+        let is_whole = (bytes.len() as u64).is_multiple_of(BLOCK_BYTES)
+            && bytes.last_chunk::<END_BYTES>() == Some(&[0; END_BYTES]);
+        if is_whole { Ok(bytes) } else { Err(StoreError::Damaged { path, cause: "cut off".to_owned() }) }
     }
 
     fn begin(&mut self, page: u64) -> Result<(), StoreError> {
         let path = self.page(page);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(&path);
-        self.page = Some((path.clone(), file.map_err(io_at(path))?));
+        self.page = Some(Present::open(path.clone()).map_err(io_at(path))?);
         Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        let Some((path, file)) = &mut self.page else { return Ok(()) };
-        file.write_all(bytes).map_err(|cause| StoreError::Io { path: path.clone(), cause })
+        let Some(page) = &mut self.page else { return Ok(()) };
+        page.append(bytes).map_err(|cause| StoreError::Io { path: page.path.clone(), cause })
     }
 
     fn remove(&mut self, page: u64) -> Result<(), StoreError> {
@@ -99,8 +154,9 @@ impl Pages for Folder {
 
     fn marker(&self) -> Result<Option<String>, StoreError> {
         let path = self.path.join(MARKER);
-        match fs::read_to_string(&path) {
-            Ok(boot) => Ok(Some(boot)),
+        match fs::read(&path) {
+            // What is no text names no boot.
+            Ok(boot) => Ok(Some(String::from_utf8_lossy(&boot).into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(StoreError::Io { path, cause }),
         }

@@ -2,26 +2,33 @@
 //!
 //! What to store and when is decided elsewhere. A damaged or newer file is refused and left as it is.
 
+mod backup;
 mod auth_config;
 mod auth_server;
 mod certificate;
+mod connection;
 mod create;
+mod log;
 mod partner;
 mod process;
 mod proxy;
 mod subscription;
 
-use super::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome, keys, owner_only, schema};
+use super::checksum::{Fault, TABLES};
+use super::{Proxy, ProxyChange, Store, StoreError, UpsertOutcome, keys, schema};
 use crate::event::SubscriptionKey;
+use crate::files::driver::owner_only;
 use crate::identity::auth_config::AuthConfig;
 use crate::identity::certificate::StoredCertificate;
 use crate::identity::partner::{AuthServer, PartnerApplication};
 use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
+use connection::{connect, data_version, described};
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use secrecy::SecretString;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long a call waits for another process's write before it says [`StoreError::Locked`].
@@ -30,15 +37,14 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database's name under `state-dir`.
 const FILE_NAME: &str = "mailbadge.db";
 
-/// Statements kept prepared.
-const STATEMENTS_MAX: usize = 32;
-
 /// The store under one state directory.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     certificates_dir: PathBuf,
     connection: Mutex<Inner>,
+    /// What was found damaged, once something was: nothing is read or written any more, until it was seen to.
+    damage: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -49,22 +55,36 @@ struct Inner {
 }
 
 impl SqliteStore {
-    /// Opens the store under `state_dir`, making both where there is nothing yet; `now` dates what is made.
-    pub fn open(state_dir: &Path, now: UnixMs) -> Result<Self, StoreError> {
+    /// Opens the store under `state_dir`. Makes nothing: where it is missing something is wrong, and an empty one in its
+    /// place would hide that.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(FILE_NAME);
+        if !path.exists() {
+            create::refuse_orphaned_log(&path)?;
+            return Err(StoreError::Missing { path });
+        }
+        owner_only(state_dir)?;
+        Self::open_file(state_dir, path)
+    }
+
+    /// The same, but makes folder and database where there is nothing yet; `now` dates what is made.
+    pub fn open_or_create(state_dir: &Path, now: UnixMs) -> Result<Self, StoreError> {
         keys::private_dir(state_dir)?;
         let path = state_dir.join(FILE_NAME);
         if !path.exists() {
             create::database(state_dir, &path, now)?;
         }
+        Self::open_file(state_dir, path)
+    }
+
+    fn open_file(state_dir: &Path, path: PathBuf) -> Result<Self, StoreError> {
         owner_only(&path)?;
-        let at = |cause| described(&path, cause);
         let mut db = connect(&path)?;
-        refuse_unknown(&path, &db)?;
-        configure(&db).map_err(at)?;
-        schema::migrate(&mut db, |_| Ok(())).map_err(at)?;
-        let data_version = data_version(&db).map_err(at)?;
+        let opened = connection::open(&path, &mut db).and_then(|()| Ok(data_version(&db)?));
+        let data_version = opened.map_err(|fault| described(&path, fault))?;
         let certificates_dir = state_dir.join("certificates");
-        Ok(Self { path, certificates_dir, connection: Mutex::new(Inner { db, data_version }) })
+        let connection = Mutex::new(Inner { db, data_version });
+        Ok(Self { path, certificates_dir, connection, damage: OnceLock::new() })
     }
 
     /// Whether there is a store under `state_dir`.
@@ -72,15 +92,26 @@ impl SqliteStore {
         state_dir.join(FILE_NAME).exists()
     }
 
-    /// Reads the whole file for damage that opening does not meet. Some 100 ms per 100,000 subscriptions: for the
-    /// daemon's start, not for every command.
+    /// Reads all that is stored, with its checksums and totals: for a daemon's start, not for every command.
+    pub fn verify_rows(&self) -> Result<(), StoreError> {
+        self.read(|db| TABLES.iter().try_for_each(|table| table.verify_rows(db)))
+    }
+
+    /// Reads the whole file for damage that rows do not show: trees, indexes, free pages. It does so by a connection of
+    /// its own, so that a daemon works meanwhile; what is found ends all further reading and writing.
+    pub fn verify_trees(&self) -> Result<(), StoreError> {
+        let db = connect(&self.path)?;
+        self.noticed(schema::verify_trees(&db))
+    }
+
+    /// Both.
     pub fn verify(&self) -> Result<(), StoreError> {
-        let found: String = self.read(|db| db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
-        if found == "ok" {
-            Ok(())
-        } else {
-            Err(StoreError::Damaged { path: self.path.clone(), cause: found })
-        }
+        self.verify_trees().and_then(|()| self.verify_rows())
+    }
+
+    /// Bytes of the database, its log aside.
+    pub fn size(&self) -> u64 {
+        self.path.metadata().map_or(0, |file| file.len())
     }
 
     /// The database's path.
@@ -88,20 +119,54 @@ impl SqliteStore {
         &self.path
     }
 
-    fn read<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        question(&self.connection.lock().db).map_err(|cause| described(&self.path, cause))
+    /// What `question` reads is of one moment: rows and their totals.
+    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let inner = self.whole()?.lock();
+        let snapshot = inner.db.unchecked_transaction().map_err(Fault::from);
+        self.noticed(snapshot.and_then(|snapshot| question(&snapshot)))
     }
 
     /// Takes the write lock at once, so that what `change` reads is still so when it writes.
-    fn write<T>(&self, change: impl FnOnce(&Transaction) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let mut inner = self.connection.lock();
-        let done =
-            inner.db.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-                let done = change(&transaction)?;
-                transaction.commit()?;
-                Ok(done)
-            });
-        done.map_err(|cause| described(&self.path, cause))
+    fn write<T>(&self, change: impl FnOnce(&Transaction) -> Result<T, Fault>) -> Result<T, StoreError> {
+        let mut inner = self.whole()?.lock();
+        let transaction = inner.db.transaction_with_behavior(TransactionBehavior::Immediate);
+        let done = transaction.map_err(Fault::from).and_then(|transaction| {
+            let done = change(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        });
+        let done = self.noticed(done)?;
+        log::fold_in(&inner.db, LOCK_TIMEOUT);
+        Ok(done)
+    }
+
+    /// The connection, as long as no damage was found.
+    fn whole(&self) -> Result<&Mutex<Inner>, StoreError> {
+        match self.damage.get() {
+            Some(cause) => Err(StoreError::Damaged { path: self.path.clone(), cause: cause.clone() }),
+            None => Ok(&self.connection),
+        }
+    }
+
+    /// Remembers damage: on what is damaged nothing is written.
+    fn noticed<T>(&self, outcome: Result<T, Fault>) -> Result<T, StoreError> {
+        outcome.map_err(|fault| {
+            let error = described(&self.path, fault);
+            if let StoreError::Damaged { cause, .. } = &error {
+                // The first word stays.
+                self.damage.set(cause.clone()).ok();
+            }
+            error
+        })
+    }
+}
+
+impl Drop for SqliteStore {
+    /// The last one who closes a database folds its log in, unless that is damaged.
+    fn drop(&mut self) {
+        if self.damage.get().is_some() {
+            connection::leave_log(&self.connection.get_mut().db).ok();
+        }
     }
 }
 
@@ -157,11 +222,9 @@ impl Store for SqliteStore {
     }
 
     fn private_key(&self, thumbprint: &str) -> Result<SecretString, StoreError> {
-        let is_kept = self.read(|db| certificate::is_kept(db, thumbprint))?;
-        if !is_kept {
-            return Err(StoreError::NoCertificate { thumbprint: thumbprint.to_owned() });
-        }
-        keys::read(&self.certificates_dir, thumbprint)
+        let kept = self.read(certificate::list)?.into_iter().find(|kept| kept.thumbprint == thumbprint);
+        let kept = kept.ok_or_else(|| StoreError::NoCertificate { thumbprint: thumbprint.to_owned() })?;
+        keys::read(&self.certificates_dir, &kept)
     }
 
     fn auth_config(&self) -> Result<AuthConfig, StoreError> {
@@ -209,57 +272,11 @@ impl Store for SqliteStore {
     }
 
     fn changed_elsewhere(&self) -> Result<bool, StoreError> {
-        let mut inner = self.connection.lock();
-        let version = data_version(&inner.db).map_err(|cause| described(&self.path, cause))?;
+        let mut inner = self.whole()?.lock();
+        let version = self.noticed(data_version(&inner.db).map_err(Fault::from))?;
         let is_changed = inner.data_version != version;
         inner.data_version = version;
         Ok(is_changed)
-    }
-}
-
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(|cause| described(path, cause))?;
-    db.busy_timeout(LOCK_TIMEOUT).map_err(|cause| described(path, cause))?;
-    Ok(db)
-}
-
-fn refuse_unknown(path: &Path, db: &Connection) -> Result<(), StoreError> {
-    let path = path.to_owned();
-    if path.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-        return Err(StoreError::Damaged { path, cause: "the file is empty".to_owned() });
-    }
-    match schema::look(db).map_err(|cause| described(&path, cause))? {
-        schema::Found::Version(found) if found > schema::VERSION => {
-            Err(StoreError::Newer { path, found, known: schema::VERSION })
-        }
-        schema::Found::Version(_) => Ok(()),
-        schema::Found::Foreign => {
-            Err(StoreError::Damaged { path, cause: "the database of another program".to_owned() })
-        }
-    }
-}
-
-fn configure(db: &Connection) -> rusqlite::Result<()> {
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    Ok(())
-}
-
-fn data_version(db: &Connection) -> rusqlite::Result<i64> {
-    db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-}
-
-fn described(path: &Path, cause: rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
-    match cause.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { path },
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Damaged { path, cause: cause.to_string() }
-        }
-        _ => StoreError::Database { path, cause },
     }
 }
 
@@ -273,8 +290,10 @@ mod tests {
     fn a_lock_that_another_process_holds_too_long_is_named_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        let (ours, other) =
-            (SqliteStore::open(&state, NOW).unwrap(), SqliteStore::open(&state, NOW).unwrap());
+        let (ours, other) = (
+            SqliteStore::open_or_create(&state, NOW).unwrap(),
+            SqliteStore::open_or_create(&state, NOW).unwrap(),
+        );
         ours.connection.lock().db.busy_timeout(Duration::from_millis(20)).unwrap();
         other.connection.lock().db.execute_batch("BEGIN IMMEDIATE").unwrap();
         let error = ours.change_proxy(&ProxyChange::default(), NOW).unwrap_err();
@@ -287,9 +306,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error_and_what_was_there_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&dir.path().join("state"), NOW).unwrap();
-        let pages: i64 = store.read(|db| db.query_row("PRAGMA page_count", [], |row| row.get(0))).unwrap();
-        store.read(|db| db.pragma_update(None, "max_page_count", pages)).unwrap();
+        let store = SqliteStore::open_or_create(&dir.path().join("state"), NOW).unwrap();
+        let pages: i64 =
+            store.read(|db| Ok(db.query_row("PRAGMA page_count", [], |row| row.get(0))?)).unwrap();
+        store.read(|db| Ok(db.pragma_update(None, "max_page_count", pages)?)).unwrap();
         let uri = Some("u".repeat(100_000));
         let error = store.change_proxy(&ProxyChange { uri, ..ProxyChange::default() }, NOW).unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");

@@ -1,16 +1,21 @@
 //! What every store must keep, and what SQLite's must refuse.
 
+mod backup;
+mod damage;
+
 use super::*;
 use crate::identity::auth_config::NextCertificate;
+use crate::identity::issue::self_signed;
 use secrecy::ExposeSecret;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 const NOW: UnixMs = UnixMs(1_767_268_500_000);
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&dir.join("state"), NOW)
+    SqliteStore::open_or_create(&dir.join("state"), NOW)
 }
 
 fn fresh() -> (tempfile::TempDir, SqliteStore) {
@@ -158,21 +163,65 @@ fn certificate(thumbprint: &str) -> StoredCertificate {
     }
 }
 
+/// A certificate with its key.
+fn pair() -> (StoredCertificate, SecretString) {
+    let (certificate, key) = self_signed("fabrikam.com", NOW).unwrap();
+    let stored = StoredCertificate {
+        thumbprint: certificate.thumbprint().to_string(),
+        friendly_name: "OAuth".to_owned(),
+        der: certificate.der().to_vec(),
+    };
+    (stored, key.to_pkcs8_pem().unwrap())
+}
+
+/// One that was made before.
+fn some_pair() -> &'static (StoredCertificate, SecretString) {
+    static PAIR: LazyLock<(StoredCertificate, SecretString)> = LazyLock::new(pair);
+    &PAIR
+}
+
 #[test]
 fn certificates_are_kept_with_their_keys() {
     let (dir, store) = fresh();
-    for name in ["AA", "BB"] {
-        store.add_certificate(&certificate(name), &SecretString::from(format!("key of {name}"))).unwrap();
+    let pairs = [pair(), pair()];
+    for (certificate, key) in &pairs {
+        store.add_certificate(certificate, key).unwrap();
     }
     drop(store);
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.certificates().unwrap(), [certificate("AA"), certificate("BB")]);
-    assert_eq!(store.private_key("AA").unwrap().expose_secret(), "key of AA");
+    assert_eq!(store.certificates().unwrap(), [pairs[0].0.clone(), pairs[1].0.clone()]);
+    let name = &pairs[0].0.thumbprint;
+    assert_eq!(store.private_key(name).unwrap().expose_secret(), pairs[0].1.expose_secret());
     assert!(matches!(store.private_key("../mailbadge").unwrap_err(), StoreError::NoCertificate { .. }));
-    let key = dir.path().join("state/certificates/AA.key");
+    let key = dir.path().join(format!("state/certificates/{name}.key"));
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     fs::set_permissions(&key, Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(store.private_key("AA").unwrap_err(), StoreError::Permission(_)));
+    assert!(matches!(store.private_key(name).unwrap_err(), StoreError::Permission(_)));
+}
+
+/// Changed numbers, another certificate's key, no text, nothing.
+#[test]
+fn a_key_that_is_not_what_was_written_is_refused() {
+    let (dir, store) = fresh();
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    store.add_certificate(&certificate, &key).unwrap();
+    let path = dir.path().join(format!("state/certificates/{}.key", certificate.thumbprint));
+    let whole = key.expose_secret().as_bytes();
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&path, bytes).unwrap();
+        let error = store.private_key(&certificate.thumbprint).unwrap_err();
+        assert!(matches!(error, StoreError::DamagedKey { .. }), "{what}: {error}");
+        assert!(error.to_string().contains("mailbadge restore"), "{what}: {error}");
+    };
+    refused(other.expose_secret().as_bytes(), "another");
+    refused(&[0xff; 100], "no text");
+    refused(b"", "nothing");
+    refused(&whole[..whole.len() / 2], "a half");
+    for place in (28..whole.len() - 28).step_by(37) {
+        let mut changed = whole.to_vec();
+        changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+        refused(&changed, &format!("byte {place}"));
+    }
 }
 
 #[test]
@@ -293,7 +342,7 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
         ("B058EA2A1F123CB0AA54B4B6E47A6173EA06E46D", "D81DD085CB3A0892C52F1C026B8EFA8265C7EDBD");
     for turn in ["first opened", "opened again"] {
         let store = open(dir.path()).unwrap();
-        store.verify().unwrap();
+        store.verify_rows().and_then(|()| store.verify_trees()).unwrap();
         let expected = AuthConfig {
             current: Some(current.to_owned()),
             previous: Some(previous.to_owned()),
@@ -313,12 +362,34 @@ fn a_database_of_version_1_is_brought_up_to_date_with_all_it_holds() {
     }
 }
 
+/// Its writes would have no checksums.
+#[test]
+fn an_older_database_is_not_brought_up_to_date_under_a_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    keys::private_dir(&state).unwrap();
+    let old = rusqlite::Connection::open(store_path(&state)).unwrap();
+    schema::make_old(&old, 3);
+    old.execute("INSERT INTO proxy VALUES (1, FALSE, NULL, 'u', 'g', 0, 0)", []).unwrap();
+    drop(old);
+    fs::set_permissions(store_path(&state), Permissions::from_mode(0o600)).unwrap();
+    let lock = fs::File::create(state.join(DAEMON_LOCK)).unwrap();
+    lock.try_lock().unwrap();
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::OlderDaemon { .. }), "{error}");
+    drop(lock);
+    open(dir.path()).unwrap().verify().unwrap();
+}
+
 #[test]
 fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()).unwrap());
-    let path = store_path(&dir.path().join("state"));
+    let state = dir.path().join("state");
+    keys::private_dir(&state).unwrap();
+    let path = store_path(&state);
     let old = rusqlite::Connection::open(&path).unwrap();
+    schema::make_old(&old, 2);
+    old.execute("INSERT INTO proxy VALUES (1, FALSE, NULL, 'u', 'g', 0, 0)", []).unwrap();
     let names = [
         ("Kim@Fabrikam.COM", "id-1", 1),
         ("Kim@fabrikam.com", "id-1", 2),
@@ -334,8 +405,8 @@ fn a_database_from_before_names_its_mailboxes_with_domains_in_lower_case() {
                    updated_at_ms, expires_at_ms) VALUES (?1, ?2, 'app', ?3, 'GCM', 47, ?3, 9)";
         old.execute(row, rusqlite::params![mailbox, id, at]).unwrap();
     }
-    old.pragma_update(None, "user_version", 2).unwrap();
     drop(old);
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     let store = open(dir.path()).unwrap();
     let expected = [
         ("\"A@B\"@c.d", "4"),
@@ -387,56 +458,6 @@ fn state_is_its_owners_alone() {
 
 fn store_path(state: &Path) -> PathBuf {
     state.join("mailbadge.db")
-}
-
-/// What the damage is called, how it is done, what the error must name.
-type Spoil<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
-
-#[test]
-fn what_is_not_a_sound_database_of_ours_is_refused_and_left_alone() {
-    let foreign = |path: &Path| {
-        let db = rusqlite::Connection::open(path).unwrap();
-        db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 1;").unwrap();
-    };
-    let newer = |path: &Path| {
-        rusqlite::Connection::open(path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-    };
-    let spoil: [Spoil; 5] = [
-        ("empty", &|path| fs::write(path, "").unwrap(), "damaged"),
-        ("text", &|path| fs::write(path, "not a database, but quite long ".repeat(99)).unwrap(), "damaged"),
-        ("missing", &|path| fs::rename(path, path.with_extension("db-wal")).unwrap(), "damaged"),
-        ("foreign", &|path| (fs::remove_file(path).unwrap(), foreign(path)).1, "damaged"),
-        ("newer", &newer, "schema 9"),
-    ];
-    for (name, spoil, expected) in spoil {
-        let (dir, store) = fresh();
-        drop(store);
-        let path = store_path(&dir.path().join("state"));
-        spoil(&path);
-        if path.exists() {
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        }
-        let before = fs::read(&path).ok();
-        let error = open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(expected) && error.contains("mailbadge.db"), "{name}: {error}");
-        assert_eq!(fs::read(&path).ok(), before, "{name}");
-    }
-}
-
-#[test]
-fn a_page_of_rubbish_inside_is_found_by_verifying() {
-    let (dir, store) = fresh();
-    let many: Vec<_> = (0..200).map(|n| phone(&format!("u{n}"), "id", &format!("device-{n}"))).collect();
-    store.add(&many).unwrap();
-    store.verify().unwrap();
-    drop(store);
-    let path = store_path(&dir.path().join("state"));
-    let mut bytes = fs::read(&path).unwrap();
-    let end = bytes.len();
-    bytes[end - 3 * 4096..end - 4096].fill(0x5a);
-    fs::write(&path, &bytes).unwrap();
-    let error = open(dir.path()).and_then(|store| store.verify()).unwrap_err();
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
 #[test]

@@ -382,6 +382,11 @@ impl Record {
         [self.changed_at, self.flying_since].into_iter().flatten().min()
     }
 
+    /// Whether nobody subscribes to the mailbox and it is in no queue: nothing is lost but its count.
+    pub fn is_blank(&self) -> bool {
+        self.devices.is_empty() && self.stage == Stage::Idle && !self.is_unsaved
+    }
+
     /// Where the mailbox stands.
     pub fn stage(&self) -> Stage {
         self.stage

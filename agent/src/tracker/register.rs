@@ -45,7 +45,22 @@ impl Register {
         Ok(id)
     }
 
-    /// All names as they were first spelled, in the order in which they were entered.
+    /// These mailboxes have no name any more. Walks all names.
+    pub(super) fn remove(&self, mailboxes: &[MailboxId]) {
+        if mailboxes.is_empty() {
+            return;
+        }
+        let gone: HashSet<MailboxId> = mailboxes.iter().copied().collect();
+        self.mailboxes.retain(|_, mailbox| !gone.contains(mailbox));
+        self.spelled.lock().retain(|mailbox, _| !gone.contains(mailbox));
+    }
+
+    /// How many have a name.
+    pub(super) fn len(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// All names as they were first spelled, by the mailboxes' places.
     pub(super) fn all(&self) -> Vec<(MailboxId, Arc<str>)> {
         let keys = self.mailboxes.iter().map(|entry| (*entry.value(), Arc::from(&**entry.key())));
         let mut all: Vec<(MailboxId, Arc<str>)> = keys.collect();

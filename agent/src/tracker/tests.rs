@@ -307,3 +307,60 @@ proptest! {
         prop_assert_eq!(tracker.behind(now).0, 0);
     }
 }
+
+#[test]
+fn a_forgotten_mailbox_leaves_its_place_to_another_after_a_rest_and_its_news_to_nobody() {
+    let tracker = Tracker::default();
+    let [old, kept] = ["old", "kept"].map(|name| tracker.enroll(name).unwrap());
+    tracker.subscribe(kept, recipient(1), Some(0), at(0));
+    tracker.observe(old, SOURCE, count(7, 1), at(0));
+    assert_eq!(tracker.forget(&[old, kept], at(0).moment), [old], "somebody subscribes to the other");
+    assert_eq!((tracker.find("old"), tracker.find("kept"), tracker.named()), (None, Some(kept), 1));
+    // A source's thread that still has its number.
+    tracker.observe(old, SOURCE, count(9, 2), at(1));
+    let rested = at(0).after(places::RESTS);
+    tracker.release(Moment::from_micros(rested.moment.micros() - 1));
+    let soon = tracker.enroll("soon").unwrap();
+    assert_ne!(soon, old);
+    tracker.release(rested.moment);
+    let new = tracker.enroll("new").unwrap();
+    assert_eq!((new, tracker.len()), (old, 3));
+    assert_eq!(tracker.inspect(new, Record::known), Some(None));
+    tracker.subscribe(new, recipient(2), None, rested);
+    assert!(tracker.take(9, rested).is_empty(), "nothing is known of it");
+    assert_eq!(tracker.forget(&[new], rested.moment), []);
+}
+
+proptest! {
+    #[test]
+    fn no_two_names_ever_share_a_place_and_no_name_hears_of_another(
+        steps in proptest::collection::vec((0..4u32, 0..6u32, 0..40u64), 0..200),
+    ) {
+        let tracker = Tracker::default();
+        let mut now = at(0);
+        for (kind, name, minutes) in steps {
+            now = now.after(Duration::from_secs(minutes * 60));
+            let spelled = format!("u{name}");
+            match kind {
+                0 => drop(tracker.enroll(&spelled).unwrap()),
+                1 => {
+                    if let Some(mailbox) = tracker.find(&spelled) {
+                        tracker.observe(mailbox, SOURCE, count(name, 1), now);
+                    }
+                }
+                2 => {
+                    let found: Vec<MailboxId> = tracker.find(&spelled).into_iter().collect();
+                    prop_assert_eq!(tracker.forget(&found, now.moment), found);
+                }
+                _ => tracker.release(now.moment),
+            }
+            let names = tracker.names();
+            let places: HashMap<MailboxId, Arc<str>> = names.iter().cloned().collect();
+            prop_assert_eq!(places.len(), names.len());
+            for (mailbox, name) in names {
+                let known = tracker.inspect(mailbox, |record| record.known().map(|known| known.unseen)).flatten();
+                prop_assert!(known.is_none_or(|unseen| *name == *format!("u{unseen}")), "{} hears {:?}", name, known);
+            }
+        }
+    }
+}

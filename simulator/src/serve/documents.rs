@@ -8,11 +8,12 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 /// How often it is looked for documents that are due.
@@ -43,9 +44,13 @@ impl Reader {
         let host = uri.host().ok_or("a URL without a host")?.trim_matches(['[', ']']).to_owned();
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = TcpStream::connect((host.as_str(), port))
-            .await
-            .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
+        let failed = |error: std::io::Error| format!("cannot connect to {host}:{port}: {error}");
+        let addresses: Vec<SocketAddr> = lookup_host((host.as_str(), port)).await.map_err(failed)?.collect();
+        // Whoever is on the way could put his own key into a document.
+        if !is_tls && !addresses.iter().all(|address| address.ip().is_loopback()) {
+            return Err("plain http is read from loopback only; use https".to_owned());
+        }
+        let stream = TcpStream::connect(&*addresses).await.map_err(failed)?;
         if !is_tls {
             return get(stream, &uri).await;
         }
@@ -113,5 +118,21 @@ pub(super) async fn keep_reading(world: Arc<World>) {
     loop {
         look.tick().await;
         world.read_due_documents().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_by_plain_http_comes_from_loopback_only() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let certificates = Certificates::open(temporary.path(), None).expect("an authority of its own");
+        let reader = Reader::new(&certificates, &[]).expect("its roots");
+        let refused = reader.fetch("http://192.0.2.1/metadata").await.expect_err("it is elsewhere");
+        assert!(refused.contains("loopback only"), "{refused}");
+        let refused = reader.fetch("http://127.0.0.1:1/metadata").await.expect_err("nobody listens");
+        assert!(refused.contains("cannot connect"), "{refused}");
     }
 }

@@ -181,7 +181,7 @@ fn show(
         next_certificate_thumbprint: state.next.as_ref().map(|next| next.thumbprint.clone()),
         next_certificate_effective_date: state.next.as_ref().map(|next| next.effective_at),
         name: "Auth Configuration",
-        is_valid: may_sign(state, store, context.now()),
+        is_valid: may_sign(state, store, context.now())?,
         what_if,
     };
     if context.screen.is_json {
@@ -202,9 +202,13 @@ fn show(
 }
 
 /// Whether there is a current certificate that may sign now.
-fn may_sign(state: &AuthConfig, store: &dyn Store, now: UnixMs) -> bool {
-    let signing = state.current.as_ref().and_then(|thumbprint| signing(store, thumbprint).ok());
-    signing.is_some_and(|it| fitness::check(&it.certificate, &it.key, now).is_ok())
+fn may_sign(state: &AuthConfig, store: &dyn Store, now: UnixMs) -> Result<bool, Failure> {
+    let Some(thumbprint) = &state.current else { return Ok(false) };
+    match signing(store, thumbprint) {
+        Ok(it) => Ok(fitness::check(&it.certificate, &it.key, now).is_ok()),
+        Err(failure) if failure.is_damage() => Err(failure),
+        Err(_) => Ok(false),
+    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! `mailbadge certificate import`: a certificate with its key from PEM files, or, with the feature `pkcs12`, from PKCS#12.
 
 use super::Signing;
-use crate::commands::{Exit, Failure, driver};
+use crate::commands::{Exit, Failure};
+use crate::files::FileError;
+use crate::files::driver::{Trust, read};
 #[cfg(feature = "pkcs12")]
 use crate::https::json::without_mark;
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness::{self, Unfit};
 use crate::identity::issue::FRIENDLY_NAME;
 use crate::identity::key::PrivateKey;
-use crate::store::owner_only;
 use crate::time::UnixMs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -54,12 +54,12 @@ impl Import {
 
     fn parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
         #[cfg(feature = "pkcs12")]
-        if self.key.is_none() && bytes(&self.file)?.first() == Some(&DER_SEQUENCE) {
+        if self.key.is_none() && bytes(&self.file, Trust::Secret)?.first() == Some(&DER_SEQUENCE) {
             return self.pkcs12_parts();
         }
         let (certificate_text, key_text) = match &self.key {
             None => (None, secret(&self.file)?),
-            Some(key_file) => (Some(text(&self.file)?), secret(key_file)?),
+            Some(key_file) => (Some(text(&self.file, Trust::Anybody)?), secret(key_file)?),
         };
         let certificate_text = certificate_text.as_ref().unwrap_or(&key_text);
         let name = self.friendly_name.as_deref().unwrap_or(FRIENDLY_NAME);
@@ -81,13 +81,10 @@ impl Import {
     #[cfg(feature = "pkcs12")]
     fn pkcs12_parts(&self) -> Result<(Certificate, PrivateKey), Failure> {
         use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
-        owner_only(&self.file)?;
+        let store = bytes(&self.file, Trust::Secret)?;
         let password = match &self.password_file {
             None => Zeroizing::default(),
-            Some(path) => {
-                owner_only(path)?;
-                bytes(path)?
-            }
+            Some(path) => bytes(path, Trust::Secret)?,
         };
         let password = without_mark(&password).split(|byte| matches!(byte, b'\r' | b'\n')).next();
         let password = std::str::from_utf8(password.unwrap_or_default()).unwrap_or_default();
@@ -98,7 +95,7 @@ impl Import {
             );
             Failure::new(Exit::Usage, text)
         };
-        let found = KeyStore::from_pkcs12(&bytes(&self.file)?, password, Pkcs12ImportPolicy::Strict)
+        let found = KeyStore::from_pkcs12(&store, password, Pkcs12ImportPolicy::Strict)
             .map_err(|error| wrong(&error.to_string()))?;
         let (alias, chain) = found.private_key_chain().ok_or_else(|| wrong("it holds no key"))?;
         let leaf = chain.certs().first().ok_or_else(|| wrong("it holds no certificate"))?;
@@ -116,11 +113,10 @@ const DER_SEQUENCE: u8 = 0x30;
 
 /// A file that nobody else may read.
 fn secret(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    owner_only(path)?;
-    text(path)
+    text(path, Trust::Secret)
 }
 
-fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+fn text(path: &Path, trust: Trust) -> Result<Zeroizing<String>, Failure> {
     let not_pem = || {
         let text = format!(
             "{}: not PEM; expected text with \"-----BEGIN CERTIFICATE-----\"; \
@@ -129,7 +125,7 @@ fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
         );
         Failure::new(Exit::Usage, text)
     };
-    let bytes = bytes(path)?;
+    let bytes = bytes(path, trust)?;
     // Text beside the blocks may be of any encoding.
     if memchr::memmem::find(&bytes, b"-----BEGIN ").is_none() {
         return Err(not_pem());
@@ -140,18 +136,13 @@ fn text(path: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let failed = |cause: std::io::Error| Failure::new(Exit::Io, format!("{}: {cause}", path.display()));
-    let file = driver::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    if size > FILE_SIZE_MAX {
-        let text = format!("{}: has {size} bytes; expected {FILE_SIZE_MAX} at most", path.display());
-        return Err(Failure::new(Exit::Usage, text));
-    }
-    // Of its size from the start: growing would leave copies of a key behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size as usize + 1));
-    file.take(FILE_SIZE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+fn bytes(path: &Path, trust: Trust) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    read(path, FILE_SIZE_MAX, trust).map_err(|error| match error {
+        FileError::TooLarge { .. } | FileError::NotRegular { .. } => {
+            Failure::new(Exit::Usage, error.to_string())
+        }
+        error => error.into(),
+    })
 }
 
 fn of(path: &Path, error: &crate::identity::Error) -> Failure {

@@ -5,7 +5,7 @@ use crate::identity::auth_config::Role;
 use crate::identity::certificate::Certificate;
 use crate::identity::fitness;
 use crate::identity::key::PrivateKey;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::time::UnixMs;
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -32,14 +32,20 @@ impl CertificateOutput {
     pub(super) const HEADS: [&'static str; 6] =
         ["THUMBPRINT", "ROLE", "DAYS LEFT", "NOT AFTER", "SUBJECT", "FRIENDLY NAME"];
 
-    pub(super) fn of(certificate: &Certificate, config: &AuthConfig, store: &dyn Store, now: UnixMs) -> Self {
+    /// A key that cannot be had is told in it; one that is damaged is an error.
+    pub(super) fn of(
+        certificate: &Certificate,
+        config: &AuthConfig,
+        store: &dyn Store,
+        now: UnixMs,
+    ) -> Result<Self, StoreError> {
         let thumbprint = certificate.thumbprint().to_string();
-        let key = key(store, &thumbprint);
+        let key = key(store, &thumbprint)?;
         let fitness = key
             .as_ref()
             .map_err(Clone::clone)
             .and_then(|key| fitness::check(certificate, key, now).map_err(|unfit| unfit.to_string()));
-        Self {
+        Ok(Self {
             role: Role::of(&thumbprint, config).map(Role::name),
             thumbprint,
             x5t: certificate.thumbprint().x5t(),
@@ -52,7 +58,7 @@ impl CertificateOutput {
             key_bits: certificate.rsa_bits(),
             has_private_key: key.is_ok(),
             status: fitness.err().unwrap_or_else(|| "Valid".to_owned()),
-        }
+        })
     }
 
     pub(super) fn fields(&self) -> Vec<(&'static str, String)> {
@@ -82,7 +88,10 @@ impl CertificateOutput {
 }
 
 /// The private key, or why it cannot be had.
-fn key(store: &dyn Store, thumbprint: &str) -> Result<PrivateKey, String> {
-    let pem = store.private_key(thumbprint).map_err(|error| error.to_string())?;
-    PrivateKey::from_pem(pem.expose_secret()).map_err(|error| error.to_string())
+fn key(store: &dyn Store, thumbprint: &str) -> Result<Result<PrivateKey, String>, StoreError> {
+    match store.private_key(thumbprint) {
+        Ok(pem) => Ok(PrivateKey::from_pem(pem.expose_secret()).map_err(|error| error.to_string())),
+        Err(error) if error.is_damage() => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }

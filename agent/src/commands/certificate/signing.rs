@@ -40,7 +40,9 @@ pub fn kept(store: &dyn Store) -> Result<Vec<Signing>, Failure> {
         match signing(store, &stored.thumbprint) {
             Ok(signing) => found.push(signing),
             // A key that was taken away makes its certificate useless, not the others.
-            Err(Failure { exit: Exit::Io, .. }) => {}
+            Err(Failure { exit: Exit::Io, error }) => {
+                tracing::error!("{}", error.map(|error| error.to_string()).unwrap_or_default());
+            }
             Err(failure) => return Err(failure),
         }
     }

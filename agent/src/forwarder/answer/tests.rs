@@ -146,6 +146,7 @@ fn every_failure_is_tried_again() {
         Failure::Timeout(text()),
         Failure::Write(text()),
         Failure::Read(text()),
+        Failure::Flooded(text()),
         Failure::Closed(text()),
     ];
     for failure in failures {

@@ -1,15 +1,15 @@
 //! The client against a relay on loopback that misbehaves: late, endless, redirecting, closing, untrusted.
 
 use super::*;
-use crate::https::CONTENT_BYTES_MAX;
 use crate::https::driver::Roots;
+use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::time::UnixMs;
 use crate::token::challenge::Challenge;
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -118,9 +118,10 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     String::from_utf8(request).ok()
 }
 
-fn settings(pem: Option<Vec<u8>>) -> Settings {
+fn settings(extra: Vec<CertificateDer<'static>>) -> Settings {
+    let authorities = Authorities { extra, is_only: false };
     Settings {
-        roots: Roots { key: "relay.ca-file".to_owned(), pem },
+        roots: Roots { key: "relay.ca-file".to_owned(), authorities },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),
@@ -130,7 +131,7 @@ fn settings(pem: Option<Vec<u8>>) -> Settings {
 /// The system's roots may be absent where tests run; a root of our own makes up for them.
 fn client(timeout: Duration) -> Client {
     let ca = Authority::new();
-    Client::new(&Settings { timeout, ..settings(Some(ca.pem())) }).unwrap()
+    Client::new(&Settings { timeout, ..settings(vec![ca.der()]) }).unwrap()
 }
 
 fn post(running: &Running) -> Post {
@@ -173,8 +174,8 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    fn pem(&self) -> Vec<u8> {
-        self.0.pem().into_bytes()
+    fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
     }
 
     fn acceptor(&self, host: &str, last_year: i32) -> TlsAcceptor {
@@ -396,7 +397,7 @@ fn only_trusted_certificates_of_the_right_name_get_a_token() {
         for (signed_by, certified, last_year, host, expected) in cases {
             let acceptor = signed_by.acceptor(certified, last_year);
             let running = Relay::answering(vec![ok()]).run(Some(acceptor), host).await;
-            let outcome = Client::new(&settings(Some(own.pem()))).unwrap().post(post(&running)).await;
+            let outcome = Client::new(&settings(vec![own.der()])).unwrap().post(post(&running)).await;
             match (outcome, expected) {
                 (Ok(answer), None) => assert_eq!(answer.status, 200),
                 (Err(Failure::Tls(text)), Some(expected)) => assert!(text.contains(expected), "{text}"),
@@ -425,10 +426,11 @@ fn a_port_that_speaks_no_tls_is_named_as_that() {
 }
 
 #[test]
-fn a_file_of_roots_without_roots_is_refused() {
-    let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec();
-    for pem in [Vec::new(), b"no certificate".to_vec(), broken] {
-        let client = Client::new(&settings(Some(pem))).unwrap();
+fn a_root_that_is_none_is_refused() {
+    for is_only in [false, true] {
+        let mut settings = settings(vec![CertificateDer::from(vec![0, 1, 2])]);
+        settings.roots.authorities.is_only = is_only;
+        let client = Client::new(&settings).unwrap();
         let error = client.prepare(&RelayUrl::parse("https://relay.example").unwrap()).unwrap_err();
         assert!(error.to_string().starts_with("relay.ca-file: "), "{error}");
     }

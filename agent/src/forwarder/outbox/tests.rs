@@ -83,6 +83,8 @@ fn passing_trouble_backs_off_exponentially_between_one_second_and_a_minute() {
         send(&mut outbox, 1, ms, Disposition::Retry { cause: cause() });
         let wait = wait(&outbox, ms).unwrap();
         let ceiling = BACK_OFF.0.saturating_mul(1 << failures.min(6)).min(BACK_OFF.1);
+        let now = at(ms).moment;
+        assert_eq!(outbox.waits_until(now), Some(now.after(wait)));
         assert!(BACK_OFF.0 <= wait && wait <= ceiling, "failure {failures}: {wait:?}");
         longest = longest.max(wait);
         ms += wait.as_millis() as u64 + 1;

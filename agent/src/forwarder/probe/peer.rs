@@ -64,7 +64,7 @@ pub(super) fn of_failure(failure: &Failure, peer: &Peer) -> Trouble {
             ),
         ),
         Failure::Tls(text) => (Component::Trust, trust_advice(text, peer)),
-        Failure::Write(_) | Failure::Read(_) | Failure::Closed(_) => (
+        Failure::Write(_) | Failure::Read(_) | Failure::Flooded(_) | Failure::Closed(_) => (
             *own,
             format!(
                 "{place} ends the connection instead of answering: look into the log of the {who}, and for a \

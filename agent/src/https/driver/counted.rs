@@ -1,5 +1,6 @@
 //! A stream that counts what was read from it: whether any byte of an answer has come is decided by that and not by the
-//! words of an error.
+//! words of an error. One that gives more than an answer may have fails, whatever the bytes are: interim answers and
+//! headers without end, and what nobody asked for, would else be read for ever.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,13 +9,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes a connection has given so far.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Received(Arc<AtomicU64>);
+/// How many bytes a connection has given so far, and how many it may.
+#[derive(Clone, Debug)]
+pub(super) struct Received(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    bytes: AtomicU64,
+    most: AtomicU64,
+}
 
 impl Received {
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.bytes.load(Ordering::Acquire)
+    }
+
+    /// So many bytes more may come from now on.
+    pub(super) fn allow(&self, more: u64) {
+        self.0.most.store(self.bytes().saturating_add(more), Ordering::Release);
+    }
+
+    /// Whether more came than may: every further read fails.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.bytes() > self.0.most.load(Ordering::Acquire)
     }
 }
 
@@ -26,8 +43,9 @@ pub(super) struct Counted<S> {
 }
 
 impl<S> Counted<S> {
-    pub(super) fn new(stream: S) -> (Self, Received) {
-        let received = Received::default();
+    /// One that gives `most` bytes until more are allowed.
+    pub(super) fn new(stream: S, most: u64) -> (Self, Received) {
+        let received = Received(Arc::new(Counts { bytes: AtomicU64::new(0), most: AtomicU64::new(most) }));
         (Self { stream, received: received.clone() }, received)
     }
 }
@@ -41,7 +59,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = buffer.filled().len().saturating_sub(before);
-        self.received.0.fetch_add(read as u64, Ordering::AcqRel);
+        self.received.0.bytes.fetch_add(read as u64, Ordering::AcqRel);
+        if self.received.is_flooded() {
+            return Poll::Ready(Err(io::Error::other("more bytes than an answer has")));
+        }
         polled
     }
 }

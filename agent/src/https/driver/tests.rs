@@ -60,7 +60,7 @@ async fn serve(mut stream: TcpStream, whole: usize, cut: Vec<u8>, heard: Arc<Ato
 
 fn client() -> Client {
     let settings = Settings {
-        roots: Roots { key: String::from("test.ca-file"), pem: None },
+        roots: Roots { key: String::from("test.ca-file"), authorities: Authorities::default() },
         concurrency: 1,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),
@@ -113,4 +113,51 @@ async fn a_kept_alive_connection_that_ends_without_a_byte_is_tried_once_more_and
     let (outcome_of_kept, heard) = outcome(1, b"").await;
     assert_eq!(heard, 3, "once more on a new connection, and no third time");
     assert!(matches!(outcome_of_kept, Err(Failure::Closed(_))), "{outcome_of_kept:?}");
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_a_flood_that_ends_its_connection_and_the_next_request_has_another() {
+    let body = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", "1\r\nx\r\n".repeat(99));
+    for (begin, again) in [
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+        ("", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"),
+        (&*body, "0000001\r\nx\r\n"),
+    ] {
+        let bytes = ANSWER_BYTES_MAX as usize;
+        let flood = begin.to_owned() + &again.repeat(2 * bytes / again.len());
+        let server = Server::start(1, flood.into_bytes()).await;
+        let client = client();
+        assert_eq!(client.send(server.post()).await.unwrap().status, 200);
+        let limit = AnswerLimit { time: Duration::from_secs(20), bytes: bytes as u64 };
+        let outcome = client.receive(server.post(), limit, |_, _| true).await;
+        assert!(matches!(outcome, Err(Failure::Flooded(_))), "{again:?} {outcome:?}");
+        assert!(client.0.idle.lock().is_empty(), "the connection is gone");
+        assert_eq!(server.heard(), 2, "it is not asked again at once");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_come_unasked_end_a_kept_alive_connection_and_the_next_request_has_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = Arc::new(Url::parse(&format!("http://127.0.0.1:{port}/P")).unwrap());
+    let (flooded, mut until_flooded) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(BODY) && stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+            }
+            stream.write_all(ANSWER).await.unwrap();
+            while stream.write_all(ANSWER).await.is_ok() {}
+            flooded.send(()).unwrap();
+        }
+    });
+    let client = client();
+    for _ in 0..3 {
+        let (url, body) = (Arc::clone(&url), Bytes::from_static(BODY));
+        let request = Request { method: Method::POST, url, headers: HeaderMap::new(), body };
+        let outcome = client.send(request).await;
+        assert_eq!(outcome.unwrap().status, 200);
+        until_flooded.recv().await.expect("the connection ends, however much is written");
+    }
 }

@@ -25,7 +25,7 @@ fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<A
         "an address like \"https://mail.fabrikam.com:8080/doveadm/v1\", with plain http to loopback only";
     let url = keys.spelled("url", None, expected, |text| Url::parse(text).ok());
     let credential = credential(keys);
-    let ca_pem = keys.ca_file().map(|file| file.pem);
+    let authorities = keys.authorities();
     let seconds = Duration::from_secs;
     let sweep_interval = keys.duration("sweep-interval", "15m", seconds(1)..=Duration::from_hours(168));
     let timeout = keys.duration("timeout", "5m", seconds(1)..=Duration::from_hours(24));
@@ -33,7 +33,7 @@ fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<A
         name: common.name,
         names: common.names,
         url: Arc::new(url?),
-        ca_pem,
+        authorities,
         credential: credential?,
         sweep_interval,
         timeout,

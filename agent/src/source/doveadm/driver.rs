@@ -11,7 +11,7 @@ use super::rounds::{Input, Output, QuestionKind, Rounds, Trouble};
 use super::{Credential, Error, Settings, question};
 use crate::counters::SourceCounters;
 use crate::event::{MailboxId, News, Observer, Reading, SourceId, Verdict};
-use crate::https::driver::{Client, Request, Roots};
+use crate::https::driver::{AnswerLimit, Client, Request, Roots};
 use crate::https::{self, Failure};
 use crate::source::kind::{Running, Stopping};
 use crate::source::shell::driver::Rhythm;
@@ -27,10 +27,18 @@ use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// From a question about single mailboxes to the end of its answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_mins(1);
+/// A question without an answer for so long is a failure to report, although its answer is waited for: of single mailboxes
+/// one comes within a second, of all users only when all were read.
+pub const SILENT_AFTER: Duration = Duration::from_secs(15);
+/// Bytes of an answer about all users, at most, for each user that may be expected. A row has some 150.
+const ROW_SHARE: u64 = 1024;
+/// Bytes of an answer about single mailboxes, at most, for each.
+const ANSWER_SHARE: u64 = 64 * 1024;
 /// Questions under way at once: one of each kind.
 const CONCURRENCY: usize = 2;
 /// Bytes of a refusal's text that are looked at.
@@ -107,7 +115,7 @@ impl Running for DoveadmSource {
 /// The rounds loop: sends what is to be sent when it is due.
 async fn drive_rounds(shared: Arc<Shared>) {
     let mut questions = JoinSet::new();
-    let (mut failure, mut remark) = (None, None);
+    let mut remark = None;
     while !shared.rhythm.is_stopping() {
         while questions.try_join_next().is_some() {}
         let now = shared.clock.now().moment;
@@ -115,7 +123,6 @@ async fn drive_rounds(shared: Arc<Shared>) {
             let mut rounds = shared.rounds.lock();
             rounds.handle(now, Input::Timeout);
             let outputs: Vec<Output> = std::iter::from_fn(|| rounds.poll_output()).collect();
-            shared.note(&mut failure, rounds.failure().map(str::to_owned));
             shared.note(&mut remark, rounds.remark());
             (outputs, rounds.poll_timeout())
         };
@@ -142,7 +149,7 @@ impl Shared {
         }
     }
 
-    /// Logs what is wrong once, when it begins.
+    /// Logs a remark once, when it begins; failures are the daemon's to log.
     fn note(&self, known: &mut Option<String>, now: Option<String>) {
         if let (None, Some(text)) = (&*known, &now) {
             tracing::warn!(source = %self.settings.name, "{text}");
@@ -153,8 +160,15 @@ impl Shared {
     /// Puts one question, to the end of its answer.
     async fn put(self: Arc<Self>, output: Output) {
         let (kind, body, limit) = match output {
-            Output::AskEveryone => (QuestionKind::Everyone, question::of_everyone(), self.settings.timeout),
-            Output::AskThese(users) => (QuestionKind::ByName, question::of_these(&users), ANSWER_WAIT),
+            Output::AskEveryone => {
+                let mailboxes = self.rounds.lock().expected();
+                let limit = limit(self.settings.timeout, mailboxes, ROW_SHARE);
+                (QuestionKind::Everyone, question::of_everyone(), limit)
+            }
+            Output::AskThese(users) => {
+                let limit = limit(ANSWER_WAIT, users.len(), ANSWER_SHARE);
+                (QuestionKind::ByName, question::of_these(&users), limit)
+            }
         };
         let mut listener = Listener {
             shared: &self,
@@ -164,7 +178,8 @@ impl Shared {
             rows: 0,
             why: None,
         };
-        let asked = self.channel.ask(body, limit, |said| listener.hear(said)).await;
+        let answer = Box::pin(self.channel.ask(body, limit, |said| listener.hear(said)));
+        let asked = self.while_reporting_silence(kind, limit.time, answer).await;
         let Listener { rows, why, .. } = listener;
         match &asked {
             Ok(()) => self.counters.logins_ok.one(),
@@ -177,6 +192,22 @@ impl Shared {
             (Ok(()), _) => Ok(rows),
         };
         self.tell(Input::Ended(kind, result));
+    }
+
+    /// The answer; that there is none yet is reported meanwhile.
+    async fn while_reporting_silence(
+        &self,
+        kind: QuestionKind,
+        limit: Duration,
+        mut answer: impl Future<Output = Result<(), Trouble>> + Unpin,
+    ) -> Result<(), Trouble> {
+        if let Ok(asked) = timeout(SILENT_AFTER, &mut answer).await {
+            return asked;
+        }
+        let (silent, most) = (SILENT_AFTER.as_secs(), limit.as_secs());
+        let what = format!("no whole answer within {silent} s, which is waited for up to {most} s");
+        self.tell(Input::Silent(kind, self.channel.at(what)));
+        answer.await
     }
 
     /// Counts of a mailbox have arrived.
@@ -219,7 +250,7 @@ impl Listener<'_> {
         match (said, self.kind) {
             (AnswerPart::OfUser(user, counts), QuestionKind::Everyone) => {
                 self.rows += 1;
-                match self.shared.observer.find(&self.shared.settings.names.mailbox(&user)) {
+                match self.shared.observer.find_listed(&self.shared.settings.names.mailbox(&user)) {
                     Some(mailbox) => self.shared.observe(self.kind, mailbox, counts, self.asked_at),
                     None => self.shared.counters.unknown.one(),
                 }
@@ -253,6 +284,11 @@ impl Listener<'_> {
     }
 }
 
+/// `share` bytes for each mailbox.
+const fn limit(time: Duration, mailboxes: usize, share: u64) -> AnswerLimit {
+    AnswerLimit { time, bytes: (mailboxes as u64).saturating_mul(share) }
+}
+
 /// The way to one doveadm.
 struct Channel {
     client: Client,
@@ -263,7 +299,10 @@ struct Channel {
 impl Channel {
     fn new(settings: &Settings) -> Result<Self, Error> {
         let client = https::driver::Settings {
-            roots: Roots { key: format!("source.{}.ca-file", settings.name), pem: settings.ca_pem.clone() },
+            roots: Roots {
+                key: format!("source.{}.ca-file", settings.name),
+                authorities: settings.authorities.clone(),
+            },
             concurrency: CONCURRENCY,
             timeout: settings.timeout,
             user_agent: format!("mailbadge/{}", env!("CARGO_PKG_VERSION")),
@@ -281,7 +320,7 @@ impl Channel {
     async fn ask(
         &self,
         body: String,
-        limit: Duration,
+        limit: AnswerLimit,
         mut hear: impl FnMut(AnswerPart) + Send,
     ) -> Result<(), Trouble> {
         let request = Request {
@@ -325,6 +364,7 @@ impl Channel {
     fn no_answer(&self, failure: &Failure) -> Trouble {
         match failure {
             Failure::Timeout(_) => Trouble::Unanswered(self.at(failure)),
+            Failure::Flooded(_) => Trouble::Flooded(self.at(failure)),
             _ => self.unreachable(failure),
         }
     }

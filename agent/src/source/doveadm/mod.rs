@@ -14,8 +14,8 @@ pub use configured::KIND;
 pub use driver::{DoveadmSource, start};
 
 use super::names::Names;
-use crate::https;
 use crate::https::url::Url;
+use crate::https::{self, Authorities};
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ pub struct Settings {
     pub names: Names,
     /// Where doveadm listens, with the path `/doveadm/v1`.
     pub url: Arc<Url>,
-    /// Certificates in PEM that are trusted besides the system's roots.
-    pub ca_pem: Option<Vec<u8>>,
+    /// Which certificate authorities are trusted (`ca-file`, `ca-only`).
+    pub authorities: Authorities,
     /// What opens it.
     pub credential: Credential,
     /// Every mailbox is read at least this often.
@@ -53,7 +53,7 @@ impl Settings {
             name: name.into(),
             names: Names::default(),
             url: Arc::new(url),
-            ca_pem: None,
+            authorities: Authorities::default(),
             credential,
             sweep_interval: SWEEP_INTERVAL_DEFAULT,
             timeout: TIMEOUT_DEFAULT,

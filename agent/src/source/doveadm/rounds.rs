@@ -4,9 +4,12 @@
 //!
 //! It sends nothing; the driver does what it says and tells what came of it.
 
+mod entry;
+
 use crate::event::MailboxId;
 use crate::source::sweep::Sweep;
 use crate::time::Moment;
+use entry::{Entry, Queue, Stage};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,8 @@ pub const QUESTIONS_MAX: usize = 100;
 pub const QUESTION_REST: Duration = Duration::from_millis(100);
 /// How long all users are not asked for after that failed: only names are.
 pub const EVERYONE_AGAIN: Duration = Duration::from_hours(6);
+/// See [`Rounds::expected`].
+const EXPECTED_MIN: usize = 1 << 17;
 /// What a user costs when asked by name, measured in users of an answer about all (sources.md §2.1).
 const NAME_COST: usize = 6;
 /// Wait after doveadm could not be reached: first and longest.
@@ -44,6 +49,8 @@ pub enum Trouble {
     Unreachable(String),
     /// It answered, but not this question: it failed as a whole, or was not done in time.
     Unanswered(String),
+    /// Its answer had no end.
+    Flooded(String),
 }
 
 /// What happened.
@@ -61,6 +68,8 @@ pub enum Input {
     Corrected,
     /// An answer says that this mailbox cannot be read, and why.
     Missed(MailboxId, String),
+    /// A question has had no answer for long, and this says so to people.
+    Silent(QuestionKind, String),
     /// The question of this kind is over; where all is well, with how many rows.
     Ended(QuestionKind, Result<usize, Trouble>),
     /// The moment of [`Rounds::poll_timeout`] has come.
@@ -74,35 +83,6 @@ pub enum Output {
     AskEveryone,
     /// Ask for these.
     AskThese(Vec<(MailboxId, Arc<str>)>),
-}
-
-/// Where a mailbox waits to be asked by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queue {
-    None,
-    Asked,
-    Swept,
-}
-
-#[derive(Debug)]
-struct Entry {
-    name: Arc<str>,
-    queue: Queue,
-    /// The round that was under way, or the last, when it came.
-    came_in: u32,
-    /// The round in which it was read last; 0: never.
-    read_in: u32,
-    is_missed: bool,
-}
-
-/// How far the present round is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Resting,
-    /// The question about all is under way.
-    Everyone,
-    /// Those that it left out are asked by name.
-    Remainder,
 }
 
 /// How many mailboxes are read, for metrics.
@@ -182,6 +162,7 @@ impl Rounds {
             Input::Read(mailbox) => self.read(mailbox),
             Input::Corrected => self.sweep.corrected(),
             Input::Missed(mailbox, why) => self.miss(mailbox, why),
+            Input::Silent(kind, text) => self.silent(kind, text),
             Input::Ended(QuestionKind::Everyone, result) => self.everyone_ended(result, now),
             Input::Ended(QuestionKind::ByName, result) => self.these_ended(result, now),
             Input::Timeout => {}
@@ -225,6 +206,11 @@ impl Rounds {
         let (mailbox, why) = self.missed.as_ref()?;
         let name = &self.entry(*mailbox)?.name;
         Some(format!("{name} cannot be read: {why}"))
+    }
+
+    /// For how many users an answer about all must have room: more than are known, since others may be there.
+    pub fn expected(&self) -> usize {
+        self.coverage.mailboxes.max(self.users).saturating_mul(4).max(EXPECTED_MIN)
     }
 
     /// How many mailboxes are read.
@@ -311,7 +297,15 @@ impl Rounds {
             }
             Err(Trouble::Unanswered(why)) => {
                 self.unanswered = Some((why, now.after(EVERYONE_AGAIN)));
-                self.is_well();
+                self.failures = 0;
+                if self.coverage.read > 0 {
+                    self.failure = None;
+                }
+                self.ask_for_the_rest(now);
+            }
+            Err(Trouble::Flooded(why)) => {
+                self.unanswered = Some((why.clone(), now.after(EVERYONE_AGAIN)));
+                self.fail(Trouble::Flooded(why), now);
                 self.ask_for_the_rest(now);
             }
             Err(trouble) => {
@@ -332,12 +326,19 @@ impl Rounds {
                 for (mailbox, is_sweep) in asked {
                     self.enqueue(mailbox, if is_sweep { Queue::Swept } else { Queue::Asked });
                 }
-                // Then all users may have gone unanswered for the same reason.
-                self.unanswered = None;
+                // Then all users may have gone unanswered for the same reason; a flood is no reason to ask for more.
+                self.unanswered.take_if(|_| !matches!(trouble, Trouble::Flooded(_)));
                 self.fail(trouble, now);
             }
         }
         self.end_round_if_done(now);
+    }
+
+    /// An answer about all users may take long. Where nothing was ever read that is no reason to say nothing.
+    fn silent(&mut self, kind: QuestionKind, text: String) {
+        if kind == QuestionKind::ByName || self.coverage.read == 0 {
+            self.failure = Some(text);
+        }
     }
 
     fn is_well(&mut self) {
@@ -348,7 +349,7 @@ impl Rounds {
     fn fail(&mut self, trouble: Trouble, now: Moment) {
         let (text, most) = match trouble {
             Trouble::Refused(text) => (text, REFUSED_WAIT),
-            Trouble::Unreachable(text) | Trouble::Unanswered(text) => {
+            Trouble::Unreachable(text) | Trouble::Unanswered(text) | Trouble::Flooded(text) => {
                 (text, LOST_WAIT.0.saturating_mul(1 << self.failures.min(16)).min(LOST_WAIT.1))
             }
         };
@@ -464,12 +465,6 @@ impl Rounds {
     fn next_waiting(&mut self) -> Option<(MailboxId, Queue)> {
         let asked = self.asked.pop_front().map(|mailbox| (mailbox, Queue::Asked));
         asked.or_else(|| Some((self.swept.pop_front()?, Queue::Swept)))
-    }
-}
-
-impl Entry {
-    fn is_covered(&self) -> bool {
-        self.read_in > 0 && !self.is_missed
     }
 }
 

@@ -41,6 +41,10 @@ impl Configured for Settings {
         &self.names
     }
 
+    fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
     fn advice(&self) -> Vec<(&'static str, &'static str)> {
         let advice = match &self.listen {
             Listen::Tcp(address) if !address.ip().is_loopback() => {

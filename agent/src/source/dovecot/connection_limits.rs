@@ -6,6 +6,7 @@
 
 use crate::time::Moment;
 use foldhash::HashMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// For how long a conversation may be in the midst of a line or a transaction, or silent since it connected, without one
@@ -38,60 +39,66 @@ struct Connection {
 pub struct ConnectionLimits {
     max: usize,
     connections: HashMap<u64, Connection>,
+    /// Who leaves first: the idle, and of both kinds the oldest. A flood must not cost a walk for each that comes.
+    order: BTreeSet<Place>,
     next_number: u64,
     unfinished: usize,
 }
 
+/// Whether it is in the midst of something, since when it is as it is, and its number.
+type Place = (bool, Moment, u64);
+
 impl ConnectionLimits {
     /// Lets in so many connections at once.
     pub fn new(max: usize) -> Self {
-        Self { max, connections: HashMap::default(), next_number: 0, unfinished: 0 }
+        Self { max, connections: HashMap::default(), order: BTreeSet::new(), next_number: 0, unfinished: 0 }
     }
 
     /// Somebody connected. Returns its number, and the connection that must end for it.
     pub fn opened(&mut self, now: Moment) -> (u64, Option<u64>) {
-        let leaves = if self.connections.len() >= self.max { self.first_to_leave() } else { None };
-        leaves.inspect(|number| self.closed(*number));
+        let leaves = if self.connections.len() >= self.max { self.free_one() } else { None };
         let number = self.next_number;
         self.next_number += 1;
         self.connections.insert(number, Connection { since: now, is_idle: false, unfinished: 0 });
+        self.order.insert((true, now, number));
         (number, leaves)
     }
 
     /// Something was read of this connection. Returns another one, or this one, that must end.
     pub fn received(&mut self, number: u64, activity: Activity, now: Moment) -> Option<u64> {
         let connection = self.connections.get_mut(&number)?;
+        let former = connection.place(number);
         if activity.is_idle || activity.has_answered || connection.is_idle {
             connection.since = now;
         }
         connection.is_idle = activity.is_idle;
         let before = std::mem::replace(&mut connection.unfinished, activity.unfinished);
+        let place = connection.place(number);
+        if place != former {
+            self.order.remove(&former);
+            self.order.insert(place);
+        }
         self.unfinished = self.unfinished + activity.unfinished - before;
         if self.unfinished <= UNFINISHED_BYTES_MAX {
             return None;
         }
-        let oldest = self.oldest(|connection| connection.unfinished > 0);
+        let oldest = self.busy().find(|number| self.has_unfinished(*number));
         oldest.inspect(|number| self.closed(*number));
         oldest
     }
 
-    /// The connection that ends where no further one can be accepted.
+    /// The connection that ends where no further one can be accepted: an idle one where there is one.
     pub fn free_one(&mut self) -> Option<u64> {
-        let leaves = self.first_to_leave();
+        let leaves = self.order.first().map(|(_, _, number)| *number);
         leaves.inspect(|number| self.closed(*number));
         leaves
     }
 
     /// Connections that were in the midst of something for longer than [`UNFINISHED_MAX`].
     pub fn overdue(&mut self, now: Moment) -> Vec<u64> {
-        let is_overdue =
-            |connection: &Connection| !connection.is_idle && now.since(connection.since) > UNFINISHED_MAX;
-        let overdue: Vec<u64> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| is_overdue(connection))
-            .map(|(number, _)| *number)
-            .collect();
+        let busy = self.order.range((true, Moment::START, 0)..);
+        let is_overdue = |place: &&Place| now.since(place.1) > UNFINISHED_MAX;
+        let overdue: Vec<u64> = busy.take_while(is_overdue).map(|(_, _, number)| *number).collect();
         for number in &overdue {
             self.closed(*number);
         }
@@ -101,18 +108,24 @@ impl ConnectionLimits {
     /// The connection is over.
     pub fn closed(&mut self, number: u64) {
         if let Some(connection) = self.connections.remove(&number) {
+            self.order.remove(&connection.place(number));
             self.unfinished -= connection.unfinished;
         }
     }
 
-    /// An idle one where there is one.
-    fn first_to_leave(&self) -> Option<u64> {
-        self.oldest(|connection| connection.is_idle).or_else(|| self.oldest(|_| true))
+    /// Those in the midst of something, the oldest first.
+    fn busy(&self) -> impl Iterator<Item = u64> + '_ {
+        self.order.range((true, Moment::START, 0)..).map(|(_, _, number)| *number)
     }
 
-    fn oldest(&self, is_meant: impl Fn(&Connection) -> bool) -> Option<u64> {
-        let meant = self.connections.iter().filter(|(_, connection)| is_meant(connection));
-        meant.min_by_key(|(number, connection)| (connection.since, **number)).map(|(number, _)| *number)
+    fn has_unfinished(&self, number: u64) -> bool {
+        self.connections.get(&number).is_some_and(|connection| connection.unfinished > 0)
+    }
+}
+
+impl Connection {
+    fn place(&self, number: u64) -> Place {
+        (!self.is_idle, self.since, number)
     }
 }
 

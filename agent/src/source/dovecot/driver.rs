@@ -5,8 +5,8 @@
 //! ([`HandOn`]) calls the observer. So a slow or dead-locked observer costs a delivery nothing.
 
 use super::Settings;
-use super::listener::driver::{Acceptor, Listener, listen};
-use super::server::driver::DictServer;
+use super::listener::driver::{Listener, listen};
+use super::server::driver::{DictServer, Door};
 use crate::counters::SourceCounters;
 use crate::event::{Observer, SourceId};
 use crate::source::kind::{Running, StartError, Stopping, Wiring};
@@ -29,7 +29,9 @@ pub struct DovecotSource {
 
 /// Serves the socket that the service manager holds, else opens the configured one.
 pub(super) fn start_wired(settings: &Settings, wiring: Wiring) -> Result<DovecotSource, StartError> {
-    let Wiring { id, observer, clock, counters, socket, .. } = wiring;
+    let Wiring { id, observer, clock, counters, socket, connections, .. } = wiring;
+    let settings =
+        &Settings { connections_max: settings.connections_max.min(connections), ..settings.clone() };
     match socket {
         Some(socket) => {
             let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
@@ -78,9 +80,9 @@ fn open(
     let failed = |reason| StartError::System { name: Arc::clone(&settings.name), reason };
     let tcp_address = listener.tcp_address();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let acceptor = {
+    let door = {
         let _within = runtime.enter();
-        Acceptor::open(listener).map_err(failed)?
+        Door::open(listener, settings, Arc::clone(&counters)).map_err(failed)?
     };
     let hand_on =
         HandOn::start("dovecot-hand-on", id, observer, Arc::clone(&counters), settings.names.clone())
@@ -92,7 +94,7 @@ fn open(
         let server = DictServer::new(&answered, clock, counters, handover);
         LocalSet::new().block_on(&runtime, async {
             tokio::select! {
-                () = server.serve(&acceptor, &is_over) => {}
+                () = server.serve(&door, &is_over) => {}
                 () = beat(&beating, clock) => {}
             }
         });

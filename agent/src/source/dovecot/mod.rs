@@ -8,6 +8,7 @@
 //! Dovecot waits for the answer to its commit in the middle of a delivery (sources.md §2). Hence two threads: one
 //! that only reads, answers and overwrites a table, and one that calls the observer and may be as slow as it likes.
 
+mod arrivals;
 mod configured;
 pub mod connection_limits;
 pub mod dict;
@@ -16,6 +17,7 @@ mod line;
 pub mod listener;
 mod server;
 mod status;
+mod ushers;
 
 pub use configured::KIND;
 pub use driver::{DovecotSource, start, start_on};
@@ -42,7 +44,8 @@ pub struct Settings {
     pub listen: Listen,
     /// Permissions of the Unix socket; see [`SOCKET_MODE_DEFAULT`]. No meaning for TCP.
     pub mode: u32,
-    /// Connections served at once; past it the one that was silent the longest makes place.
+    /// Connections open at once, those included who come and go in a crowd; past it the one that was silent the longest makes
+    /// place.
     pub connections_max: usize,
     /// How its users are spelled.
     pub names: Names,

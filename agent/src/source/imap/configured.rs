@@ -63,7 +63,7 @@ fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<A
         keys.refuse("tls", what);
     }
     let server_name = keys.optional_text("server-name");
-    let extra_roots = keys.ca_file().map(|file| file.der).unwrap_or_default();
+    let authorities = keys.authorities();
     let login = login(keys);
     let watch = keys.choice("watch", "auto", WATCH);
     let seconds = Duration::from_secs;
@@ -80,7 +80,7 @@ fn read(keys: &mut dyn Keys, common: Common, context: ConfigContext) -> Option<A
         port: u16::try_from(port).unwrap_or(default_port as u16),
         tls,
         server_name,
-        extra_roots,
+        authorities,
         login: login?,
         // Beside a source that reports every change it only sweeps (adr/0010).
         watch: if context.has_reports && watch == Watch::Auto { Watch::SweepOnly } else { watch },
@@ -201,8 +201,10 @@ impl Configured for Settings {
     }
 
     fn start(&self, wiring: Wiring) -> Result<Arc<dyn Running>, StartError> {
-        let Wiring { id, observer, clock, counters, seed, .. } = wiring;
-        Ok(Arc::new(driver::start(self.clone(), id, observer, clock, counters, seed)?))
+        let Wiring { id, observer, clock, counters, seed, connections, .. } = wiring;
+        let source = driver::start(self.clone(), id, observer, clock, counters, seed)?;
+        source.hold_at_most(connections);
+        Ok(Arc::new(source))
     }
 
     fn examine(&self, examiner: &Examiner) -> Vec<Finding> {

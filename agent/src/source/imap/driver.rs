@@ -117,6 +117,13 @@ pub fn start(
     Ok(ImapSource { shared, _threads: ends })
 }
 
+impl ImapSource {
+    /// From now on it holds so many connections at once, most; without this there is no limit of ours.
+    pub fn hold_at_most(&self, connections: usize) {
+        self.shared.roster.lock().hold_at_most(connections);
+    }
+}
+
 impl Running for ImapSource {
     fn watch(&self, mailbox: MailboxId, name: &Arc<str>) {
         let user = self.shared.settings.names.server_shared(name);

@@ -1,6 +1,6 @@
 //! The words between a session and its driver: what goes in, what comes out, how a connection ends.
 
-use super::{LINE_MAX, Method};
+use super::{FLOOD_BYTES, FLOOD_TIME, LINE_MAX, Method};
 use crate::event::News;
 use secrecy::SecretString;
 use std::fmt;
@@ -59,16 +59,21 @@ pub enum Output {
     Close(Ending),
 }
 
-/// Whom a refused log-in concerns (sources.md §4.1).
+/// Whom a log-in concerns that was refused, or not begun (sources.md §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The shared credential or the set-up: every further attempt would fail too, and slow down everybody.
+    /// The shared credential: every further attempt would fail too, and slow down everybody.
     Source,
+    /// No credential: none was sent, since the server does not offer what the configuration needs.
+    Unfit,
     /// This mailbox alone.
     Mailbox,
     /// The server has no room now.
     Busy,
 }
+
+/// What [`Ending::Silent`] calls the answer to a log-in.
+pub const LOG_IN: &str = "the log-in's answer";
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +96,13 @@ pub enum Ending {
     /// A line beyond [`LINE_MAX`].
     #[error("server sent a line longer than {} bytes", LINE_MAX)]
     LineTooLong,
+    /// More came in a while than any mailbox has to say.
+    #[error(
+        "server floods the connection, which was ended: more than {} MiB within {} s",
+        FLOOD_BYTES / (1024 * 1024),
+        FLOOD_TIME.as_secs()
+    )]
+    Flooded,
     /// What came makes no sense to go on with.
     #[error("server broke the protocol: {0}")]
     Violation(&'static str),

@@ -1,9 +1,10 @@
 //! Which log-in may begin now: at most so many per second at one server, one at a time while log-ins are refused (`breaker`),
-//! a bounded number of refused ones a day (`budget`), and none too early after a failure. Pure: it is asked, and receives
+//! a bounded number of refused ones a day (`budget`), and none too early after a failure or a flood (`floods`). Pure: it is asked, and receives
 //! how each went (sources.md §4.1). What is done with a connection that was let through is not decided here.
 
 mod breaker;
 mod budget;
+mod floods;
 
 pub use budget::REFUSED_PER_DAY_MAX;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use breaker::{Breaker, Doubt, Refused, late_half, room_wait};
 use budget::{Budget, Flight};
+use floods::Floods;
 
 /// A connection that lived this long after its log-in has survived: its failures before are forgotten. Longer than a server
 /// that went silent after the log-in takes to be noticed.
@@ -29,6 +31,8 @@ const LOST_WAIT_MAX: Duration = Duration::from_mins(2);
 const REFUSED_WAIT: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(24));
 /// First longest wait after a connection was lost.
 const LOST_WAIT: Duration = Duration::from_secs(1);
+/// First longest wait after a connection was flooded, and the last.
+const FLOOD_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(30));
 /// Log-ins that may begin at once after a quiet time.
 const BURST: u32 = 5;
 /// Log-ins begin one at a time again where none has worked for so long.
@@ -41,10 +45,13 @@ pub enum Failure {
     Unreachable(String),
     /// The log-in was refused.
     Refused(Refusal, String),
-    /// The connection ended during the log-in without a word of refusal: a full server does that (sources.md §4.1).
+    /// The connection ended before or during the log-in without a word of refusal: a full server does that
+    /// (sources.md §4.1).
     TurnedAway(String),
     /// The connection ended after its log-in; lived so long.
     Lost(Duration),
+    /// The connection was ended since the server flooded it.
+    Flooded(String),
 }
 
 /// How often something failed in a row, and until when to leave it alone.
@@ -97,6 +104,7 @@ pub struct Governor {
     server: BackOff,
     unreachable: Option<String>,
     breaker: Breaker,
+    floods: Floods,
     budget: Budget,
     /// The mailbox whose log-in worked last, and when.
     proven: Option<(MailboxId, Moment)>,
@@ -128,6 +136,7 @@ impl Governor {
             server: BackOff::default(),
             unreachable: None,
             breaker: Breaker::default(),
+            floods: Floods::default(),
             budget: Budget::default(),
             proven: None,
             worked: 0,
@@ -157,11 +166,13 @@ impl Governor {
         self.in_flight.remove(&mailbox);
         self.back_offs.remove(&mailbox);
         self.breaker.end(mailbox);
+        self.floods.forget(mailbox);
     }
 
     /// The next mailbox that may log in now.
     pub fn grant(&mut self, now: Moment) -> Option<MailboxId> {
         self.wake(now);
+        self.floods.wake(now);
         if self.gate() > now || self.is_full() {
             return None;
         }
@@ -185,7 +196,7 @@ impl Governor {
         let delayed = self.delayed.first().map(|(at, _)| *at);
         let is_stuck = self.queue.is_empty() || self.is_full() || self.breaker.is_on_trial();
         let queued = (!is_stuck).then(|| self.gate());
-        delayed.into_iter().chain(queued).min()
+        delayed.into_iter().chain(queued).chain(self.floods.over_at()).min()
     }
 
     /// The log-in worked. Its failures before are not forgotten: it must survive first.
@@ -196,6 +207,7 @@ impl Governor {
         self.window = (self.window + BURST as usize).min(LOGINS_IN_FLIGHT_MAX);
         self.proven = Some((mailbox, now));
         self.breaker.close();
+        self.floods.logged_in(mailbox, now);
     }
 
     /// The connection did what it was made for and ended: a visit.
@@ -211,8 +223,9 @@ impl Governor {
                 self.refused(mailbox, refusal, text, now);
             }
             Failure::Refused(Refusal::Busy, text) | Failure::TurnedAway(text) => {
-                self.turned_away(mailbox, text, now);
+                self.turned_away(mailbox, Doubt::ServerCapacity, text, now);
             }
+            Failure::Refused(Refusal::Unfit, text) => self.turned_away(mailbox, Doubt::SetUp, text, now),
             Failure::Unreachable(text) => self.unreachable(mailbox, text, now),
             Failure::Lost(lived) => {
                 self.land(mailbox);
@@ -224,6 +237,7 @@ impl Governor {
                 back_off.refused_at = None;
                 back_off.fail(now, LOST_WAIT, LOST_WAIT_MAX, &mut self.rng);
             }
+            Failure::Flooded(text) => self.flooded(mailbox, text, now),
         }
         self.breaker.end(mailbox);
     }
@@ -231,7 +245,13 @@ impl Governor {
     /// What keeps every log-in of this source from working, for people; `None` when all is well. `is_anyone_in`: some
     /// mailbox has a connection.
     pub fn failure(&self, is_anyone_in: bool) -> Option<String> {
-        self.breaker.failure(is_anyone_in).or_else(|| self.unreachable.clone())
+        let refused = || self.breaker.failure(is_anyone_in);
+        self.floods.failure(is_anyone_in).or_else(refused).or_else(|| self.unreachable.clone())
+    }
+
+    /// The mailbox whose connection was flooded last: that it is logged in again says nothing.
+    pub fn flooded_last(&self) -> Option<MailboxId> {
+        self.floods.culprit()
     }
 
     /// How many want to log in and wait for it.
@@ -264,15 +284,28 @@ impl Governor {
         self.doubt(mailbox, doubt, text, first_refused_at.is_none(), now);
     }
 
-    /// The server has no room for this mailbox, perhaps for any.
-    fn turned_away(&mut self, mailbox: MailboxId, text: String, now: Moment) {
+    /// The server has no room for this mailbox, perhaps for any, or does not offer what a log-in needs. No credential was
+    /// refused, so that nobody's budget is charged.
+    fn turned_away(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, now: Moment) {
         self.land(mailbox);
         let back_off = self.back_offs.entry(mailbox).or_default();
         let is_new = back_off.failures == 0;
         let wait = room_wait(back_off.failures, &mut self.rng);
         back_off.wait(now, wait);
         back_off.refused_at = None;
-        self.doubt(mailbox, Doubt::ServerCapacity, text, is_new, now);
+        self.doubt(mailbox, doubt, text, is_new, now);
+    }
+
+    /// A log-in that works before the next flood changes nothing: the mailbox waits longer from time to time, and everybody
+    /// where the server does so to several.
+    fn flooded(&mut self, mailbox: MailboxId, text: String, now: Moment) {
+        self.land(mailbox);
+        let back_off = self.back_offs.entry(mailbox).or_default();
+        let wait = late_half(back_off.span(FLOOD_WAIT.0, FLOOD_WAIT.1), &mut self.rng);
+        back_off.wait(now, wait);
+        back_off.refused_at = None;
+        self.window = 1;
+        self.floods.flooded(mailbox, text, now, &mut self.rng);
     }
 
     fn doubt(&mut self, mailbox: MailboxId, doubt: Doubt, text: String, is_new: bool, now: Moment) {
@@ -310,7 +343,7 @@ impl Governor {
     fn gate(&self) -> Moment {
         let held = self.spacing.saturating_mul(BURST - 1);
         let bucket = Moment::from_micros(self.full_at.micros().saturating_sub(held.as_micros() as u64));
-        self.breaker.until().max(self.server.until).max(bucket)
+        self.breaker.until().max(self.floods.until()).max(self.server.until).max(bucket)
     }
 
     /// Whether the mailbox's last log-in was refused.

@@ -22,8 +22,8 @@ mod words;
 pub use configured::KIND;
 
 use super::names::Names;
+use crate::https::Authorities;
 use capability::Capabilities;
-use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub struct Settings {
     pub tls: Tls,
     /// The name the server's certificate must carry; `host` where it is `None`.
     pub server_name: Option<String>,
-    /// Certificates trusted besides the system's roots (`ca-file`).
-    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Which certificate authorities are trusted (`ca-file`, `ca-only`).
+    pub authorities: Authorities,
     /// As whom to log in to a mailbox.
     pub login: Login,
     /// How mailboxes are watched.
@@ -71,7 +71,7 @@ impl Settings {
             port: 143,
             tls: Tls::None,
             server_name: None,
-            extra_roots: Vec::new(),
+            authorities: Authorities::default(),
             login,
             watch: Watch::Auto,
             poll_interval: Duration::from_mins(1),
@@ -266,10 +266,17 @@ pub const MAILBOX: &str = "{mailbox}";
 /// A line or a line with its literals, longest: a longer one ends the connection. SEARCH answers are counted as they
 /// come and may be of any length.
 pub const LINE_MAX: usize = 64 * 1024;
-/// From the TCP connection to the end of the log-in, longest.
-pub const LOGIN_WAIT: Duration = Duration::from_secs(30);
+/// From the TCP connection to the log-in's begin, longest: greeting, TLS, capabilities.
+pub const GREETING_WAIT: Duration = Duration::from_secs(12);
+/// From the log-in's begin to its end, longest: Dovecot has those wait up to 15 s whose address was refused before.
+pub const LOGIN_WAIT: Duration = Duration::from_secs(17);
 /// An access token with its line end, longest: JSON web tokens of large directories have some 4 KiB.
 pub const TOKEN_MAX: usize = 16 * 1024;
+/// So much from a server in less than [`FLOOD_TIME`] is a flood, which ends the connection. Of a mailbox with a million
+/// unseen messages an answer to SEARCH has 8 MB, and is asked for every few seconds at most.
+pub const FLOOD_BYTES: u32 = 64 * 1024 * 1024;
+/// See [`FLOOD_BYTES`].
+pub const FLOOD_TIME: Duration = Duration::from_secs(10);
 /// From a command to its tagged answer, longest.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// A NOTIFY connection that brought news is armed again after this long.

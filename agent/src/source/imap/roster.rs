@@ -134,6 +134,11 @@ impl Roster {
         }
     }
 
+    /// There may be so many connections at once, whatever the server lets in: no more descriptors are left for them.
+    pub fn hold_at_most(&mut self, connections: usize) {
+        self.limit.hold_at_most(connections);
+    }
+
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input) {
         let moment = now.moment;
@@ -169,13 +174,16 @@ impl Roster {
 
     /// What keeps the whole source from working, for people.
     pub fn failure(&self) -> Option<String> {
-        self.governor.failure(self.logged_in > 0)
+        let flooded =
+            self.governor.flooded_last().and_then(|mailbox| self.entries.get(mailbox.0 as usize)?.as_ref());
+        let is_flooded_in = flooded.is_some_and(|entry| entry.logged_in_at.is_some());
+        self.governor.failure(self.logged_in > usize::from(is_flooded_in))
     }
 
     /// What keeps mailboxes from being watched, or from being read in time, and what to do about it, for people: the
     /// server's limit of connections, a log-in rate that is too low.
     pub fn limit(&self) -> Option<String> {
-        let parts = [self.too_slow(), self.limit.report()];
+        let parts = [self.too_slow(), self.limit.report(), self.limit.too_few(self.mailboxes)];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
@@ -188,7 +196,7 @@ impl Roster {
     /// Whether visits alone are more than the log-in rate lets through in a sweep.
     fn too_slow(&self) -> Option<String> {
         let visited = self.mailboxes - self.watchers.min(self.mailboxes);
-        let is_limited = self.limit.most() != usize::MAX || self.errand() == Errand::Visit;
+        let is_limited = self.limit.most() < self.mailboxes || self.errand() == Errand::Visit;
         is_limited.then(|| too_slow(visited, self.login_rate, self.sweep_interval)).flatten()
     }
 
@@ -327,7 +335,7 @@ impl Roster {
             }
             Some(Failure::Lost(_)) => self.limit.lost(now),
             Some(Failure::Unreachable(_)) => self.limit.unreachable(),
-            Some(Failure::Refused(..)) | None => {}
+            Some(Failure::Refused(..) | Failure::Flooded(_)) | None => {}
         }
         let Some(entry) = self.entry(mailbox) else { return };
         entry.refused = None;

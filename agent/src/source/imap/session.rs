@@ -6,6 +6,7 @@
 //! Its driver's loop: `handle` an input, then `poll_output` until `None`, then wait for bytes or `poll_timeout`.
 
 mod timers;
+mod inflow;
 mod link;
 mod opening;
 mod sasl;
@@ -24,6 +25,7 @@ use super::traits::Traits;
 use super::{Method, Settings, UPGRADE_AFTER};
 use crate::time::{Moment, Now};
 use idle::Idle;
+use inflow::Inflow;
 use link::{Command, Link};
 use notify::Notify;
 use opening::Opening;
@@ -69,6 +71,7 @@ pub struct Session {
     link: Link,
     phase: Phase,
     lines: Lines,
+    inflow: Inflow,
 }
 
 impl Session {
@@ -81,7 +84,7 @@ impl Session {
         seed: u64,
     ) -> Self {
         let link = Link::new(settings, traits, mailbox, errand, seed);
-        Self { link, phase: Phase::Fresh(None), lines: Lines::default() }
+        Self { link, phase: Phase::Fresh(None), lines: Lines::default(), inflow: Inflow::default() }
     }
 
     /// Takes one input.
@@ -96,6 +99,7 @@ impl Session {
                 }
             }
             Input::Connected => {
+                self.inflow = Inflow::begin(now.moment);
                 if let Phase::Fresh(token) = &mut self.phase {
                     let opening = Opening::begin(&mut self.link, now, token.take());
                     self.phase = Phase::Opening(Box::new(opening));
@@ -151,13 +155,19 @@ impl Session {
     }
 
     fn bytes(&mut self, now: Now, mut bytes: &[u8]) {
+        if self.inflow.is_flood(bytes.len(), now.moment) {
+            return self.close(Ending::Flooded);
+        }
         let mut lines = std::mem::take(&mut self.lines);
         while !self.is_closed() {
             match lines.next(&mut bytes) {
-                Ok(Some(line)) => match reply::decode(line) {
-                    Some(reply) => self.reply(now, &reply, !bytes.is_empty()),
-                    None => self.skip(),
-                },
+                Ok(Some(line)) => {
+                    self.inflow.line();
+                    match reply::decode(line) {
+                        Some(reply) => self.reply(now, &reply, !bytes.is_empty()),
+                        None => self.skip(),
+                    }
+                }
                 Ok(None) => break,
                 Err(_) => self.close(Ending::LineTooLong),
             }
@@ -212,7 +222,11 @@ impl Session {
     fn timeout(&mut self, now: Now) {
         let link = &mut self.link;
         if link.timers.take_due(Timer::Deadline, now.moment) {
-            let what = link.in_flight().map_or("greeting", Command::name);
+            let what = match (link.in_flight(), &self.phase) {
+                (Some(command), _) => command.name(),
+                (None, Phase::Opening(opening)) => opening.awaits(),
+                (None, _) => "an answer",
+            };
             link.timers.set(Timer::Deadline, now.moment);
             link.blame_idle(now);
             // A server that reads LOGOUT and says nothing has given its reading already.

@@ -186,7 +186,7 @@ impl Looking {
         }
         let (observer, names) = (&self.observer, &self.settings.names);
         discovery::users(&self.settings.path, |user| {
-            observer.find(&names.mailbox(&user));
+            observer.find_listed(&names.mailbox(&user));
         });
         self.search_at = Some(now.after(self.settings.sweep_interval));
     }

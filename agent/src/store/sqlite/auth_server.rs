@@ -3,35 +3,37 @@
 use super::subscription::{instant, milliseconds};
 use crate::identity::partner::AuthServer;
 use crate::store::UpsertOutcome;
+use crate::store::checksum::{AUTH_SERVER, Fault};
 use crate::time::UnixMs;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
-const COLUMNS: &str = "name, metadata_url, document, fetched_at_ms";
-
-pub(super) fn list(db: &Connection) -> rusqlite::Result<Vec<AuthServer>> {
-    let mut select =
-        db.prepare_cached(&format!("SELECT {COLUMNS} FROM auth_server ORDER BY name COLLATE NOCASE"))?;
-    select.query_map([], server)?.collect()
+pub(super) fn list(db: &Connection) -> Result<Vec<AuthServer>, Fault> {
+    AUTH_SERVER.all(db, "name COLLATE NOCASE", server)
 }
 
-pub(super) fn keep(db: &Connection, server: &AuthServer) -> rusqlite::Result<UpsertOutcome> {
-    let Some(before) = find(db, &server.name)? else {
-        db.execute(
-            "INSERT INTO auth_server (name, metadata_url, document, fetched_at_ms) VALUES (?1, ?2, ?3, ?4)",
-            params![server.name, server.metadata_url, server.document, server.fetched_at.map(milliseconds)],
-        )?;
-        return Ok(UpsertOutcome::Created);
+pub(super) fn keep(db: &Connection, server: &AuthServer) -> Result<UpsertOutcome, Fault> {
+    let known = list(db)?.into_iter().find(|known| known.name.eq_ignore_ascii_case(&server.name));
+    let Some(before) = known else {
+        return AUTH_SERVER.change(db, |db| {
+            db.execute(
+                "INSERT INTO auth_server (name, metadata_url, document, fetched_at_ms) VALUES (?1, ?2, ?3, ?4)",
+                params![server.name, server.metadata_url, server.document, server.fetched_at.map(milliseconds)],
+            )?;
+            Ok(UpsertOutcome::Created)
+        });
     };
     let is_url_same = before.metadata_url == server.metadata_url;
     let (document, fetched_at) = match &server.document {
         None if is_url_same => (before.document, before.fetched_at),
         given => (given.clone(), server.fetched_at),
     };
-    db.execute(
-        "UPDATE auth_server SET metadata_url = ?2, document = ?3, fetched_at_ms = ?4 WHERE name = ?1",
-        params![before.name, server.metadata_url, document, fetched_at.map(milliseconds)],
-    )?;
-    Ok(if is_url_same { UpsertOutcome::Unchanged } else { UpsertOutcome::Corrected })
+    AUTH_SERVER.change(db, |db| {
+        db.execute(
+            "UPDATE auth_server SET metadata_url = ?2, document = ?3, fetched_at_ms = ?4 WHERE name = ?1",
+            params![before.name, server.metadata_url, document, fetched_at.map(milliseconds)],
+        )?;
+        Ok(if is_url_same { UpsertOutcome::Unchanged } else { UpsertOutcome::Corrected })
+    })
 }
 
 pub(super) fn keep_document(
@@ -39,23 +41,21 @@ pub(super) fn keep_document(
     of: &AuthServer,
     document: &[u8],
     at: UnixMs,
-) -> rusqlite::Result<bool> {
-    let changed = db.execute(
-        "UPDATE auth_server SET document = ?3, fetched_at_ms = ?4
-         WHERE name = ?1 COLLATE NOCASE AND metadata_url = ?2",
-        params![of.name, of.metadata_url, document, milliseconds(at)],
-    )?;
-    Ok(changed == 1)
+) -> Result<bool, Fault> {
+    AUTH_SERVER.change(db, |db| {
+        let changed = db.execute(
+            "UPDATE auth_server SET document = ?3, fetched_at_ms = ?4
+             WHERE name = ?1 COLLATE NOCASE AND metadata_url = ?2",
+            params![of.name, of.metadata_url, document, milliseconds(at)],
+        )?;
+        Ok(changed == 1)
+    })
 }
 
-pub(super) fn remove(db: &Connection, name: &str) -> rusqlite::Result<bool> {
-    Ok(db.execute("DELETE FROM auth_server WHERE name = ?1 COLLATE NOCASE", [name])? == 1)
-}
-
-fn find(db: &Connection, name: &str) -> rusqlite::Result<Option<AuthServer>> {
-    let mut select =
-        db.prepare_cached(&format!("SELECT {COLUMNS} FROM auth_server WHERE name = ?1 COLLATE NOCASE"))?;
-    select.query_row([name], server).optional()
+pub(super) fn remove(db: &Connection, name: &str) -> Result<bool, Fault> {
+    AUTH_SERVER.change(db, |db| {
+        Ok(db.execute("DELETE FROM auth_server WHERE name = ?1 COLLATE NOCASE", [name])? == 1)
+    })
 }
 
 fn server(row: &Row) -> rusqlite::Result<AuthServer> {

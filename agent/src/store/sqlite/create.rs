@@ -1,7 +1,8 @@
 //! The very first start: a new database is made whole beside its place and then linked into it, so that an empty or
 //! half-made file at its place is always damage and never taken for a new one.
 
-use super::{connect, described, proxy};
+use super::connection::{connect, described};
+use super::proxy;
 use crate::store::{StoreError, keys, schema};
 use crate::time::UnixMs;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +21,7 @@ pub(super) fn database(state_dir: &Path, path: &Path, now: UnixMs) -> Result<(),
 }
 
 /// A log without its database would be played into the new one.
-fn refuse_orphaned_log(path: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_orphaned_log(path: &Path) -> Result<(), StoreError> {
     let log = path.with_extension("db-wal");
     if !log.exists() {
         return Ok(());
@@ -33,8 +34,9 @@ fn fill(state_dir: &Path, neighbor: &Path, now: UnixMs) -> Result<(), StoreError
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(neighbor);
     made.and_then(|_| keys::belong_to_owner_of(state_dir, neighbor)).map_err(|cause| at(neighbor, cause))?;
     let mut db = connect(neighbor)?;
-    schema::migrate(&mut db, |db| proxy::create(db, now)).map_err(|cause| described(neighbor, cause))?;
-    db.close().map_err(|(_, cause)| described(neighbor, cause))
+    let made = schema::migrate(&mut db, || Ok(()), |db| proxy::create(db, now));
+    made.map_err(|fault| described(neighbor, fault))?;
+    db.close().map_err(|(_, cause)| described(neighbor, cause.into()))
 }
 
 fn link(state_dir: &Path, neighbor: &Path, path: &Path) -> Result<(), StoreError> {

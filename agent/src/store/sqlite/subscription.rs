@@ -1,37 +1,57 @@
 //! The subscription table's SQL.
 
 use crate::event::SubscriptionKey;
+use crate::store::checksum::{self, Fault, Table, Total};
 use crate::subscription::{Added, NewSubscription, Subscription};
 use crate::time::UnixMs;
 use rusqlite::{Connection, Row, params};
+use std::cmp::Reverse;
 
-const COLUMNS: &str = "key, mailbox, subscription_id, app_id, device_id, device_type, installation_id, option, \
-                       shown, updated_at_ms, expires_at_ms";
+/// What each of these statements is made of.
+const TABLE: &Table = &checksum::SUBSCRIPTION;
 
-pub(super) fn add(db: &Connection, new: &[NewSubscription]) -> rusqlite::Result<Vec<Added>> {
-    new.iter().map(|record| add_one(db, record)).collect()
+pub(super) fn add(db: &Connection, new: &[NewSubscription]) -> Result<Vec<Added>, Fault> {
+    checksum::SEQUENCE.verify_rows(db)?;
+    let mut total = TABLE.recorded(db)?;
+    let used_up = "SELECT max(0, (SELECT seq FROM sqlite_sequence WHERE name = 'subscription'),
+                             (SELECT max(key) FROM subscription))";
+    let last: Option<i64> = db.query_row(used_up, [], |row| row.get(0))?;
+    let keys = last.unwrap_or(0).saturating_add(1)..;
+    let added = keys.zip(new).map(|(key, record)| add_one(db, SubscriptionKey(key), record, &mut total));
+    let added = added.collect::<Result<Vec<Added>, Fault>>()?;
+    TABLE.record(db, total)?;
+    checksum::SEQUENCE.seal(db)?;
+    Ok(added)
 }
 
-fn add_one(db: &Connection, new: &NewSubscription) -> rusqlite::Result<Added> {
-    let mut delete = db.prepare_cached(
+fn add_one(
+    db: &Connection,
+    key: SubscriptionKey,
+    new: &NewSubscription,
+    total: &mut Total,
+) -> Result<Added, Fault> {
+    let mut delete = db.prepare_cached(&format!(
         "DELETE FROM subscription WHERE (mailbox = ?1 AND subscription_id = ?2) OR (app_id = ?3 AND device_id = ?4)
-         RETURNING key, shown",
-    )?;
-    let former = |row: &Row| Ok((key(row)?, row.get::<_, Option<u32>>(1)?));
+         RETURNING {}",
+        TABLE.checked_columns()
+    ))?;
     let (mut replaced, mut shown) = (Vec::new(), new.shown);
-    for row in
-        delete.query_map(params![new.mailbox, new.subscription_id, new.app_id, new.device_id], former)?
-    {
-        let (key, known) = row?;
-        replaced.push(key);
-        shown = shown.filter(|shown| known == Some(*shown));
+    let mut rows = delete.query(params![new.mailbox, new.subscription_id, new.app_id, new.device_id])?;
+    while let Some(row) = rows.next()? {
+        total.remove(TABLE.checked(row)?);
+        let former = subscription(row)?;
+        replaced.push(former.key);
+        shown = shown.filter(|shown| former.record.shown == Some(*shown));
     }
     let mut insert = db.prepare_cached(
-        "INSERT INTO subscription (mailbox, subscription_id, app_id, device_id, device_type, installation_id, option,
-                                   shown, updated_at_ms, expires_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO subscription (key, mailbox, subscription_id, app_id, device_id, device_type, installation_id, option,
+                                   shown, updated_at_ms, expires_at_ms, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+                 row_checksum('subscription', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11))
+         RETURNING checksum",
     )?;
-    let number = insert.insert(params![
+    let row = params![
+        key.0,
         new.mailbox,
         new.subscription_id,
         new.app_id,
@@ -42,55 +62,96 @@ fn add_one(db: &Connection, new: &NewSubscription) -> rusqlite::Result<Added> {
         shown,
         milliseconds(new.updated_at),
         milliseconds(new.expires_at),
-    ])?;
-    Ok(Added { key: SubscriptionKey(number), replaced })
+    ];
+    total.add(insert.query_row(row, |row| row.get(0))?);
+    Ok(Added { key, replaced })
 }
 
-pub(super) fn remove(db: &Connection, keys: &[SubscriptionKey]) -> rusqlite::Result<Vec<SubscriptionKey>> {
-    let mut delete = db.prepare_cached("DELETE FROM subscription WHERE key = ?1")?;
+pub(super) fn remove(db: &Connection, keys: &[SubscriptionKey]) -> Result<Vec<SubscriptionKey>, Fault> {
+    let mut total = TABLE.recorded(db)?;
     let mut removed = Vec::with_capacity(keys.len());
     for &key in keys {
-        if delete.execute([key.0])? == 1 {
-            removed.push(key);
-        }
+        removed.extend(delete(db, "key = ?1", key.0, &mut total)?);
+    }
+    if !removed.is_empty() {
+        TABLE.record(db, total)?;
     }
     Ok(removed)
 }
 
-const ORDER: &str = "ORDER BY mailbox, updated_at_ms DESC, key DESC";
-
-pub(super) fn list(db: &Connection, mailbox: Option<&str>) -> rusqlite::Result<Vec<Subscription>> {
-    let filter = if mailbox.is_some() { "WHERE mailbox = ?1" } else { "" };
-    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM subscription {filter} {ORDER}"))?;
-    let rows = match mailbox {
-        Some(mailbox) => select.query_map([mailbox], subscription)?,
-        None => select.query_map([], subscription)?,
-    };
-    rows.collect()
-}
-
-pub(super) fn each(db: &Connection, see: &mut dyn FnMut(Subscription)) -> rusqlite::Result<()> {
-    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM subscription {ORDER}"))?;
-    for row in select.query_map([], subscription)? {
-        see(row?);
+pub(super) fn expire(db: &Connection, now: UnixMs) -> Result<Vec<SubscriptionKey>, Fault> {
+    let mut total = TABLE.recorded(db)?;
+    let expired = delete(db, "expires_at_ms <= ?1", milliseconds(now), &mut total)?;
+    if !expired.is_empty() {
+        TABLE.record(db, total)?;
     }
-    Ok(())
+    Ok(expired)
 }
 
-pub(super) fn expire(db: &Connection, now: UnixMs) -> rusqlite::Result<Vec<SubscriptionKey>> {
-    let mut delete = db.prepare_cached("DELETE FROM subscription WHERE expires_at_ms <= ?1 RETURNING key")?;
-    delete.query_map([milliseconds(now)], key)?.collect()
-}
-
-pub(super) fn record_shown(
+fn delete(
     db: &Connection,
-    shown: &[(SubscriptionKey, Option<u32>)],
-) -> rusqlite::Result<()> {
-    let mut update = db.prepare_cached("UPDATE subscription SET shown = ?2 WHERE key = ?1")?;
-    for (key, count) in shown {
-        update.execute(params![key.0, count])?;
+    which: &str,
+    value: i64,
+    total: &mut Total,
+) -> Result<Vec<SubscriptionKey>, Fault> {
+    let columns = TABLE.checked_columns();
+    let mut delete =
+        db.prepare_cached(&format!("DELETE FROM subscription WHERE {which} RETURNING {columns}"))?;
+    let (mut rows, mut deleted) = (delete.query([value])?, Vec::new());
+    while let Some(row) = rows.next()? {
+        total.remove(TABLE.checked(row)?);
+        deleted.push(key(row)?);
     }
-    Ok(())
+    Ok(deleted)
+}
+
+/// All are read whomever it is about: an index that lost an entry would leave somebody out.
+pub(super) fn list(db: &Connection, mailbox: Option<&str>) -> Result<Vec<Subscription>, Fault> {
+    let mut all = Vec::new();
+    each(db, &mut |kept| {
+        if mailbox.is_none_or(|mailbox| kept.record.mailbox == mailbox) {
+            all.push(kept);
+        }
+    })?;
+    Ok(all)
+}
+
+pub(super) fn each(db: &Connection, see: &mut dyn FnMut(Subscription)) -> Result<(), Fault> {
+    let mut last: Option<(String, Reverse<(UnixMs, SubscriptionKey)>)> = None;
+    TABLE.each(db, "ORDER BY mailbox, updated_at_ms DESC, key DESC", &mut |row| {
+        let kept = subscription(row)?;
+        // Read by an index: the order is its word.
+        let place = (kept.record.mailbox.as_str(), Reverse((kept.record.updated_at, kept.key)));
+        if last.as_ref().is_some_and(|(mailbox, behind)| (mailbox.as_str(), *behind) >= place) {
+            return Err(TABLE.damage("an index is not what was stored"));
+        }
+        let (mailbox, behind) = last.get_or_insert_with(|| (String::new(), place.1));
+        mailbox.clear();
+        mailbox.push_str(place.0);
+        *behind = place.1;
+        see(kept);
+        Ok(())
+    })
+}
+
+pub(super) fn record_shown(db: &Connection, shown: &[(SubscriptionKey, Option<u32>)]) -> Result<(), Fault> {
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let mut total = TABLE.recorded(db)?;
+    let columns = TABLE.checked_columns();
+    let mut before = db.prepare_cached(&format!("SELECT {columns} FROM subscription WHERE key = ?1"))?;
+    let mut update = db.prepare_cached(&format!(
+        "UPDATE subscription SET shown = ?2, checksum = {} WHERE key = ?1 RETURNING checksum",
+        TABLE.checksum().replace(" shown,", " ?2,")
+    ))?;
+    for (key, count) in shown {
+        let mut rows = before.query([key.0])?;
+        let Some(row) = rows.next()? else { continue };
+        total.remove(TABLE.checked(row)?);
+        total.add(update.query_row(params![key.0, count], |row| row.get(0))?);
+    }
+    TABLE.record(db, total)
 }
 
 fn key(row: &Row) -> rusqlite::Result<SubscriptionKey> {

@@ -1,8 +1,8 @@
 //! Requests to a token service on loopback: what it is sent, and what odd ones get to hear.
 
 use super::*;
-use crate::https::CONTENT_BYTES_MAX;
 use crate::https::driver::{Roots, Settings};
+use crate::https::{Authorities, CONTENT_BYTES_MAX};
 use crate::identity::principal::Audience;
 use crate::time::UnixMs;
 use crate::token::signer::SignedToken;
@@ -19,7 +19,7 @@ const DOCUMENT: &str = include_str!("../../../../fixtures/metadata/good.json");
 
 fn client() -> Client {
     Client::new(&Settings {
-        roots: Roots { key: "relay.ca-file".to_owned(), pem: None },
+        roots: Roots { key: "relay.ca-file".to_owned(), authorities: Authorities::default() },
         concurrency: 2,
         timeout: Duration::from_secs(20),
         user_agent: String::from("mailbadge/test"),

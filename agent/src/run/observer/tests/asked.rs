@@ -35,7 +35,7 @@ impl Running for Source {
 fn observer() -> (DaemonObserver, MailboxId, [Arc<Source>; 2]) {
     let tracker = Arc::new(Tracker::default());
     let mailbox = tracker.enroll("u1").unwrap();
-    let observer = DaemonObserver::new(tracker, Arc::default());
+    let observer = DaemonObserver::new(tracker, Arc::default(), Arc::default());
     let sources = [Arc::<Source>::default(), Arc::default()];
     for (id, cost) in [(1, Cost::Low), (2, Cost::LogIn)] {
         let terms = Terms { sweep: Duration::from_mins(1), login_rate: None, since: Moment::START };

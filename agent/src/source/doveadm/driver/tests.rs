@@ -49,7 +49,7 @@ impl Inboxes {
                 self.is_news.notified().await;
             }
         };
-        tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.read.lock()));
+        timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("{what}: {:?}", self.read.lock()));
     }
 }
 
@@ -143,7 +143,7 @@ impl Bench {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LIMIT, wait).await.expect("a failure")
+        timeout(LIMIT, wait).await.expect("a failure")
     }
 }
 

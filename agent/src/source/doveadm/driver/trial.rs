@@ -1,6 +1,6 @@
 //! One look from outside a running source, for `doctor`: one mailbox by name, then all users, each asked once.
 
-use super::{ANSWER_WAIT, Channel};
+use super::{ANSWER_SHARE, ANSWER_WAIT, Channel, ROW_SHARE, limit};
 use crate::event::MailboxId;
 use crate::source::doveadm::answer::AnswerPart;
 use crate::source::doveadm::rounds::Trouble;
@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// How long the answer about all users is waited for: many users take longer, and that is no fault.
 pub const EVERYONE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// For so many users an answer has room.
+const USERS_MAX: usize = 1 << 20;
 
 /// One mailbox, then all users at once. Where one cannot be asked for, all of them would only say so again, with another
 /// remedy.
@@ -63,7 +66,8 @@ pub async fn count_of(settings: &Settings, mailbox: &str) -> Result<u32, String>
         AnswerPart::Failed(why) => failed = Some(why),
         AnswerPart::Skipped | AnswerPart::Tag(_) => {}
     };
-    channel.ask(question::of_these(&[(MailboxId(0), user)]), ANSWER_WAIT, heard).await.map_err(text)?;
+    let limit = limit(ANSWER_WAIT, 1, ANSWER_SHARE);
+    channel.ask(question::of_these(&[(MailboxId(0), user)]), limit, heard).await.map_err(text)?;
     counted.ok_or_else(|| failed.unwrap_or_else(|| "no count in the answer".to_owned()))
 }
 
@@ -79,7 +83,8 @@ pub async fn users(settings: &Settings) -> Result<Option<usize>, String> {
         AnswerPart::Failed(why) => failed = Some(why),
         AnswerPart::OfQuestion(_) | AnswerPart::Skipped | AnswerPart::Tag(_) => {}
     };
-    match channel.ask(question::of_everyone(), EVERYONE_PATIENCE, heard).await {
+    let limit = limit(EVERYONE_PATIENCE, USERS_MAX, ROW_SHARE);
+    match channel.ask(question::of_everyone(), limit, heard).await {
         Ok(()) => failed.map_or(Ok(Some(users)), Err),
         Err(Trouble::Unanswered(_)) => Ok(None),
         Err(trouble) => Err(text(trouble)),
@@ -88,6 +93,9 @@ pub async fn users(settings: &Settings) -> Result<Option<usize>, String> {
 
 fn text(trouble: Trouble) -> String {
     match trouble {
-        Trouble::Refused(text) | Trouble::Unreachable(text) | Trouble::Unanswered(text) => text,
+        Trouble::Refused(text)
+        | Trouble::Unreachable(text)
+        | Trouble::Flooded(text)
+        | Trouble::Unanswered(text) => text,
     }
 }

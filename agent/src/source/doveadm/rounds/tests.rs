@@ -347,3 +347,42 @@ fn a_mailbox_unwatched_while_it_waits_or_is_asked_for_ends_no_round_too_late() {
     bench.tell(Input::Ended(QuestionKind::ByName, Ok(1)));
     assert_eq!(bench.wait(), [Output::AskEveryone]);
 }
+
+#[test]
+fn a_server_whose_answers_have_no_end_is_asked_for_less_and_less_often() {
+    let flooded = || Trouble::Flooded("more than an answer has".to_owned());
+    let mut bench = Bench::new(3);
+    let (mut everyone, mut by_name) = (0, 0);
+    let end = bench.now.after(Duration::from_hours(1));
+    while bench.now < end {
+        let kind = match bench.wait().first() {
+            Some(Output::AskEveryone) => (everyone += 1, QuestionKind::Everyone).1,
+            _ => (by_name += 1, QuestionKind::ByName).1,
+        };
+        bench.tell(Input::Ended(kind, Err(flooded())));
+        assert_eq!(bench.rounds.failure(), Some("more than an answer has"));
+    }
+    assert_eq!(everyone, 1, "all users again would only be more of it");
+    assert!((25..80).contains(&by_name), "{by_name} in an hour");
+    let asked = bench.wait();
+    bench.answer_these(&asked);
+    assert_eq!((bench.rounds.failure(), bench.rounds.coverage().read), (None, 3));
+}
+
+#[test]
+fn silence_is_a_failure_where_nothing_was_read_yet_or_single_mailboxes_were_asked_for() {
+    let silent = |kind| Input::Silent(kind, "no answer yet".to_owned());
+    let mut bench = Bench::new(3);
+    bench.wait();
+    bench.tell(silent(QuestionKind::Everyone));
+    assert_eq!(bench.rounds.failure(), Some("no answer yet"));
+    bench.tell(Input::Ended(QuestionKind::Everyone, Err(Trouble::Unanswered("late".to_owned()))));
+    assert_eq!(bench.rounds.failure(), Some("no answer yet"), "still nothing was read");
+    let asked = bench.wait();
+    bench.answer_these(&asked);
+    assert_eq!(bench.rounds.failure(), None);
+    bench.tell(silent(QuestionKind::Everyone));
+    assert_eq!(bench.rounds.failure(), None, "of many users it comes late");
+    bench.tell(silent(QuestionKind::ByName));
+    assert_eq!(bench.rounds.failure(), Some("no answer yet"));
+}

@@ -6,7 +6,7 @@ use super::Shared;
 use super::stream::Stream;
 use crate::event::MailboxId;
 use crate::source::imap::connection::{Connection as Machine, Input, Output, Wish};
-use crate::source::imap::exchange::{self, Ending};
+use crate::source::imap::exchange::{self, Ending, Refusal};
 use crate::source::imap::roster::ConnectionReport;
 use crate::time::Moment;
 use secrecy::SecretString;
@@ -63,11 +63,12 @@ impl Connection {
         self.flush(fate)
     }
 
-    /// The socket has something, or takes something again.
+    /// The socket has something, or takes something again. It is read once, and what that gave is handed in: however much
+    /// a server sends, the thread's other connections have their turn before the socket is read again.
     pub(super) fn ready(&mut self, buffer: &mut [u8]) -> Fate {
-        let mut fate = if self.is_shaking() { self.shake() } else { self.read(buffer) };
+        let mut fate = if self.is_shaking() { self.shake() } else { self.read(buffer, Stream::read) };
         while fate == Fate::Stays && self.stream.as_ref().is_some_and(Stream::holds_more) {
-            fate = self.read(buffer);
+            fate = self.read(buffer, Stream::read_held);
         }
         self.flush(fate)
     }
@@ -103,9 +104,13 @@ impl Connection {
         self.stream.as_ref().is_some_and(Stream::is_shaking)
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Fate {
+    fn read(
+        &mut self,
+        buffer: &mut [u8],
+        read: impl FnOnce(&mut Stream, &mut [u8]) -> io::Result<usize>,
+    ) -> Fate {
         let Some(stream) = &mut self.stream else { return Fate::Over };
-        match stream.read(buffer) {
+        match read(stream, buffer) {
             Err(error) if is_passing(&error) => Fate::Stays,
             Ok(0) | Err(_) => self.happen(exchange::Input::Closed),
             Ok(length) => self.happen(exchange::Input::Bytes(buffer.get(..length).unwrap_or_default())),
@@ -176,9 +181,15 @@ impl Connection {
     fn report(&self, report: ConnectionReport) {
         let (source, mailbox) = (&self.shared.settings.name, self.machine.mailbox());
         match &report {
+            ConnectionReport::Refused(Refusal::Unfit, text) => {
+                tracing::warn!(%source, mailbox, text, "cannot log in as configured");
+            }
             ConnectionReport::Refused(refusal, text) => {
                 self.shared.tokens.as_ref().inspect(|tokens| tokens.refused());
                 tracing::warn!(%source, mailbox, ?refusal, text, "log-in refused");
+            }
+            ConnectionReport::Ended(ending @ Ending::Flooded) => {
+                tracing::warn!(%source, mailbox, %ending, "connection ended");
             }
             ConnectionReport::Ended(ending) if *ending != Ending::Done => {
                 tracing::debug!(%source, mailbox, %ending, "connection ended");

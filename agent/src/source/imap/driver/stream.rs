@@ -6,7 +6,6 @@ use crate::source::imap::{Settings, Tls};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::ServerName;
-use rustls_platform_verifier::Verifier;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -16,7 +15,7 @@ use std::time::Duration;
 use zeroize::Zeroize;
 
 /// The TCP connection must stand after this long.
-const CONNECT_WAIT: Duration = Duration::from_secs(30);
+const CONNECT_WAIT: Duration = Duration::from_secs(15);
 /// TCP keep-alive: first probe after this long without traffic, then between probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_mins(2), Duration::from_secs(30));
 
@@ -57,6 +56,9 @@ pub enum Error {
     /// The server refused the log-in, for [`check_login`](super::check_login).
     #[error("log-in refused: {0}")]
     Refused(String),
+    /// The server does not offer what the configuration needs, for [`check_login`](super::check_login).
+    #[error("cannot log in as configured; no password or token was sent: {0}")]
+    Unfit(String),
     /// The connection ended before a reading came, for [`check_login`](super::check_login).
     #[error(transparent)]
     Ended(#[from] Ending),
@@ -127,6 +129,14 @@ impl Stream {
         }
     }
 
+    /// The same of what [`Stream::holds_more`] says, and nothing of the socket: that is another turn.
+    pub(super) fn read_held(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(_) => Err(ErrorKind::WouldBlock.into()),
+            Self::Tls(stream) => stream.read_held(buffer),
+        }
+    }
+
     /// Writes `unsent`. What the socket does not take stays there, or in the stream.
     pub(super) fn send(&mut self, unsent: &mut Vec<u8>) -> io::Result<()> {
         let stream = match self {
@@ -191,13 +201,12 @@ fn client_config(settings: &Settings) -> Result<Option<(Arc<ClientConfig>, Serve
         .map_err(|_| Error::ServerName { source_name: source_name.clone(), name })?;
     let failed = |reason| Error::Tls { source_name: source_name.clone(), reason };
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        Verifier::new_with_extra_roots(settings.extra_roots.clone(), provider.clone()).map_err(failed)?;
+    let verifier = settings.authorities.verifier(&provider).map_err(failed)?;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(Some((Arc::new(config), server)))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{News, Reading, Verdict};
+use crate::files::driver::replace;
 use crate::source::imap::{LINE_MAX, Login, Mechanism, Method, TokenFrom, TokenLogin};
 use crate::time::{Moment, Now};
 use base64::Engine;
@@ -211,13 +212,13 @@ async fn a_refused_access_token_is_tried_once_and_the_next_one_from_the_file_is_
     let (port, logins) = serve();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
-    std::fs::write(&path, "first\n").unwrap();
+    replace(&path, b"first\n", 0o600).unwrap();
     let from = TokenFrom::File(path.clone());
     let login = Login::Token(TokenLogin { mechanism: Mechanism::XOAuth2, user: None, from });
     let settings = Settings { login, ..settings(port) };
     let refused = check_login(settings.clone(), "good", Clock::start()).await.unwrap_err();
     assert_eq!(refused.to_string(), "log-in refused: [AUTHENTICATIONFAILED] so");
-    std::fs::write(&path, "second\n").unwrap();
+    replace(&path, b"second\n", 0o600).unwrap();
     assert_eq!(check_login(settings, "good", Clock::start()).await.unwrap().unseen, 3);
     let logins = logins.lock();
     assert_eq!((logins.get("refused"), logins.get("good")), (Some(&1), Some(&1)));

@@ -15,6 +15,8 @@ use zeroize::Zeroize;
 
 /// Bytes of records that are looked at together: a handshake message of 64 KiB, the longest that rustls takes, in records.
 const RECORDS: usize = 80 * 1024;
+/// Bytes without any content, at most: a handshake, a few tickets. rustls takes further tickets without end.
+const EMPTY_MAX: u32 = 1024 * 1024;
 /// A record's header (RFC 8446 §5.1); its last two bytes are the length of what follows.
 const HEADER: usize = 5;
 
@@ -31,6 +33,8 @@ pub(super) struct TlsStream {
     /// Records that the socket did not take yet.
     outgoing: Vec<u8>,
     is_shaking: bool,
+    /// Bytes read since the last content.
+    empty: u32,
 }
 
 /// Why no further record was taken.
@@ -52,7 +56,7 @@ impl TlsStream {
         socket: TcpStream,
     ) -> io::Result<Self> {
         let tls = UnbufferedClientConnection::new(config, name).map_err(broken)?;
-        Ok(Self { socket, tls, incoming: Vec::new(), outgoing: Vec::new(), is_shaking: true })
+        Ok(Self { socket, tls, incoming: Vec::new(), outgoing: Vec::new(), is_shaking: true, empty: 0 })
     }
 
     /// As far with the handshake as the socket allows; done where it does not fail.
@@ -83,12 +87,26 @@ impl TlsStream {
                 this.flush().or_else(unless_full)?;
                 let read = buffer.position() as usize;
                 if pause == Pause::Closed || read > 0 {
+                    this.empty = 0;
                     return Ok(read);
                 }
                 match this.fill(taken, held) {
                     Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                     other => other?,
                 }
+            }
+        })
+    }
+
+    /// Reads of what is held already, where there is something to give.
+    pub(super) fn read_held(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = Cursor::new(buffer);
+        self.with_records(|this, taken, held| {
+            let pause = this.take(taken, held, &mut buffer)?;
+            this.flush().or_else(unless_full)?;
+            match buffer.position() as usize {
+                0 if pause != Pause::Closed => Err(ErrorKind::WouldBlock.into()),
+                read => Ok(read),
             }
         })
     }
@@ -158,7 +176,8 @@ impl TlsStream {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             read => {
                 *held += read;
-                Ok(())
+                self.empty = self.empty.saturating_add(read as u32);
+                if self.empty > EMPTY_MAX { Err(ErrorKind::InvalidData.into()) } else { Ok(()) }
             }
         }
     }
@@ -391,7 +410,14 @@ mod tests {
                 break;
             }
             answer.extend(piece);
-            pieces_held += usize::from(stream.holds_more());
+            while stream.holds_more() {
+                pieces_held += 1;
+                let mut room = vec![0; 16 * 1024];
+                let length = stream.read_held(&mut room).unwrap();
+                answer.extend(&room[..length]);
+            }
+            let nothing = stream.read_held(&mut vec![0; 16 * 1024]).map_err(|error| error.kind());
+            assert!(matches!(nothing, Err(ErrorKind::WouldBlock) | Ok(0)), "{nothing:?}");
         }
         assert_eq!(answer, b"ask\r\n".repeat(LONG / 5));
         assert!(pieces_held > 0, "several records came at once, and the buffer has room for one");

@@ -1,14 +1,13 @@
 //! Where access tokens come from: a file that somebody keeps fresh, or a program that prints one. Whose they are and how
 //! they are shown is not decided here.
 
+use crate::files::driver::{Trust, read as read_file};
 use crate::https::json::without_mark;
 use crate::source::imap::{Login, Settings, TOKEN_MAX, TokenFrom};
 use crate::time::Moment;
 use crate::time::driver::Clock;
 use parking_lot::Mutex;
 use secrecy::SecretString;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -73,13 +72,10 @@ impl Tokens {
 }
 
 fn read(path: &Path) -> Result<SecretString, String> {
-    let shown = path.display();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_MAX + 1));
-    let file = File::open(path).map_err(|cause| format!("token-file {shown}: {cause}"))?;
-    file.take(TOKEN_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|cause| format!("token-file {shown}: {cause}"))?;
-    first_line(&bytes).ok_or_else(|| format!("token-file {shown}: expected a line with an access token"))
+    let bytes =
+        read_file(path, TOKEN_MAX as u64, Trust::Secret).map_err(|error| format!("token-file {error}"))?;
+    first_line(&bytes)
+        .ok_or_else(|| format!("token-file {}: expected a line with an access token", path.display()))
 }
 
 async fn print(words: &[String]) -> Result<SecretString, String> {
@@ -114,6 +110,7 @@ fn first_line(bytes: &[u8]) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::driver::replace;
     use secrecy::ExposeSecret;
 
     fn tokens(from: TokenFrom) -> Tokens {
@@ -133,12 +130,12 @@ mod tests {
         for (token, end) in
             [("first", "\nmore\n"), ("second", " \r\nmore"), ("third", "\r"), ("\u{feff}fourth", "")]
         {
-            std::fs::write(&path, format!("{token}{end}")).unwrap();
+            replace(&path, format!("{token}{end}").as_bytes(), 0o600).unwrap();
             let token = token.trim_start_matches('\u{feff}');
             assert_eq!(tokens.token().await.unwrap().expose_secret(), token);
         }
         for bad in ["", "\nlate", "two words", &"x".repeat(TOKEN_MAX)] {
-            std::fs::write(&path, bad).unwrap();
+            replace(&path, bad.as_bytes(), 0o600).unwrap();
             let error = tokens.token().await.unwrap_err();
             assert!(error.ends_with("token: expected a line with an access token"), "{error}");
         }

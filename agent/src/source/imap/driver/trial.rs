@@ -5,7 +5,7 @@ use super::stream::{Error, Server, Stream};
 use super::token::Tokens;
 use crate::event::News;
 use crate::source::imap::capability::Capabilities;
-use crate::source::imap::exchange::{Ending, Errand, Input, Output};
+use crate::source::imap::exchange::{Ending, Errand, Input, Output, Refusal};
 use crate::source::imap::session::Session;
 use crate::source::imap::{Method, Settings};
 use crate::time::driver::Clock;
@@ -79,7 +79,7 @@ impl Visit {
                     Output::Send(outgoing) => unsent.extend_from_slice(outgoing.bytes()),
                     Output::StartTls => is_starting_tls = true,
                     Output::News(News::Reading(reading)) => unseen = Some(reading.unseen),
-                    Output::LoginRefused { text, .. } => refusal = Some(text),
+                    Output::LoginRefused { refusal: whose, text } => refusal = Some((whose, text)),
                     Output::Close(ending) => {
                         return found(&self.settings, &self.session, unseen, refusal, ending);
                     }
@@ -145,11 +145,13 @@ fn found(
     settings: &Settings,
     session: &Session,
     unseen: Option<u32>,
-    refusal: Option<String>,
+    refusal: Option<(Refusal, String)>,
     ending: Ending,
 ) -> Result<Checked, Error> {
-    if let Some(text) = refusal {
-        return Err(Error::Refused(text));
+    match refusal {
+        Some((Refusal::Unfit, text)) => return Err(Error::Unfit(text)),
+        Some((_, text)) => return Err(Error::Refused(text)),
+        None => {}
     }
     let capabilities = session.capabilities();
     let unseen = unseen.ok_or(Error::Ended(ending))?;

@@ -1,4 +1,4 @@
-//! Whether log-ins may go on at all after one was refused or turned away. One refusal proves little: the mailbox itself may
+//! Whether log-ins may go on at all after one was refused, turned away or not begun. One refusal proves little: the mailbox itself may
 //! be the reason. So one log-in at a time is tried, of another mailbox where there is one; a log-in that works closes the
 //! breaker, and each further mailbox that is refused makes the pauses longer. What the refusal says does not matter for that.
 
@@ -31,8 +31,17 @@ pub(super) enum Doubt {
     Credential,
     /// The shared credential, although the server's words may blame the mailbox.
     Mailbox,
-    /// The server's capacity: it says so, or ends the connection during the log-in.
+    /// The server's capacity: it says so, ends the connection before or during the log-in, or says nothing.
     ServerCapacity,
+    /// The set-up, of server or agent: what the configuration needs is not offered.
+    SetUp,
+}
+
+impl Doubt {
+    /// No credential was refused: it may be tried again more often.
+    const fn is_of_server(self) -> bool {
+        matches!(self, Self::ServerCapacity | Self::SetUp)
+    }
 }
 
 /// A log-in that did not work.
@@ -108,12 +117,13 @@ impl Breaker {
                 // It was on its way when the first one was refused.
                 return;
             }
-            let is_evidence = is_new || (doubt == Doubt::ServerCapacity && open.is_several);
+            let is_evidence = is_new || (doubt.is_of_server() && open.is_several);
             (is_several, times) = (open.is_several, open.times + u32::from(is_evidence));
         }
-        let wait = match doubt {
-            Doubt::ServerCapacity => room_wait(times, rng),
-            _ => refused_wait(times + first_wait(doubt, is_proven)),
+        let wait = if doubt.is_of_server() {
+            room_wait(times, rng)
+        } else {
+            refused_wait(times + first_wait(doubt, is_proven))
         };
         let until = now.after(wait);
         self.0 =
@@ -125,11 +135,15 @@ impl Breaker {
     pub(super) fn failure(&self, is_anyone_in: bool) -> Option<String> {
         let open = self.0.as_ref()?;
         let text = &open.text;
+        let concerns_all = open.is_several || !is_anyone_in;
         match open.doubt {
-            Doubt::ServerCapacity if open.is_several => {
-                Some(format!("the server turns log-ins away, which are tried less and less often: {text}"))
+            Doubt::ServerCapacity if concerns_all => {
+                Some(format!("no log-in works, and they are tried less and less often: {text}"))
             }
-            Doubt::Credential if open.is_several || !is_anyone_in => Some(stopped(text)),
+            Doubt::SetUp if concerns_all => Some(format!(
+                "cannot log in as configured, which is tried less and less often; no password or token was sent: {text}"
+            )),
+            Doubt::Credential if concerns_all => Some(stopped(text)),
             Doubt::Mailbox if open.is_several => Some(stopped(text)),
             _ => None,
         }
@@ -143,7 +157,7 @@ fn stopped(text: &str) -> String {
 /// Which of [`REFUSED_WAITS`] is the first.
 const fn first_wait(doubt: Doubt, is_proven: bool) -> u32 {
     match (doubt, is_proven) {
-        (_, true) | (Doubt::ServerCapacity, _) => 0,
+        (_, true) | (Doubt::ServerCapacity | Doubt::SetUp, _) => 0,
         (Doubt::Mailbox, false) => 1,
         (Doubt::Credential, false) => 2,
     }

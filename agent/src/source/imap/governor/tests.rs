@@ -172,3 +172,52 @@ fn a_mailbox_forgotten_while_it_tries_leaves_the_way_free() {
     governor.forget(trial);
     assert!(governor.grant(after(at(0), UNPROVEN_WAIT * 2)).is_some());
 }
+
+fn flooded() -> Failure {
+    Failure::Flooded("server floods".into())
+}
+
+#[test]
+fn a_mailbox_whose_connections_are_flooded_waits_longer_and_longer_though_each_log_in_works() {
+    let mut governor = crowded(2);
+    let good = governor.grant(at(0)).unwrap();
+    governor.logged_in(good, at(0));
+    let bad = governor.grant(at(0)).unwrap();
+    let mut now = at(0);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        governor.logged_in(bad, now);
+        now = after(now, Duration::from_secs(1));
+        governor.failed(bad, flooded(), now);
+        assert!(governor.failure(false).unwrap().contains("floods"));
+        assert_eq!(governor.failure(true), None, "others are in");
+        governor.request(bad, 0, now);
+        let (next, _) = *run(&mut governor, now, after(now, FLOOD_WAIT.1)).first().unwrap();
+        waits.push(next.since(now));
+        now = next;
+    }
+    assert!(waits[0] >= FLOOD_WAIT.0 / 2 && waits[11] >= FLOOD_WAIT.1 / 2, "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= FLOOD_WAIT.1), "{waits:?}");
+    assert!(run(&mut governor, now, after(now, Duration::from_secs(31))).is_empty());
+    governor.grant(after(now, Duration::from_secs(31)));
+    assert_eq!(governor.failure(false), None, "the last one was not flooded");
+}
+
+#[test]
+fn a_server_that_floods_several_is_left_alone_by_everybody_for_longer_and_longer() {
+    let mut governor = crowded(1000);
+    let (mut now, mut connections) = (at(0), 0);
+    while let Some(next) =
+        governor.poll_timeout().filter(|next| *next <= after(at(0), Duration::from_hours(24)))
+    {
+        now = now.max(next);
+        while let Some(mailbox) = governor.grant(now) {
+            connections += 1;
+            governor.logged_in(mailbox, now);
+            governor.failed(mailbox, flooded(), now);
+            governor.request(mailbox, 0, now);
+        }
+        assert!(connections < 2 || governor.failure(true).unwrap().contains("floods"));
+    }
+    assert!((40..120).contains(&connections), "{connections}");
+}

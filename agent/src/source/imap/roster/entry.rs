@@ -1,7 +1,8 @@
 //! One mailbox of the roster.
 
-use crate::source::imap::exchange::{Ending, Errand, Refusal};
+use crate::source::imap::exchange::{Ending, Errand, LOG_IN, Refusal};
 use crate::source::imap::governor::Failure;
+use crate::source::imap::{GREETING_WAIT, LOGIN_WAIT};
 use crate::time::Moment;
 use std::sync::Arc;
 
@@ -71,15 +72,32 @@ impl Entry {
     /// What the end of its connection means; keeps the words for it.
     pub(super) fn failure(&mut self, ending: &Ending, now: Moment) -> Failure {
         let refused = self.refused.take().map(|refused| *refused);
-        let text = refused.as_ref().map_or_else(|| ending.to_string(), |(_, text)| text.clone());
+        let text = match (&refused, self.logged_in_at) {
+            (Some((_, text)), _) => text.clone(),
+            (None, None) => before_log_in(ending),
+            (None, Some(_)) => ending.to_string(),
+        };
         if !self.is_alerted {
             self.words = Some(kept(&text));
         }
         match (refused, self.logged_in_at) {
+            _ if *ending == Ending::Flooded => Failure::Flooded(text),
             (Some((refusal, text)), _) => Failure::Refused(refusal, text),
             (None, Some(since)) => Failure::Lost(now.since(since)),
             (None, None) => Failure::TurnedAway(text),
         }
+    }
+}
+
+/// How a connection ended that was not logged in.
+fn before_log_in(ending: &Ending) -> String {
+    match ending {
+        Ending::Silent(what) => {
+            let most = if *what == LOG_IN { LOGIN_WAIT } else { GREETING_WAIT };
+            format!("server did not answer within {} s: waited for {what}", most.as_secs())
+        }
+        Ending::Lost => "server ended the connection before or during the log-in".to_owned(),
+        _ => ending.to_string(),
     }
 }
 

@@ -27,6 +27,8 @@ const VISIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Limit {
     known: Option<Known>,
+    /// Connections that the agent itself may hold at once, where it is limited.
+    own: Option<usize>,
     /// Log-ins turned away since the last that worked.
     turned_away: u32,
     /// The mailbox of the last one, and whether there was another.
@@ -69,6 +71,20 @@ pub(super) enum Found {
 }
 
 impl Limit {
+    /// The agent itself may hold so many connections at once.
+    pub(super) fn hold_at_most(&mut self, connections: usize) {
+        self.own = Some(connections.max(1));
+    }
+
+    /// Why not all of so many mailboxes can be watched, where that is not the server's doing; with the remedy.
+    pub(super) fn too_few(&self, mailboxes: usize) -> Option<String> {
+        let own = self.own.filter(|own| *own < mailboxes)?;
+        Some(format!(
+            "descriptors are left for {own} connections; raise LimitNOFILE in the daemon's unit, or leave it: the other \
+             mailboxes are polled"
+        ))
+    }
+
     /// A log-in that had begun at `begun_at` was turned away while `held` mailboxes were logged in.
     pub(super) fn turned_away(
         &mut self,
@@ -137,20 +153,21 @@ impl Limit {
 
     /// How many connections there may be at once.
     pub(super) fn most(&self) -> usize {
-        self.known.as_ref().map_or(usize::MAX, |known| known.most)
+        let server = self.known.as_ref().map_or(usize::MAX, |known| known.most);
+        self.own.map_or(server, |own| own.min(server))
     }
 
     /// How many of them may watch, where `mailboxes` have to be read every `interval`: some are kept free for visits.
     pub(super) fn watchers(&self, mailboxes: usize, interval: Duration) -> usize {
-        let Some(known) = &self.known else { return usize::MAX };
-        if mailboxes <= known.most {
+        let most = self.most();
+        if mailboxes <= most {
             // Visits need no room of their own where everybody may watch.
-            return known.most;
+            return most;
         }
-        let visited = mailboxes - known.most;
+        let visited = mailboxes - most;
         let busy = VISIT.as_millis() as usize * visited / (interval.as_millis() as usize).max(1);
-        let spare = (busy + 1).min(known.most.div_ceil(2));
-        known.most - spare
+        let spare = (busy + 1).min(most.div_ceil(2));
+        most - spare
     }
 
     /// When [`Limit::raise`] does something.

@@ -4,7 +4,7 @@
 use super::timers::{Timer, Timers};
 use crate::event::{News, Reading, UidValidity};
 use crate::source::imap::capability::Capabilities;
-use crate::source::imap::exchange::{Errand, Output};
+use crate::source::imap::exchange::{Errand, LOG_IN, Output};
 use crate::source::imap::reply::StatusItems;
 use crate::source::imap::traits::Traits;
 use crate::source::imap::{ANSWER_WAIT, Method, QUESTION_REST, Settings, Watch};
@@ -35,7 +35,7 @@ impl Command {
         match self {
             Self::Capability => "CAPABILITY",
             Self::StartTls => "STARTTLS",
-            Self::LogIn => "log-in",
+            Self::LogIn => LOG_IN,
             Self::Id => "ID",
             Self::NotifyNone | Self::Notify => "NOTIFY",
             Self::Status => "STATUS",

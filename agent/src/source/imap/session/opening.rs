@@ -7,7 +7,7 @@ use super::{Next, id, sasl};
 use crate::source::imap::capability::Capabilities;
 use crate::source::imap::exchange::{Ending, Output, Refusal};
 use crate::source::imap::reply::{Condition, Kind, Reply};
-use crate::source::imap::{LOGIN_WAIT, Login, Mechanism, Settings, Tls, TokenLogin, user_of};
+use crate::source::imap::{GREETING_WAIT, LOGIN_WAIT, Login, Mechanism, Settings, Tls, TokenLogin, user_of};
 use crate::time::Now;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::VecDeque;
@@ -59,8 +59,17 @@ impl Opening {
             opening.step = Step::Handshake(true);
             link.tell(Output::StartTls);
         }
-        link.timers.set(Timer::Deadline, now.moment.after(LOGIN_WAIT));
+        link.timers.set(Timer::Deadline, now.moment.after(GREETING_WAIT));
         opening
+    }
+
+    /// What the server owes now, where no command is in flight.
+    pub(super) fn awaits(&self) -> &'static str {
+        match self.step {
+            Step::Greeting => "the greeting",
+            Step::Handshake(_) => "the TLS handshake",
+            Step::Command => "the log-in",
+        }
     }
 
     /// The handshake is done; what was told in the clear counts no more (RFC 9051 §6.2.1).
@@ -105,7 +114,7 @@ impl Opening {
             return Next::Close(Ending::Violation("its greeting is not OK"));
         }
         if is_logged_in && let Some(reason) = refused_preauth(&link.settings) {
-            return refused(link, Refusal::Source, reason.into());
+            return refused(link, Refusal::Unfit, reason.into());
         }
         id::take_greeting(&link.traits, greeting);
         self.take_told(link, greeting);
@@ -148,7 +157,7 @@ impl Opening {
             // Whether it answers or refuses: what was announced before counts, else IMAP4rev1.
             (Some(Command::Capability), _) if self.is_logged_in => introduce(link, now),
             (Some(Command::Capability), _) => self.log_in_as_offered(link, now),
-            (Some(Command::StartTls), _) => refused(link, Refusal::Source, "server refuses STARTTLS".into()),
+            (Some(Command::StartTls), _) => refused(link, Refusal::Unfit, "server refuses STARTTLS".into()),
             // Refused or not: the server has heard it.
             (Some(Command::Id), _) => Next::Begin,
             _ => Next::Stay,
@@ -182,7 +191,12 @@ impl Opening {
             if link.capabilities.has(Capabilities::STARTTLS) || !is_told {
                 return command(link, now, Command::StartTls, "STARTTLS");
             }
-            return refused(link, Refusal::Source, "server offers no STARTTLS; set tls or the port".into());
+            return refused(
+                link,
+                Refusal::Unfit,
+                "server offers no STARTTLS; set tls or the port, or find out who removes it on the way"
+                    .into(),
+            );
         }
         if let Login::Token(login) = &link.settings.clone().login {
             return self.show_token(link, now, login, is_told);
@@ -196,10 +210,10 @@ impl Opening {
         }
         if is_authzid {
             let text = "server offers no AUTH=PLAIN; login = \"authzid\" needs it";
-            return refused(link, Refusal::Source, text.into());
+            return refused(link, Refusal::Unfit, text.into());
         }
         if link.capabilities.has(Capabilities::LOGINDISABLED) {
-            return refused(link, Refusal::Source, "server takes no log-in here; set tls".into());
+            return refused(link, Refusal::Unfit, "server takes no log-in here; set tls".into());
         }
         self.log_in(link, now, Way::Login)
     }
@@ -222,10 +236,10 @@ impl Opening {
         };
         if is_told && !link.capabilities.has(capability) {
             let text = format!("server offers no AUTH={name}; set login to what it offers");
-            return refused(link, Refusal::Source, text);
+            return refused(link, Refusal::Unfit, text);
         }
         let Some(token) = self.token.take() else {
-            return refused(link, Refusal::Source, "no access token was given".into());
+            return refused(link, Refusal::Unfit, "no access token was given".into());
         };
         let user = user_of(login.user.as_deref(), &link.mailbox);
         if !sasl::is_plain_text(&user) {
@@ -324,9 +338,12 @@ impl Opening {
     }
 }
 
-/// A command within the deadline of the whole log-in.
+/// A command within the deadline of what comes before the log-in, or of the log-in, which begins here.
 fn command(link: &mut Link, now: Now, command: Command, text: &str) -> Next {
     link.command_within(now, command, text);
+    if command == Command::LogIn {
+        link.timers.set(Timer::Deadline, now.moment.after(LOGIN_WAIT));
+    }
     Next::Stay
 }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::event::News;
-use crate::source::imap::{LINE_MAX, Login, Mechanism, Tls, TokenFrom, TokenLogin, Watch};
+use crate::source::imap::{FLOOD_BYTES, LINE_MAX, Login, Mechanism, Tls, TokenFrom, TokenLogin, Watch};
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -286,6 +286,24 @@ fn a_line_that_never_ends_ends_the_connection_in_every_state() {
     let mut played = after("notify-uidvalidity");
     played.input(Input::Bytes(b"* LIST () \"/\" {70000}\r\n"));
     assert_eq!(played.session.poll_output(), Some(Output::Close(Ending::LineTooLong)));
+}
+
+#[test]
+fn a_flood_of_lines_that_are_each_understood_ends_the_connection() {
+    for (name, line) in [("notify-uidvalidity", "* STATUS INBOX (UNSEEN 3)\r\n"), ("idle", "* 1 EXISTS\r\n")]
+    {
+        let mut played = after(name);
+        let many = line.repeat(1000);
+        let mut sent = 0;
+        while !played.session.is_closed() && sent < 3 * FLOOD_BYTES as usize {
+            played.input(Input::Bytes(many.as_bytes()));
+            sent += many.len();
+            while let Some(output) = played.session.poll_output() {
+                assert!(!matches!(output, Output::Close(ending) if ending != Ending::Flooded));
+            }
+        }
+        assert!(played.session.is_closed(), "{name}: {sent} bytes");
+    }
 }
 
 #[test]

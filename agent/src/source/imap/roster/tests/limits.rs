@@ -65,6 +65,33 @@ impl Slow {
     }
 }
 
+#[test]
+fn without_descriptors_for_all_some_are_watched_and_the_rest_is_visited() {
+    const MAILBOXES: u32 = 30;
+    const OWN: usize = 8;
+    let now = Now::default().after(Duration::from_secs(1000));
+    let mut roster = Roster::new(&settings(Watch::Auto), 3);
+    roster.hold_at_most(OWN);
+    let mut slow = Slow { roster, now, flying: Vec::new(), held: BTreeSet::new() };
+    for id in 0..MAILBOXES {
+        slow.roster.handle(now, Input::Watch(MailboxId(id), format!("u{id}").into()));
+    }
+    slow.carry_out();
+    let mut read = BTreeSet::new();
+    for _ in 0..300 {
+        assert!(slow.flying.len() + slow.held.len() <= OWN, "{:?}", slow.flying);
+        while !slow.flying.is_empty() {
+            read.insert(slow.let_in());
+        }
+        slow.pass(Duration::from_secs(1));
+    }
+    read.extend(&slow.held);
+    assert_eq!(read.len(), MAILBOXES as usize, "held {:?}", slow.held);
+    assert!(slow.held.len() >= OWN / 2, "{:?}", slow.held);
+    let limit = slow.roster.limit().unwrap();
+    assert!(limit.contains("8 connections") && limit.contains("LimitNOFILE"), "{limit}");
+}
+
 /// Found by seed 2390 of the profile swarm: connections that were on their way when a limit was learned held all the room
 /// there was, and nobody else was read for an hour.
 #[test]

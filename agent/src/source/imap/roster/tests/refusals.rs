@@ -311,3 +311,57 @@ proptest! {
         prop_assert_eq!(played.roster.failure(), None);
     }
 }
+
+#[test]
+fn a_server_that_lets_nobody_in_is_a_failure_of_the_source_in_true_words_from_the_first_connection_on() {
+    use ConnectionReport::{Ended, LoggedIn, Refused};
+    let cases = [
+        (None, Ending::Silent("the greeting"), "server did not answer within 12 s: waited for the greeting"),
+        (None, Ending::Silent("the TLS handshake"), "within 12 s: waited for the TLS handshake"),
+        (None, Ending::Silent(exchange::LOG_IN), "within 17 s: waited for the log-in's answer"),
+        (None, Ending::Lost, "server ended the connection before or during the log-in"),
+        (None, Ending::Bye("go away".into()), "go away"),
+        (Some(Refusal::Unfit), Ending::Refused, "cannot log in as configured"),
+    ];
+    for (refusal, ending, expected) in cases {
+        let login = Login::Password { user: None, password: "secret".to_owned().into() };
+        let mut roster = Roster::new(&Settings::new("test", "127.0.0.1", login), 3);
+        let now = Now::default().after(Duration::from_secs(1000));
+        roster.handle(now, Input::Watch(MailboxId(0), "u0".into()));
+        let Some(Output::Connect { mailbox, number, .. }) = roster.poll_output() else {
+            panic!("it connects")
+        };
+        if let Some(refusal) = refusal {
+            let report = Refused(refusal, "no STARTTLS".into());
+            roster.handle(now, Input::Connection(mailbox, number, report));
+        }
+        roster.handle(now, Input::Connection(mailbox, number, Ended(ending)));
+        let failure = roster.failure().expect("nobody is in");
+        assert!(failure.contains(expected) && !failure.contains("credential"), "{failure}");
+        // As soon as somebody is in, all is well.
+        let again = now.after(Duration::from_mins(2));
+        roster.handle(again, Input::Timeout);
+        let Some(Output::Connect { mailbox, number, .. }) = roster.poll_output() else { panic!("again") };
+        roster.handle(again, Input::Connection(mailbox, number, LoggedIn));
+        assert_eq!(roster.failure(), None);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_offer_what_is_configured_is_asked_less_and_less_often() {
+    for mailboxes in [1, 50] {
+        let mut governor = Governor::new(20, true, 7);
+        (0..mailboxes).for_each(|id| governor.request(MailboxId(id), 0, Moment::START));
+        let (mut now, mut connections) = (Moment::START, 0);
+        while let Some(next) = governor.poll_timeout().filter(|at| *at <= Moment::START.after(DAY)) {
+            now = now.max(next);
+            while let Some(mailbox) = governor.grant(now) {
+                connections += 1;
+                let unfit = Failure::Refused(Refusal::Unfit, "no STARTTLS".into());
+                governor.failed(mailbox, unfit, now);
+                governor.request(mailbox, 0, now);
+            }
+        }
+        assert!((30..=TURNED_AWAY_PER_DAY_MAX).contains(&connections), "{connections} for {mailboxes}");
+    }
+}

@@ -4,20 +4,19 @@
 //! `MAILBADGE_CAMPAIGN=1000000,100 cargo test --release --test campaign -- --nocapture` makes it a long one: so many
 //! changes, so many kills, and every fault of the relay.
 
+mod short;
+
 use mailbadge_sim::peers::device::App;
 use mailbadge_sim::peers::fault::{Kind, Peer};
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::campaign::{LIMIT, Scene};
 use support::host::Host;
 use support::machine;
 use support::process::{try_until, wait_until};
-use support::required;
 use support::tmpfs::Tmpfs;
 
 /// Mailboxes, each with two devices.
@@ -256,34 +255,5 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     scene.host.start();
     let took = scene.all_true("with the sound database again");
     println!("{}", row("the sound database again", &scene, took));
-    scene.host.stop();
-}
-
-/// Descriptors left to the agent, and connections that want one each.
-const DESCRIPTORS: (u32, usize) = (40, 100);
-
-#[test]
-fn without_descriptors_the_agent_lives_on_and_is_right_once_it_has_some() {
-    let _alone = machine::alone();
-    if !required("prlimit") {
-        return;
-    }
-    let mut scene = Scene::new(MAILBOXES);
-    scene.host.start();
-    scene.meanwhile(CHANGES, |host, _, _| {
-        let limit = |most: u32| {
-            let (pid, most) = (host.pid().to_string(), format!("--nofile={most}:"));
-            assert!(Command::new("prlimit").args(["--pid", &pid, &most]).status().unwrap().success());
-        };
-        limit(DESCRIPTORS.0);
-        let open = || UnixStream::connect(host.dict_socket());
-        let connections: Vec<_> = (0..DESCRIPTORS.1).filter_map(|_| open().ok()).collect();
-        std::thread::sleep(FAULT);
-        limit(1024);
-        drop(connections);
-    });
-    scene.touch_all();
-    let took = scene.all_true("with descriptors again");
-    println!("{}", row("no descriptors left", &scene, took));
     scene.host.stop();
 }
