@@ -109,7 +109,7 @@ fn until(folder: &Path, is_so: impl Fn(&Status) -> bool) {
 /// What the agent says of itself; `None` before it listens.
 fn status(folder: &Path) -> Option<Status> {
     let mut stream = UnixStream::connect(folder.join("admin.sock")).ok()?;
-    stream.write_all(b"GET /status HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").ok()?;
+    stream.write_all(b"GET /status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
