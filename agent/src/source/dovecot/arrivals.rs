@@ -14,20 +14,28 @@ pub(super) const PACE: Duration = Duration::from_millis(1);
 pub(super) struct Arrivals<C> {
     speaking: VecDeque<C>,
     silent: VecDeque<C>,
-    max: usize,
+    speaking_max: usize,
+    silent_max: usize,
     /// When the next silent one may be served.
     next_silent_at: Moment,
 }
 
 impl<C> Arrivals<C> {
-    /// Of so many callers in each queue.
-    pub(super) fn new(max: usize) -> Self {
-        Self { speaking: VecDeque::new(), silent: VecDeque::new(), max, next_silent_at: Moment::START }
+    /// Of so many callers in the queues. Whoever is silent must have time to speak before others take his place: a mail process
+    /// that was interrupted behind its connect waits a second where it is sent away.
+    pub(super) fn new(speaking_max: usize, silent_max: usize) -> Self {
+        Self {
+            speaking: VecDeque::new(),
+            silent: VecDeque::new(),
+            speaking_max,
+            silent_max,
+            next_silent_at: Moment::START,
+        }
     }
 
     /// Whether further callers are to wait where they are.
     pub(super) fn is_full(&self) -> bool {
-        self.speaking.len() >= self.max
+        self.speaking.len() >= self.speaking_max
     }
 
     /// Nobody waits.
@@ -43,7 +51,7 @@ impl<C> Arrivals<C> {
     /// Somebody who has not. Returns the one who has been silent for longest where there are too many.
     pub(super) fn is_silent(&mut self, caller: C) -> Option<C> {
         self.silent.push_back(caller);
-        if self.silent.len() > self.max { self.silent.pop_front() } else { None }
+        if self.silent.len() > self.silent_max { self.silent.pop_front() } else { None }
     }
 
     /// Who is served now.
@@ -66,7 +74,7 @@ mod tests {
 
     #[test]
     fn whoever_speaks_is_served_first_and_who_is_silent_for_longest_goes() {
-        let mut arrivals = Arrivals::new(2);
+        let mut arrivals = Arrivals::new(2, 2);
         assert_eq!(["a", "b", "c"].map(|caller| arrivals.is_silent(caller)), [None, None, Some("a")]);
         arrivals.speaks("D");
         assert!(!arrivals.is_full());

@@ -238,7 +238,7 @@ fn an_inherited_listener_is_served_and_its_file_stays() {
 #[test]
 fn past_the_limit_the_connection_that_was_silent_longest_makes_place() {
     let mut bench = Bench::new();
-    bench.settings.connections_max = 6;
+    bench.settings.connections_max = 7;
     let _source = bench.start();
     let (mut busy, mut first, mut second) = (bench.connect(), bench.connect(), bench.connect());
     // In the middle of a transaction: idle ones go first, though it was silent the longest.

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 const BACKLOG: i32 = 4096;
 
 /// Bytes that [`Caller::listen`] hears. A delivery says some 300.
-const LISTEN_MAX: usize = 2048;
+const LISTEN_MAX: usize = 1024;
 
 /// A socket that listens already.
 #[derive(Debug)]

@@ -33,11 +33,13 @@ const CLEAR_EVERY: Duration = Duration::from_secs(1);
 /// So many in a row, without a moment in which nobody waited, are a crowd. The others are served before the next ones.
 const CROWD: usize = 32;
 
-/// A part of the connections granted, one of so many, is for those who leave, and one for either queue of those who arrive in
-/// a crowd.
+/// A part of the connections granted, one of so many, is for those who leave, one for those who have spoken in a crowd, and
+/// [`SILENT_PARTS`] for those who are silent there.
 const HALL_PART: usize = 16;
 /// Connections of such a part, most.
 const HALL_MAX: usize = 256;
+/// At 30,000 that come in a second, each has some 15 ms to speak.
+const SILENT_PARTS: usize = 2;
 
 /// Pause after a connection could not be accepted: descriptors are short, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -67,14 +69,14 @@ enum Turn {
     Ended,
 }
 
-/// How many may wait in a crowd, in either queue, and as many may be about to leave.
+/// How many may wait in a crowd who have spoken, and as many may be about to leave.
 fn hall(settings: &Settings) -> usize {
     (settings.connections_max / HALL_PART).clamp(1, HALL_MAX)
 }
 
 /// How many are served at once.
 fn seats(settings: &Settings) -> usize {
-    settings.connections_max.saturating_sub(3 * hall(settings)).max(1)
+    settings.connections_max.saturating_sub((2 + SILENT_PARTS) * hall(settings)).max(1)
 }
 
 /// Where connections come in.
@@ -91,7 +93,11 @@ impl Door {
         settings: &Settings,
         counters: Arc<SourceCounters>,
     ) -> io::Result<Self> {
-        let ushers = Arc::new(Ushers::start(listener.share()?, hall(settings), counters)?);
+        let ushers = Arc::new(Ushers::start(
+            listener.share()?,
+            (hall(settings), SILENT_PARTS * hall(settings)),
+            counters,
+        )?);
         Ok(Self { listener: listener.share()?, acceptor: Acceptor::open(listener)?, ushers })
     }
 

@@ -50,13 +50,18 @@ struct Hall {
 }
 
 impl Ushers {
-    /// Threads that share `listener`, which does not block, and let at most `max` callers wait in each queue.
+    /// Threads that share `listener`, which does not block, and let so many callers wait who have spoken, and who are silent.
     pub(in crate::source::dovecot) fn start(
         listener: Listener,
-        max: usize,
+        (speaking_max, silent_max): (usize, usize),
         counters: Arc<SourceCounters>,
     ) -> io::Result<Self> {
-        let hall = Hall { arrivals: Arrivals::new(max), is_crowded: false, came: 0, is_over: false };
+        let hall = Hall {
+            arrivals: Arrivals::new(speaking_max, silent_max),
+            is_crowded: false,
+            came: 0,
+            is_over: false,
+        };
         let (hall, called, came) = (Mutex::new(hall), Condvar::new(), Notify::new());
         let shared = Arc::new(Shared { listener, counters, hall, called, came });
         let start = |_| {
