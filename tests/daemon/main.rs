@@ -6,4 +6,5 @@ mod full_disk;
 mod life;
 mod mute;
 mod state;
+mod strangers;
 mod unknown;

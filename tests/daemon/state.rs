@@ -9,7 +9,7 @@ use support::command_line::Host as Commands;
 use support::host::Host;
 use support::required_if;
 
-fn scene() -> (Cloud, Host) {
+pub(crate) fn scene() -> (Cloud, Host) {
     let cloud = Cloud::start_with(Some(MailStore::new(1, ORGANIZATION)));
     let (store, imap) = cloud.mail_store().expect("it was given one");
     let names: Vec<String> = store.lock().names().map(|(_, name)| name.to_string()).collect();
