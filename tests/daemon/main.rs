@@ -5,6 +5,7 @@ mod damage;
 mod full_disk;
 mod life;
 mod mute;
+mod relay;
 mod state;
 mod strangers;
 mod unknown;
